@@ -1,0 +1,163 @@
+"""`ssvq ...`, and what `jobs/*.py` call: settings in, exit code out, and errors as one line for a person."""
+
+import argparse
+import importlib
+import os
+import shutil
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from pydantic import ValidationError
+from pydantic_settings import CliApp, CliSettingsSource, SettingsError
+
+import ssvq
+from ssvq import config
+from ssvq.errors import ExitCode, InputError
+
+
+class CommandSpec(NamedTuple):
+    """A command: its settings, and where its function stands. The function is imported when it runs, since
+    `ssvq query` should not wait for torch and Ray to load.
+    """
+
+    settings: type[config.Command]
+    function: str
+
+
+COMMANDS = {
+    "train": CommandSpec(config.TrainConfig, "ssvq.training.job:train"),
+    "score": CommandSpec(config.ScoreConfig, "ssvq.scoring.job:score"),
+    "evaluate": CommandSpec(config.EvaluateConfig, "ssvq.evaluation.job:evaluate"),
+    "query": CommandSpec(config.QueryConfig, "ssvq.results.query:query"),
+    "overlay": CommandSpec(config.OverlayConfig, "ssvq.results.overlay:overlay"),
+    "demo": CommandSpec(config.DemoConfig, "ssvq.demo:demo"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The console script: `ssvq COMMAND ...`."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return ExitCode.DONE if arguments else ExitCode.WRONG_INPUT
+    if arguments[0] == "--version":
+        print(f"ssvq {ssvq.__version__}")
+        return ExitCode.DONE
+    if arguments[0] not in COMMANDS:
+        print(f"ssvq: {arguments[0]!r} is not a command; commands: {', '.join(COMMANDS)}", file=sys.stderr)
+        return ExitCode.WRONG_INPUT
+    return run(arguments[0], arguments[1:])
+
+
+def run(command: str, arguments: Sequence[str]) -> int:
+    """Run one command. Returns its exit code; every error ends as one line on standard error."""
+    spec = COMMANDS[command]
+    debug = "--debug" in arguments
+    try:
+        _warn_of_unknown_variables()
+        settings = _parse(command, spec.settings, arguments)
+        debug = settings.debug
+        module, name = spec.function.split(":")
+        function: Callable[[config.Command], ExitCode] = getattr(importlib.import_module(module), name)
+        return function(settings)
+    except KeyboardInterrupt:
+        print(f"ssvq {command}: interrupted; run the same command again to go on", file=sys.stderr)
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone (`ssvq query ... | head`): nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.DONE
+    except InputError as error:
+        return _fail(command, str(error), ExitCode.WRONG_INPUT, debug)
+    except Exception as error:  # noqa: BLE001 - the last place: a bug ends as one line and exit code 1
+        reason = (str(error).strip().splitlines() or [""])[-1]
+        message = f"{type(error).__name__}: {reason} (this is a bug or a fault of the machine; --debug shows more)"
+        return _fail(command, message, ExitCode.INTERNAL_ERROR, debug)
+
+
+def _fail(command: str, message: str, code: ExitCode, debug: bool) -> ExitCode:
+    if debug:
+        traceback.print_exc()
+    print(f"ssvq {command}: error: {message}", file=sys.stderr)
+    return code
+
+
+def _parse(command: str, settings: type[config.Command], arguments: Sequence[str]) -> config.Command:
+    """Settings from flags, environment and file. Raises InputError naming the setting that is wrong."""
+    program = f"ssvq {command}"
+    try:
+        return CliApp.run(settings, cli_args=list(arguments), cli_settings_source=_source(settings, program))
+    except SettingsError as error:
+        raise InputError(f"{_first_line(error)}; `{program} --help` lists the settings") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = [str(part) for part in first["loc"]]
+        if first["type"] == "missing":
+            raise InputError(f"{_flag(settings, path)} is missing; `{program} --help` lists the settings") from None
+        if first["type"] == "extra_forbidden":
+            raise InputError(f"unknown setting {'.'.join(path)}; `{program} --help` lists the settings") from None
+        reason = first["msg"].removeprefix("Value error, ")
+        given = f" (given: {first['input']!r})" if path else ""
+        raise InputError(f"{_flag(settings, path)}: {reason}{given}" if path else reason) from None
+
+
+def _source(settings: type[config.Command], program: str) -> CliSettingsSource[config.Command]:
+    # Settings read from a file or the environment may be required too, so argparse must not insist on flags.
+    return CliSettingsSource(settings, cli_prog_name=program, cli_enforce_required=False, formatter_class=_HelpFormatter)
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """A line for each setting: flags in one column, what they mean in the other, no list of them all on top."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=42, width=max(100, shutil.get_terminal_size().columns - 2))
+
+    def add_arguments(self, actions: Iterable[argparse.Action]) -> None:
+        """Required settings first; a default of none is not worth saying."""
+        for action in actions:
+            action.help = (action.help or "").replace(" (default: None)", "")
+        super().add_arguments(sorted(actions, key=lambda action: "(required)" not in (action.help or "")))
+
+    def add_usage(self, usage, actions, groups, prefix=None) -> None:  # type: ignore[no-untyped-def]
+        """Usage with the positionals alone."""
+        names = " ".join(action.metavar or action.dest.upper() for action in actions if not action.option_strings)
+        super().add_usage(f"%(prog)s {names + ' ' if names else ''}[settings]", actions, groups, prefix)
+
+
+def _overview() -> str:
+    lines = [f"  {name:<10}{spec.settings.__doc__}" for name, spec in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: ssvq COMMAND [settings]",
+            "",
+            "Semi-supervised VQ-VAE anomaly detection for industrial inspection.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "`ssvq COMMAND --help` lists a command's settings. Each can also stand in a YAML file (--config) or in",
+            "the environment (SSVQ_STEPS=500); flags win over the environment, and that over the file.",
+        ]
+    )
+
+
+def _flag(settings: type[config.Command], path: list[str]) -> str:
+    """How a setting is written on the command line."""
+    name = ".".join(path).replace("_", "-")
+    field = settings.model_fields.get(path[0])
+    positional = field is not None and any(type(m).__name__ == "_CliPositionalArg" for m in field.metadata)
+    return path[0].upper() if positional else f"--{name}"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].removeprefix("error parsing CLI: ")
+
+
+def _warn_of_unknown_variables() -> None:
+    known = {f"{config.ENV_PREFIX}{name}".upper() for spec in COMMANDS.values() for name in spec.settings.model_fields}
+    known.add(f"{config.ENV_PREFIX}TEST_DATA")
+    for variable in os.environ:
+        if variable.startswith(config.ENV_PREFIX) and variable.split("__")[0] not in known:
+            print(f"warning: the environment's {variable} is no setting of ssvq", file=sys.stderr)

@@ -1,0 +1,36 @@
+"""Exit codes and the errors that are meant for people.
+
+An `InputError` carries one line that says what was wrong, in which file or setting, and what to do. Every
+command turns it into that line on standard error and exit code 2; anything else that escapes is a bug (exit 1).
+"""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit code of every command; under `ray job submit` it is the job's `driver_exit_code`."""
+
+    DONE = 0
+    INTERNAL_ERROR = 1
+    WRONG_INPUT = 2
+    SOME_IMAGES_FAILED = 3
+    INTERRUPTED = 130
+
+
+class InputError(Exception):
+    """Wrong input or configuration: one line for a person, exit code 2."""
+
+
+class ImageError(Exception):
+    """One image or mask cannot be used. It is reported, counted and skipped; it never ends a job.
+
+    `stage` says where it failed: `read`, `mask`, `score` or `write`.
+    """
+
+    def __init__(self, stage: str, message: str) -> None:
+        super().__init__(message)
+        self.stage = stage
+        self.message = message
+
+    def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
+        return type(self), (self.stage, self.message)

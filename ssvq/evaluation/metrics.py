@@ -1,0 +1,54 @@
+"""Figures of merit of scores against labels, and the thresholds that follow from them."""
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score, roc_curve
+
+from ssvq.model.bundle import Calibration
+
+FALSE_POSITIVE_RATES = (0.01, 0.05)
+
+
+def auroc(scores: NDArray[np.floating], anomalous: NDArray[np.bool_]) -> float:
+    """Area under the ROC curve; NaN unless both classes are there."""
+    if anomalous.all() or not anomalous.any():
+        return float("nan")
+    return float(roc_auc_score(anomalous, scores))
+
+
+def average_precision(scores: NDArray[np.floating], anomalous: NDArray[np.bool_]) -> float:
+    """Average precision of the anomalous class; NaN unless both classes are there."""
+    if anomalous.all() or not anomalous.any():
+        return float("nan")
+    return float(average_precision_score(anomalous, scores))
+
+
+def confusion(scores: NDArray[np.floating], anomalous: NDArray[np.bool_], threshold: float) -> dict[str, int]:
+    """Counts of tiles at a threshold; a score at or over it says anomalous."""
+    matrix = confusion_matrix(anomalous, scores >= threshold, labels=[False, True])
+    names = ("true_normal", "false_anomalous", "missed_anomalous", "true_anomalous")
+    return dict(zip(names, (int(count) for count in matrix.ravel()), strict=True))
+
+
+def equal_error_rate_threshold(scores: NDArray[np.floating], anomalous: NDArray[np.bool_]) -> float:
+    """The threshold rho of section IV.D: where 1 - FPR and TPR of the ROC curve meet."""
+    false_positive_rate, true_positive_rate, thresholds = roc_curve(anomalous, scores, drop_intermediate=False)
+    meeting = np.argmin(np.abs(1 - false_positive_rate - true_positive_rate)[1:]) + 1  # the first is infinite
+    return float(thresholds[meeting])
+
+
+def calibrate(scores: NDArray[np.floating], anomalous: NDArray[np.bool_]) -> Calibration:
+    """Thresholds and normal scores from validation tiles. Raises ValueError without a normal tile."""
+    normal = np.sort(scores[~anomalous].astype(np.float64))
+    if len(normal) == 0:
+        raise ValueError("calibration needs normal validation tiles")
+    at_rate = {
+        f"{rate:g}": float(np.quantile(normal, 1 - rate, method="higher")) for rate in FALSE_POSITIVE_RATES
+    }
+    has_anomalies = bool(anomalous.any())
+    return Calibration(
+        threshold=equal_error_rate_threshold(scores, anomalous) if has_anomalies else at_rate["0.05"],
+        rule="equal error rate" if has_anomalies else "5 % false positives",
+        thresholds_at_false_positive_rate=at_rate,
+        normal_scores=normal.tolist(),
+    )

@@ -1,0 +1,71 @@
+"""The catalogue of a survey: which images a folder or S3 prefix holds, each with identity and fingerprint."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from ssvq import storage
+from ssvq.errors import ImageError, InputError
+from ssvq.imagery.raster import SUFFIXES
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """One image of a survey as its storage lists it; nothing of it has been read.
+
+    `path` is relative to the survey's root. `fingerprint` changes when the file's content may have:
+    size and mtime_ns locally, size and ETag on S3. `mask_uri` is its mask where labels are known.
+    """
+
+    uri: str
+    path: str
+    fingerprint: str
+    size: int
+    mask_uri: str | None = None
+
+    @property
+    def image_id(self) -> str:
+        """Identity of the image within its survey: 20 hex digits (80 bits) of the path's SHA-256."""
+        return hashlib.sha256(self.path.encode()).hexdigest()[:20]
+
+
+def list_images(root: str, setting: str) -> list[SourceImage]:
+    """All images below a folder or prefix, by their suffix, in order of their paths.
+
+    Raises InputError, naming the setting, when the folder is missing or holds no image.
+    """
+    root = storage.absolute(root)
+    images = [
+        SourceImage(storage.join(root, info.path), info.path, info.version, info.size)
+        for info in storage.list_files(root)
+        if PurePosixPath(info.path).suffix.lower() in SUFFIXES
+    ]
+    if images:
+        return images
+    if not storage.is_folder(root):
+        raise InputError(f"{setting} {root} is not a folder; give the folder (or s3:// prefix) that holds the images")
+    raise InputError(f"{setting} {root} holds no image ({', '.join(SUFFIXES)})")
+
+
+def pair_masks(images: list[SourceImage], masks_root: str) -> tuple[list[SourceImage], list[tuple[SourceImage, ImageError]]]:
+    """Give each image its mask: the file in the masks folder with the same path but for the suffix.
+
+    Returns the images that have one, and the others with what is wrong with them.
+    Raises InputError when the masks folder is missing or holds no mask.
+    """
+    by_stem = {_stem(mask.path): mask for mask in list_images(masks_root, "--masks")}
+    paired, missing = [], []
+    for image in images:
+        mask = by_stem.get(_stem(image.path))
+        if mask is None:
+            expected = f"{_stem(image.path)}.png in {storage.absolute(masks_root)}"
+            missing.append((image, ImageError("mask", f"has no mask: expected {expected}")))
+            continue
+        # A changed mask changes the labels, so it is part of what was read.
+        fingerprint = f"{image.fingerprint}+{mask.fingerprint}"
+        paired.append(SourceImage(image.uri, image.path, fingerprint, image.size, mask.uri))
+    return paired, missing
+
+
+def _stem(path: str) -> str:
+    return PurePosixPath(path).with_suffix("").as_posix()

@@ -1,0 +1,49 @@
+"""Footprints of tiles on the ground, in longitude and latitude (OGC:CRS84)."""
+
+from collections.abc import Iterable
+
+import antimeridian
+import numpy as np
+import shapely
+from rasterio.errors import CRSError
+from rasterio.warp import transform as transform_coordinates
+from shapely.geometry.base import BaseGeometry
+
+from ssvq.imagery.grid import Tile
+from ssvq.imagery.raster import ImageHeader
+
+POINTS_PER_SIDE = 4  # a straight side of a tile is a curve in longitude and latitude
+
+
+def footprints(header: ImageHeader, tiles: Iterable[Tile]) -> list[BaseGeometry | None]:
+    """The polygon that each tile covers, split where it crosses the antimeridian; None for each tile of an
+    image without georeference, or with coordinates that do not map to longitude and latitude.
+    """
+    tiles = list(tiles)
+    if header.crs is None or header.transform is None or not tiles:
+        return [None] * len(tiles)
+    a, b, c, d, e, f = header.transform
+    corners = np.array(
+        [
+            [(t.x, t.y), (t.x + t.width, t.y), (t.x + t.width, t.y + t.height), (t.x, t.y + t.height), (t.x, t.y)]
+            for t in tiles
+        ],
+        dtype=float,
+    )
+    along = np.linspace(0, 1, POINTS_PER_SIDE, endpoint=False)[None, None, :, None]
+    ring = (corners[:, :-1, None] * (1 - along) + corners[:, 1:, None] * along).reshape(len(tiles), -1, 2)
+    col, row = ring[..., 0].ravel(), ring[..., 1].ravel()
+    try:
+        longitude, latitude = transform_coordinates(header.crs, "OGC:CRS84", a * col + b * row + c, d * col + e * row + f)
+    except CRSError:
+        return [None] * len(tiles)
+    points = np.stack([longitude, latitude], axis=-1).reshape(ring.shape)
+    return [_polygon(outline) for outline in points]
+
+
+def _polygon(outline: np.ndarray) -> BaseGeometry | None:
+    if not np.isfinite(outline).all():
+        return None
+    polygon = shapely.Polygon(outline)
+    crosses = np.ptp(outline[:, 0]) > 180
+    return antimeridian.fix_polygon(polygon) if crosses else shapely.orient_polygons(polygon)

@@ -1,0 +1,116 @@
+"""The grid of tiles over an image: every pixel is covered, and every tile has the same size.
+
+The score of a tile (Eq. 5) grows with its number of latent cells, so tiles must be alike. The last row and
+column are shifted inward instead of being cut short ("shift" edge rule), and an image that is smaller than a
+tile is padded by reflection.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Tiling(BaseModel):
+    """Tile size, stride and edge rule; part of the identity of a score."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tile_size: int = Field(gt=0)
+    """Side of a square tile, in pixels."""
+
+    stride: int = Field(gt=0)
+    """Step from one tile to the next, in pixels."""
+
+    @model_validator(mode="after")
+    def _no_gaps(self) -> "Tiling":
+        if self.stride > self.tile_size:
+            raise ValueError(f"stride {self.stride} is over the tile size {self.tile_size}: pixels would be missed")
+        return self
+
+    @property
+    def tiling_id(self) -> str:
+        """Folder name of this tiling, for example `512-512-shift`."""
+        return f"{self.tile_size}-{self.stride}-shift"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One tile of the grid. `x`, `y`, `width`, `height` are source pixels, clipped to the image."""
+
+    row: int
+    col: int
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class TileBlock:
+    """A rectangle of tiles, `rows` x `cols` as half-open ranges of grid indices."""
+
+    row_start: int
+    row_stop: int
+    col_start: int
+    col_stop: int
+
+    def __len__(self) -> int:
+        return (self.row_stop - self.row_start) * (self.col_stop - self.col_start)
+
+
+def offsets(length: int, tile_size: int, stride: int) -> list[int]:
+    """Offsets of tiles along one axis of `length` pixels; the last one ends at the edge.
+
+    Raises ValueError for an axis without pixels.
+    """
+    if length <= 0:
+        raise ValueError(f"an image axis of {length} pixels has no tiles")
+    if length <= tile_size:
+        return [0]
+    steps = math.ceil((length - tile_size) / stride)
+    return [min(step * stride, length - tile_size) for step in range(steps + 1)]
+
+
+class TileGrid:
+    """The tiles of one image of `width` x `height` pixels."""
+
+    def __init__(self, width: int, height: int, tiling: Tiling) -> None:
+        self.width, self.height, self.tiling = width, height, tiling
+        self.xs = offsets(width, tiling.tile_size, tiling.stride)
+        self.ys = offsets(height, tiling.tile_size, tiling.stride)
+
+    def __len__(self) -> int:
+        return len(self.xs) * len(self.ys)
+
+    def tile(self, row: int, col: int) -> Tile:
+        """The tile at a row and column of the grid."""
+        size = self.tiling.tile_size
+        return Tile(row, col, self.xs[col], self.ys[row], min(size, self.width), min(size, self.height))
+
+    def tiles(self, block: TileBlock) -> Iterator[Tile]:
+        """The tiles of a block in row-major order."""
+        for row in range(block.row_start, block.row_stop):
+            for col in range(block.col_start, block.col_stop):
+                yield self.tile(row, col)
+
+    def window(self, block: TileBlock) -> tuple[int, int, int, int]:
+        """Pixels that the tiles of a block cover together: x, y, width, height."""
+        first = self.tile(block.row_start, block.col_start)
+        last = self.tile(block.row_stop - 1, block.col_stop - 1)
+        return first.x, first.y, last.x + last.width - first.x, last.y + last.height - first.y
+
+    def blocks(self, max_tiles: int) -> list[TileBlock]:
+        """Cut the grid into blocks of at most `max_tiles` tiles: bands of whole rows where they fit, since
+        a band reads each of the file's own blocks once; parts of one row where a row alone is too long.
+        """
+        rows, cols = len(self.ys), len(self.xs)
+        if cols > max_tiles:
+            return [
+                TileBlock(row, row + 1, col, min(col + max_tiles, cols))
+                for row in range(rows)
+                for col in range(0, cols, max_tiles)
+            ]
+        height = max_tiles // cols
+        return [TileBlock(row, min(row + height, rows), 0, cols) for row in range(0, rows, height)]

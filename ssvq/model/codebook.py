@@ -1,0 +1,135 @@
+"""The codebook Q of K codes of D dimensions: look-up (Eq. 1), learning, and health.
+
+A codebook that only follows gradients collapses to a few codes. It is therefore started from k-means over
+encoder outputs, follows exponential moving averages of the latents assigned to each code (van den Oord et al.
+2017, appendix A.1), from normal samples alone, and codes that fall out of use are set anew. Under DDP every
+rank holds the same codebook, bit for bit: counts and sums are all-reduced, and draws are made from the
+gathered latents on rank 0 and broadcast.
+"""
+
+from collections.abc import Iterator
+
+import torch
+import torch.distributed as dist
+from sklearn.cluster import KMeans
+from torch import Tensor, nn
+
+CELLS_AT_ONCE = 2048  # a block of distances to 512 codes, 4 MiB, stays in the cache
+KMEANS_SAMPLE = 16_384
+SMOOTHING = 1e-5  # Laplace smoothing of the moving counts, as in VQ-VAE
+
+
+class Codebook(nn.Module):
+    """`codes`: float32 (K, D). With `learned_by_gradient` it is a parameter, else it follows moving averages."""
+
+    codes: Tensor
+    counts: Tensor
+    sums: Tensor
+
+    def __init__(self, codes: int, dimensions: int, *, learned_by_gradient: bool, decay: float = 0.99) -> None:
+        super().__init__()
+        start = torch.empty(codes, dimensions).uniform_(-1 / codes, 1 / codes)
+        if learned_by_gradient:
+            self.codes = nn.Parameter(start)
+        else:
+            self.register_buffer("codes", start)
+        self.decay = decay
+        self.register_buffer("counts", torch.ones(codes))
+        self.register_buffer("sums", start.detach().clone())
+
+    def assign(self, latents: Tensor) -> Tensor:
+        """Index of the nearest code (Eq. 1) of each latent (cells, D): int64 (cells,)."""
+        return torch.cat([part.argmax(1) for part in self._nearness(latents)])
+
+    def squared_distance(self, latents: Tensor) -> Tensor:
+        """Squared distance of each latent (cells, D) to its nearest code: float32 (cells,)."""
+        norms = latents.float().square().sum(1)
+        nearest = torch.cat([part.amax(1) for part in self._nearness(latents)])
+        return (norms - 2 * nearest).clamp_min(0)
+
+    def _nearness(self, latents: Tensor) -> Iterator[Tensor]:
+        """z.e - |e|^2 / 2 to every code, a block of cells at a time: |z - e|^2 is |z|^2 less twice that."""
+        codes = self.codes.detach()
+        offset = -codes.square().sum(1) / 2
+        for block in latents.detach().float().split(CELLS_AT_ONCE):
+            with torch.autocast(latents.device.type, enabled=False):
+                nearness = torch.addmm(offset, block, codes.T)
+            yield nearness
+
+    @torch.no_grad()
+    def start_from(self, latents: Tensor, seed: int) -> None:
+        """K-means over the latents (cells, D) of all ranks together; the moving averages start from it."""
+        latents = _gather(latents)
+        generator = torch.Generator().manual_seed(seed)
+        sample = latents[torch.randperm(len(latents), generator=generator)[:KMEANS_SAMPLE].to(latents.device)]
+        if _rank() == 0:
+            points = _at_least(sample.cpu(), len(self.codes), generator).numpy()
+            kmeans = KMeans(len(self.codes), n_init=1, max_iter=20, random_state=seed).fit(points)
+            self.codes.copy_(torch.from_numpy(kmeans.cluster_centers_))
+        self._broadcast()
+        self.counts.copy_(torch.bincount(self.assign(latents), minlength=len(self.codes)))
+        self.sums.copy_(self.codes * self.counts[:, None])
+
+    @torch.no_grad()
+    def follow(self, latents: Tensor, indices: Tensor) -> None:
+        """One step of the moving averages: latents (cells, D) of this rank and the codes they were assigned."""
+        counts = torch.bincount(indices, minlength=len(self.codes)).to(self.counts)
+        sums = torch.zeros_like(self.sums).index_add_(0, indices, latents.to(self.sums))
+        if _world_size() > 1:
+            dist.all_reduce(counts)
+            dist.all_reduce(sums)
+        self.counts.lerp_(counts, 1 - self.decay)
+        self.sums.lerp_(sums, 1 - self.decay)
+        total = self.counts.sum()
+        smoothed = (self.counts + SMOOTHING) / (total + len(self.codes) * SMOOTHING) * total
+        self.codes.copy_(self.sums / smoothed[:, None])
+
+    @torch.no_grad()
+    def reseed_dead(self, latents: Tensor, dead_below: float, seed: int) -> int:
+        """Set codes used less than `dead_below` of the mean to latents (cells, D) drawn over all ranks.
+
+        Returns how many were dead.
+        """
+        mean = self.counts.mean()
+        dead = self.counts < dead_below * mean
+        number = int(dead.sum())
+        if number == 0:
+            return 0
+        latents = _gather(latents)
+        generator = torch.Generator().manual_seed(seed)
+        drawn = torch.randint(len(latents), (number,), generator=generator).to(latents.device)
+        self.codes[dead] = latents[drawn].to(self.codes)
+        self.counts[dead] = mean
+        self.sums[dead] = self.codes[dead] * mean
+        self._broadcast()
+        return number
+
+    def _broadcast(self) -> None:
+        if _world_size() > 1:
+            for tensor in (self.codes.data, self.counts, self.sums):
+                dist.broadcast(tensor, src=0)
+
+
+def _world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def _rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def _gather(latents: Tensor) -> Tensor:
+    """The latents of all ranks, in order of rank; every rank holds equally many."""
+    if _world_size() == 1:
+        return latents
+    parts = [torch.empty_like(latents) for _ in range(_world_size())]
+    dist.all_gather(parts, latents.contiguous())
+    return torch.cat(parts)
+
+
+def _at_least(sample: Tensor, number: int, generator: torch.Generator) -> Tensor:
+    """Repeat latents with a little noise until k-means has as many points as clusters."""
+    if len(sample) >= number:
+        return sample
+    repeated = sample[torch.randint(len(sample), (number,), generator=generator)]
+    return repeated + 1e-3 * torch.randn(repeated.shape, generator=generator)

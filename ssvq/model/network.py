@@ -1,0 +1,81 @@
+"""Encoder and decoder of the ss-VQ-VAE (section IV.D and Fig. 4), fully convolutional.
+
+The latent grid is a quarter of the image in each direction: one cell for `CELL` x `CELL` pixels.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from ssvq.config import Architecture
+
+CELL = 4  # two convolutions of stride 2
+
+
+class ResidualLayer(nn.Module):
+    """x + conv1x1(relu(conv3x3(relu(x)))), without biases, as in VQ-VAE."""
+
+    def __init__(self, hidden: int, residual_hidden: int) -> None:
+        super().__init__()
+        self.block = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(hidden, residual_hidden, 3, padding=1, bias=False),
+            nn.ReLU(),
+            nn.Conv2d(residual_hidden, hidden, 1, bias=False),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, hidden, h, w) to the same shape."""
+        return x + self.block(x)
+
+
+def residual_stack(architecture: Architecture) -> nn.Sequential:
+    """The residual layers and their final ReLU."""
+    layers = [
+        ResidualLayer(architecture.hidden, architecture.residual_hidden)
+        for _ in range(architecture.residual_layers)
+    ]
+    return nn.Sequential(*layers, nn.ReLU())
+
+
+class Encoder(nn.Module):
+    """E: images (n, 3, h, w), normalised, to latents (n, D, h / 4, w / 4)."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        hidden = architecture.hidden
+        self.features = nn.Sequential(
+            nn.Conv2d(3, hidden // 2, 4, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(hidden // 2, hidden, 4, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(hidden, hidden, 3, padding=1),
+            residual_stack(architecture),
+        )
+        self.to_latent = nn.Conv2d(hidden, architecture.dimensions, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Latents in fp32 also under autocast: the score is a difference of vectors that nearly agree, and
+        rounding them to half precision would be most of it.
+        """
+        features = self.features(images)
+        with torch.autocast(features.device.type, enabled=False):
+            return self.to_latent(features.float())
+
+
+class Decoder(nn.Module):
+    """D: quantised latents (n, D, h / 4, w / 4) to reconstructions (n, 3, h, w), normalised."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        hidden = architecture.hidden
+        self.layers = nn.Sequential(
+            nn.Conv2d(architecture.dimensions, hidden, 3, padding=1),
+            residual_stack(architecture),
+            nn.ConvTranspose2d(hidden, hidden // 2, 4, stride=2, padding=1),
+            nn.ReLU(),
+            nn.ConvTranspose2d(hidden // 2, 3, 4, stride=2, padding=1),
+        )
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Reconstructions in the precision that autocast gives."""
+        return self.layers(latents)

@@ -1,0 +1,33 @@
+"""Which device and arithmetic a model runs with, by what the hardware has."""
+
+from contextlib import AbstractContextManager
+
+import torch
+
+from ssvq.config import Device, Precision
+from ssvq.errors import InputError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def resolve_device(device: Device) -> torch.device:
+    """The device itself. Raises InputError when CUDA is asked for and not there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: this machine has no CUDA device; use --device cpu")
+    return torch.device(device)
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> str:
+    """`bf16`, `fp16` or `fp32`: by hardware when `auto`. bf16 in software would be slower than fp32."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if torch.cpu.get_capabilities().get("avx512_bf16", False) else "fp32"
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
+    """Autocast to a resolved precision."""
+    return torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "fp32")

@@ -1,0 +1,42 @@
+"""Progress for a person: a bar in a terminal, a line now and then in a log. Always on standard error."""
+
+import sys
+import time
+from types import TracebackType
+
+from tqdm import tqdm
+
+SECONDS_BETWEEN_LINES = 20.0
+
+
+class Progress:
+    """Counts towards a total; `advance` takes what to show beside the count."""
+
+    def __init__(self, description: str, total: int, unit: str) -> None:
+        self.description, self.total, self.unit = description, total, unit
+        self.done = 0
+        self.started = self.last_line = time.monotonic()
+        self.bar = tqdm(total=total, desc=description, unit=unit, dynamic_ncols=True) if sys.stderr.isatty() else None
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def advance(self, number: int, note: str = "") -> None:
+        """Count some more as done."""
+        self.done += number
+        if self.bar is not None:
+            self.bar.set_postfix_str(note, refresh=False)
+            self.bar.update(number)
+            return
+        now = time.monotonic()
+        if now - self.last_line >= SECONDS_BETWEEN_LINES or self.done == self.total:
+            self.last_line = now
+            rate = self.done / max(now - self.started, 1e-9)
+            text = f"{self.description}: {self.done} of {self.total} {self.unit}, {rate:.1f} a second"
+            print(f"{text}; {note}" if note else text, file=sys.stderr, flush=True)

@@ -1,0 +1,51 @@
+"""Connecting to Ray: the cluster that the environment names, else one started on this machine."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from ssvq.errors import InputError
+
+# Reader, scorer and writer tasks overlap, so logical CPUs may exceed real ones on a small machine; each
+# process sets its number of threads itself.
+MIN_LOGICAL_CPUS = 4
+
+
+@contextmanager
+def ray_session(*, debug: bool, min_cpus: int = MIN_LOGICAL_CPUS) -> Iterator[None]:
+    """Connect to the cluster of `RAY_ADDRESS` (set within `ray job submit`), or start Ray on this machine and
+    stop it afterwards. A connection that is already there is used and kept.
+
+    Raises InputError when `RAY_ADDRESS` names a cluster that does not answer.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    quiet = {"log_to_driver": debug, "logging_level": logging.INFO if debug else logging.ERROR}
+    address = os.environ.get("RAY_ADDRESS")
+    try:
+        if address:
+            ray.init(**quiet)
+        else:
+            cpus = max(os.cpu_count() or 1, min_cpus)
+            ray.init(num_cpus=cpus, include_dashboard=False, **quiet)
+    except ConnectionError as error:
+        raise InputError(f"RAY_ADDRESS={address}: no Ray cluster answers ({error})") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def cluster_gpus() -> int:
+    """GPUs of the connected cluster."""
+    return int(ray.cluster_resources().get("GPU", 0))
+
+
+def cluster_nodes() -> int:
+    """Nodes of the connected cluster that are alive."""
+    return sum(node["Alive"] for node in ray.nodes())

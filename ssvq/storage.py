@@ -1,0 +1,205 @@
+"""The one place that knows local paths from S3: open, list, stat, and the atomic put that exactly-once rests on.
+
+A location is a plain local path or an `s3://bucket/key` address. Endpoint and credentials come from the usual
+AWS variables (`AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`, ...) or the machine's role; they are never stored here.
+"""
+
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, cast
+
+import fsspec
+from fsspec import AbstractFileSystem
+
+from ssvq.errors import InputError
+
+# What a storage answers when it is not there, not allowed, full, or not reachable. botocore's own errors
+# derive from Exception alone, so s3fs translates them to OSError; nothing broader needs to be caught.
+StorageError = OSError
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """One stored object: its path below the listed root, its size in bytes, and its version.
+
+    `version` changes whenever the bytes do: size and mtime_ns locally, size and ETag on S3.
+    """
+
+    path: str
+    size: int
+    version: str
+
+
+def is_remote(location: str) -> bool:
+    """Whether a location is an address (`s3://...`) rather than a local path."""
+    return "://" in location
+
+
+def absolute(location: str | os.PathLike[str]) -> str:
+    """The location in the one form that is stored: no trailing slash, local paths absolute and normalised."""
+    text = os.fspath(location)
+    return text.rstrip("/") if is_remote(text) else os.path.abspath(os.path.expanduser(text))
+
+
+def join(root: str, *parts: str) -> str:
+    """Join path parts below a location."""
+    return "/".join([root.rstrip("/"), *parts])
+
+
+def base_name(location: str) -> str:
+    """The last part of a location."""
+    return PurePosixPath(absolute(location)).name
+
+
+@cache
+def _remote_filesystem(protocol: str) -> AbstractFileSystem:
+    try:
+        if protocol == "s3":
+            # Standard retries with back-off ride out throttling and short outages of the server.
+            config = {"retries": {"mode": "standard", "max_attempts": 8}}
+            return fsspec.filesystem("s3", config_kwargs=config, use_listings_cache=False)
+        return fsspec.filesystem(protocol)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"{protocol}:// is not a supported address ({error}); use s3:// or a local path") from None
+
+
+def filesystem(location: str) -> tuple[AbstractFileSystem, str]:
+    """The fsspec filesystem of a location, and the location's path in it."""
+    if is_remote(location):
+        protocol, path = location.split("://", 1)
+        return _remote_filesystem(protocol), path
+    return fsspec.filesystem("file"), location
+
+
+def exists(location: str) -> bool:
+    """Whether an object or folder is there."""
+    fs, path = filesystem(location)
+    return bool(fs.exists(path))
+
+
+def is_folder(location: str) -> bool:
+    """Whether the location is a folder, or on S3 a prefix that holds something."""
+    fs, path = filesystem(location)
+    return bool(fs.isdir(path))
+
+
+def read_bytes(location: str) -> bytes:
+    """The bytes of an object. Raises FileNotFoundError when it is not there."""
+    fs, path = filesystem(location)
+    return cast(bytes, fs.cat_file(path))
+
+
+def read_text(location: str) -> str:
+    """The UTF-8 text of an object. Raises FileNotFoundError when it is not there."""
+    return read_bytes(location).decode("utf-8")
+
+
+def open_read(location: str) -> BinaryIO:
+    """A seekable binary file over an object; on S3 only the ranges that are read are fetched."""
+    fs, path = filesystem(location)
+    return cast(BinaryIO, fs.open(path, "rb"))
+
+
+def _version(details: dict[str, Any]) -> str:
+    etag = details.get("ETag")
+    if etag is not None:
+        return f"{details['size']}-{etag.strip(chr(34))}"
+    return f"{details['size']}-{details['mtime_ns']}"
+
+
+def _local_info(path: Path, relative: str) -> ObjectInfo:
+    status = path.stat()
+    return ObjectInfo(relative, status.st_size, _version({"size": status.st_size, "mtime_ns": status.st_mtime_ns}))
+
+
+def stat(location: str) -> ObjectInfo:
+    """Size and version of an object as it is now. Raises FileNotFoundError when it is not there."""
+    if not is_remote(location):
+        return _local_info(Path(location), base_name(location))
+    fs, path = filesystem(location)
+    details = fs.info(path, refresh=True)
+    if details["type"] != "file":
+        raise FileNotFoundError(location)
+    return ObjectInfo(base_name(location), int(details["size"]), _version(details))
+
+
+def list_files(root: str) -> Iterator[ObjectInfo]:
+    """Every object below a folder or prefix, in order of its path; empty when the folder is not there.
+
+    Hidden files and folders (leading dot) and symbolic links to folders are passed over, so that neither
+    unfinished puts nor loops are walked.
+    """
+    if is_remote(root):
+        fs, prefix = filesystem(root)
+        found = fs.find(prefix, detail=True, refresh=True)
+        for path in sorted(found):
+            relative = path[len(prefix) :].lstrip("/")
+            if relative and not any(part.startswith(".") for part in relative.split("/")):
+                yield ObjectInfo(relative, int(found[path]["size"]), _version(found[path]))
+        return
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(folder, name)
+            if not name.startswith(".") and path.is_file():
+                yield _local_info(path, path.relative_to(root).as_posix())
+
+
+def put(location: str, data: bytes, *, staging: str | None = None) -> ObjectInfo:
+    """Write an object atomically: a reader sees all of it or what was there before, never a part.
+
+    On S3 this is one PUT. Locally the bytes go to a hidden file, in `staging` (a folder of the same
+    filesystem) or beside the target, are synced to disk, and are renamed into place.
+
+    Raises OSError when the location cannot be written.
+    """
+    if is_remote(location):
+        fs, path = filesystem(location)
+        fs.pipe_file(path, data)
+        return stat(location)
+    target = Path(location)
+    temporary_folder = Path(staging) if staging else target.parent
+    temporary_folder.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_folder / f".{target.name}.{uuid.uuid4().hex}"
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        info = _local_info(temporary, target.name)
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return info
+
+
+def put_text(location: str, text: str) -> ObjectInfo:
+    """`put` of UTF-8 text."""
+    return put(location, text.encode("utf-8"))
+
+
+def remove(location: str) -> None:
+    """Remove an object, or a folder with all that is in it. Nothing happens when it is not there."""
+    fs, path = filesystem(location)
+    if fs.exists(path):
+        fs.rm(path, recursive=True)
+
+
+def check_writable(folder: str, setting: str) -> None:
+    """Fail early, before hours of work, when an output folder cannot be written.
+
+    Raises InputError naming the setting.
+    """
+    probe = join(folder, f".ssvq-write-test-{uuid.uuid4().hex}")
+    try:
+        put(probe, b"")
+        remove(probe)
+    except StorageError as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{setting} {folder} cannot be written: {reason}") from None

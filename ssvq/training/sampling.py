@@ -1,0 +1,105 @@
+"""What a training step sees: a pure function of the seed and the step.
+
+The global batch of a step is drawn here, and each rank takes its slice of it. A run that goes on from a
+checkpoint, or with another number of workers, therefore sees the same samples as an undisturbed one.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssvq.training.tile_cache import read_tile
+
+CROP_TRIES = 8
+_NORMAL, _ANOMALOUS, _CROP = range(3)  # streams of random numbers that must not meet
+
+
+@dataclass(frozen=True)
+class TileRef:
+    """Where a tile lies in the tile cache."""
+
+    file: str
+    row_group: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """All that is needed to make the batch of any step."""
+
+    cache: str
+    normal: list[TileRef]
+    anomalous: list[TileRef]
+    tile_size: int
+    sample_size: int
+    anomalous_fraction: float
+    normal_in_batch: int
+    anomalous_in_batch: int
+    augment: bool
+    seed: int
+
+
+@lru_cache(maxsize=8)
+def _permutation(seed: int, stream: int, epoch: int, length: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, stream, epoch]).permutation(length)
+
+
+def draw(seed: int, stream: int, start: int, number: int, length: int) -> list[int]:
+    """Positions start .. start + number of an endless sequence of permutations of range(length)."""
+    return [
+        int(_permutation(seed, stream, position // length, length)[position % length])
+        for position in range(start, start + number)
+    ]
+
+
+def make_batch(plan: BatchPlan, step: int, rank: int, world_size: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """This rank's normal and anomalous samples of a step, each uint8 (n, size, size, 3)."""
+    streams = (
+        (_NORMAL, plan.normal, plan.normal_in_batch, False),
+        (_ANOMALOUS, plan.anomalous, plan.anomalous_in_batch, True),
+    )
+    batches = []
+    for stream, tiles, number, wants_anomalous in streams:
+        first, last = number * rank // world_size, number * (rank + 1) // world_size
+        drawn = draw(plan.seed, stream, step * number + first, last - first, len(tiles)) if number else []
+        samples = [
+            make_sample(plan, tiles[tile], wants_anomalous, np.random.default_rng([plan.seed, _CROP, stream, step, i]))
+            for i, tile in enumerate(drawn, start=first)
+        ]
+        size = plan.sample_size
+        batches.append(np.stack(samples) if samples else np.empty((0, size, size, 3), np.uint8))
+    return batches[0], batches[1]
+
+
+def make_sample(plan: BatchPlan, tile: TileRef, wants_anomalous: bool, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A random crop of a tile, uint8 (size, size, 3), turned and flipped when the plan says so."""
+    pixels, mask = read_tile(plan.cache, tile.file, tile.row_group, plan.tile_size)
+    y, x = choose_crop(mask[: tile.height, : tile.width], plan.sample_size, plan.anomalous_fraction, wants_anomalous, rng)
+    sample = pixels[y : y + plan.sample_size, x : x + plan.sample_size]
+    if plan.augment:
+        sample = np.rot90(sample, rng.integers(4))
+        sample = sample[:, ::-1] if rng.integers(2) else sample
+    return sample
+
+
+def choose_crop(
+    mask: NDArray[np.bool_], size: int, anomalous_fraction: float, wants_anomalous: bool, rng: np.random.Generator
+) -> tuple[int, int]:
+    """Corner y, x of a random crop that has the label of its stream by the same rule as tiles, from the mask
+    bool (height, width); the nearest of a few tries where none has. A crop larger than the mask starts at 0.
+    """
+    height, width = mask.shape
+    best, best_fraction = (0, 0), -1.0
+    for _ in range(CROP_TRIES):
+        y = int(rng.integers(max(0, height - size) + 1))
+        x = int(rng.integers(max(0, width - size) + 1))
+        fraction = float(mask[y : y + size, x : x + size].mean())
+        if (fraction >= anomalous_fraction) == wants_anomalous:
+            return y, x
+        nearness = fraction if wants_anomalous else 1 - fraction
+        if nearness > best_fraction:
+            best, best_fraction = (y, x), nearness
+    return best

@@ -1,0 +1,130 @@
+"""The tile cache: labelled tiles cut once, kept as Parquet with one row group a tile for random access.
+
+    CACHE/<key>/<image_id>-<part>.parquet   pixels and mask of the tiles of one part of an image
+    CACHE/<key>/index.parquet               written last: one row a tile, or one for an image that failed
+
+The key is made of the sources' fingerprints and the tiling, so changed images are cut anew; a cache without
+its index is unfinished and is cut again.
+"""
+
+import hashlib
+import io
+import json
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from ssvq import storage
+from ssvq.errors import ImageError
+from ssvq.imagery.catalog import SourceImage
+from ssvq.imagery.grid import Tiling
+from ssvq.imagery.tiles import TileArrays
+from ssvq.imagery.units import ImagePart
+
+INDEX = "index.parquet"
+
+INDEX_SCHEMA = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("path", pa.string()),
+        ("file", pa.string()),
+        ("row_group", pa.int32()),
+        ("x", pa.int32()),
+        ("y", pa.int32()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("valid_fraction", pa.float32()),
+        ("anomalous_fraction", pa.float32()),
+        ("channel_mean", pa.list_(pa.float64(), 3)),
+        ("channel_mean_square", pa.list_(pa.float64(), 3)),
+        ("redness", pa.float32()),
+        ("error_stage", pa.string()),
+        ("error_message", pa.string()),
+    ]
+)
+"""Fractions are of the tile's own pixels; channel statistics of values scaled to 0..1."""
+
+
+def cache_key(images: list[SourceImage], tiling: Tiling) -> str:
+    """Identity of a cache: 16 hex digits over fingerprints, masks and tiling; also the data's fingerprint."""
+    described = [tiling.tiling_id, *([image.uri, image.fingerprint, image.mask_uri] for image in images)]
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
+
+
+def error_row(source: SourceImage, error: ImageError) -> dict[str, object]:
+    """The index row of an image that failed."""
+    known = {"image_id": source.image_id, "path": source.path}
+    return {**known, "error_stage": error.stage, "error_message": error.message}
+
+
+def write_part(folder: str, part: ImagePart, tiles: TileArrays) -> list[dict[str, object]]:
+    """Put one part's tiles into the cache. Returns their index rows."""
+    assert tiles.anomalous is not None
+    name = f"{part.source.image_id}-{part.index:04d}.parquet"
+    table = pa.table(
+        {
+            "pixels": pa.array([tile.tobytes() for tile in tiles.pixels], pa.binary()),
+            "anomalous": pa.array([np.packbits(mask).tobytes() for mask in tiles.anomalous], pa.binary()),
+        }
+    )
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, row_group_size=1, compression="none", use_dictionary=False, write_statistics=False)
+    storage.put(storage.join(folder, name), buffer.getvalue())
+
+    scaled = tiles.pixels.reshape(len(tiles.pixels), -1, 3) / np.float32(255)
+    redness = (scaled[..., 0] - scaled[..., 2]).mean(axis=1) * 255
+    anomalous_pixels = np.count_nonzero(tiles.anomalous, axis=(1, 2))
+    return [
+        {
+            "image_id": part.source.image_id,
+            "path": part.source.path,
+            "file": name,
+            "row_group": i,
+            "x": tile.x,
+            "y": tile.y,
+            "width": tile.width,
+            "height": tile.height,
+            "valid_fraction": tiles.valid_pixels[i] / (tile.width * tile.height),
+            "anomalous_fraction": anomalous_pixels[i] / (tile.width * tile.height),
+            "channel_mean": scaled[i].mean(axis=0, dtype=np.float64),
+            "channel_mean_square": np.square(scaled[i]).mean(axis=0, dtype=np.float64),
+            "redness": redness[i],
+        }
+        for i, tile in enumerate(part.grid.tiles(part.block))
+    ]
+
+
+def write_index(folder: str, rows: list[dict[str, object]]) -> pa.Table:
+    """Put the index, which makes the cache whole."""
+    order = ("path", "y", "x")
+    table = pa.Table.from_pylist(rows, INDEX_SCHEMA).sort_by([(name, "ascending") for name in order])
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    storage.put(storage.join(folder, INDEX), buffer.getvalue())
+    return table
+
+
+def read_index(folder: str) -> pa.Table | None:
+    """The index of a whole cache, or None."""
+    try:
+        return pq.read_table(pa.BufferReader(storage.read_bytes(storage.join(folder, INDEX))))
+    except FileNotFoundError:
+        return None
+
+
+@lru_cache(maxsize=64)
+def _open_part(address: str) -> pq.ParquetFile:
+    if storage.is_remote(address):
+        return pq.ParquetFile(storage.open_read(address))
+    return pq.ParquetFile(address, memory_map=True)
+
+
+def read_tile(folder: str, file: str, row_group: int, tile_size: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """One tile of the cache: pixels uint8 (t, t, 3), and anomalous pixels bool (t, t)."""
+    row = _open_part(storage.join(folder, file)).read_row_group(row_group)
+    pixels = np.frombuffer(row["pixels"][0].as_buffer(), np.uint8).reshape(tile_size, tile_size, 3)
+    bits = np.frombuffer(row["anomalous"][0].as_buffer(), np.uint8)
+    return pixels, np.unpackbits(bits, count=tile_size**2).reshape(tile_size, tile_size).astype(bool)
