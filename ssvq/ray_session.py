@@ -2,10 +2,12 @@
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
+import ray.data
 
 from ssvq.errors import InputError
 
@@ -24,7 +26,8 @@ def ray_session(*, debug: bool, min_cpus: int = MIN_LOGICAL_CPUS) -> Iterator[No
     if ray.is_initialized():
         yield
         return
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if not debug:
+        _quieten()
     quiet = {"log_to_driver": debug, "logging_level": logging.INFO if debug else logging.ERROR}
     address = os.environ.get("RAY_ADDRESS")
     try:
@@ -39,6 +42,15 @@ def ray_session(*, debug: bool, min_cpus: int = MIN_LOGICAL_CPUS) -> Iterator[No
         yield
     finally:
         ray.shutdown()
+
+
+def _quieten() -> None:
+    """Keep Ray's own talk off the terminal, where it would bury ours; its log files and --debug have it."""
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
 
 
 def cluster_gpus() -> int:

@@ -6,4 +6,5 @@ from numpy.typing import NDArray
 
 def redness(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Mean of red minus blue of each tile, uint8 (n, t, t, 3) to float32 (n,)."""
-    return (pixels[..., 0].astype(np.float32) - pixels[..., 2]).mean(axis=(1, 2))
+    means = pixels.mean(axis=(1, 2), dtype=np.float64)
+    return (means[:, 0] - means[:, 2]).astype(np.float32)

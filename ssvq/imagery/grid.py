@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+CELL = 4
+"""Side of a latent cell in pixels: the network's two convolutions of stride 2. Tiles are whole numbers of cells."""
+
 
 class Tiling(BaseModel):
     """Tile size, stride and edge rule; part of the identity of a score."""

@@ -5,6 +5,7 @@ files or addresses (as a VRT could), and sidecar files beside an image are not l
 EXIF orientation is noted and not applied.
 """
 
+import math
 import re
 import warnings
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from datetime import datetime
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.transform import from_gcps
@@ -110,9 +111,10 @@ def read_header(dataset: DatasetReader) -> ImageHeader:
 
 
 def read_rgb(
-    dataset: DatasetReader, x: int, y: int, width: int, height: int
+    dataset: DatasetReader, x: int, y: int, width: int, height: int, *, shrink: int = 1
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
-    """A window as RGB, uint8 (height, width, 3), and which of its pixels are valid, bool (height, width).
+    """A window as RGB, uint8 (height, width, 3), and which of its pixels are valid, bool (height, width);
+    both a `shrink`th of the window's size, rounded up, for pictures.
 
     Grey is repeated, a palette is looked up, red, green and blue are found by their colour interpretation and
     are the first three bands otherwise; alpha, internal masks and nodata make pixels invalid. The validity is
@@ -127,15 +129,16 @@ def read_rgb(
             "(gdal_translate -ot Byte -scale MIN MAX)",
         )
     window = Window(x, y, width, height)
+    shape = (math.ceil(height / shrink), math.ceil(width / shrink))
     valid = None
     if any(MaskFlags.all_valid not in flags for flags in dataset.mask_flag_enums):
-        valid = dataset.dataset_mask(window=window) > 0
+        valid = dataset.dataset_mask(window=window, out_shape=shape) > 0
     if dataset.colorinterp[0] == ColorInterp.palette:
         colours = np.zeros((256, 3), np.uint8)
         for index, colour in dataset.colormap(1).items():
             colours[index] = colour[:3]
-        return colours[dataset.read(1, window=window)], valid
-    pixels = dataset.read(_rgb_bands(dataset), window=window)
+        return colours[dataset.read(1, window=window, out_shape=shape)], valid
+    pixels = dataset.read(_rgb_bands(dataset), window=window, out_shape=(3, *shape), resampling=Resampling.average)
     return np.ascontiguousarray(np.moveaxis(pixels, 0, -1)), valid
 
 

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from ssvq.config import Architecture
 
-CELL = 4  # two convolutions of stride 2
-
 
 class ResidualLayer(nn.Module):
     """x + conv1x1(relu(conv3x3(relu(x)))), without biases, as in VQ-VAE."""

@@ -20,11 +20,11 @@ from ray.train.torch import prepare_model
 
 from ssvq.config import TrainConfig
 from ssvq.evaluation.metrics import auroc
+from ssvq.imagery.grid import CELL
 from ssvq.imagery.tiles import valid_cells
 from ssvq.methods import DEFAULT_METHOD, build_method
 from ssvq.methods.base import Method, method_config
 from ssvq.model.bundle import Preprocessing, encode_weights
-from ssvq.model.network import CELL
 from ssvq.model.precision import autocast, resolve_device, resolve_precision
 from ssvq.scoring.scorer import TileScorer, normalise
 from ssvq.training.feed import stream_batches

@@ -40,7 +40,6 @@ INDEX_SCHEMA = pa.schema(
         ("anomalous_fraction", pa.float32()),
         ("channel_mean", pa.list_(pa.float64(), 3)),
         ("channel_mean_square", pa.list_(pa.float64(), 3)),
-        ("redness", pa.float32()),
         ("error_stage", pa.string()),
         ("error_message", pa.string()),
     ]
@@ -74,8 +73,6 @@ def write_part(folder: str, part: ImagePart, tiles: TileArrays) -> list[dict[str
     pq.write_table(table, buffer, row_group_size=1, compression="none", use_dictionary=False, write_statistics=False)
     storage.put(storage.join(folder, name), buffer.getvalue())
 
-    scaled = tiles.pixels.reshape(len(tiles.pixels), -1, 3) / np.float32(255)
-    redness = (scaled[..., 0] - scaled[..., 2]).mean(axis=1) * 255
     anomalous_pixels = np.count_nonzero(tiles.anomalous, axis=(1, 2))
     return [
         {
@@ -89,12 +86,18 @@ def write_part(folder: str, part: ImagePart, tiles: TileArrays) -> list[dict[str
             "height": tile.height,
             "valid_fraction": tiles.valid_pixels[i] / (tile.width * tile.height),
             "anomalous_fraction": anomalous_pixels[i] / (tile.width * tile.height),
-            "channel_mean": scaled[i].mean(axis=0, dtype=np.float64),
-            "channel_mean_square": np.square(scaled[i]).mean(axis=0, dtype=np.float64),
-            "redness": redness[i],
+            **_channel_statistics(tiles.pixels[i]),
         }
         for i, tile in enumerate(part.grid.tiles(part.block))
     ]
+
+
+def _channel_statistics(pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:
+    scaled = pixels.reshape(-1, 3) / np.float32(255)
+    return {
+        "channel_mean": scaled.mean(axis=0, dtype=np.float64),
+        "channel_mean_square": np.square(scaled).mean(axis=0, dtype=np.float64),
+    }
 
 
 def write_index(folder: str, rows: list[dict[str, object]]) -> pa.Table:

@@ -1,0 +1,138 @@
+"""`ssvq query`: SQL over the score maps with DuckDB, on local disk or S3."""
+
+import io
+import sys
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ssvq import storage
+from ssvq.config import QueryConfig
+from ssvq.errors import ExitCode, InputError
+from ssvq.scoring.layout import images_folder
+from ssvq.scoring.schema import LEDGER, SCORE_MAP
+
+ROWS_SHOWN = 1000
+MAP_AS_READ = pa.list_(pa.list_(pa.float32()))
+
+
+def query(config: QueryConfig) -> ExitCode:
+    """Print or write the answer. Raises InputError for a folder without score maps, and for wrong SQL."""
+    if config.format == "parquet" and config.out is None and sys.stdout.isatty():
+        raise InputError("--format parquet is binary: give --out FILE, or redirect the output")
+    answer = run_sql(config.scores, config.sql)
+    try:
+        if config.out is None:
+            _write(answer, config.format, sys.stdout.buffer)
+        else:
+            with config.out.open("wb") as file:
+                _write(answer, config.format, file)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise InputError(f"--out {config.out} cannot be written: {error.strerror}") from None
+    return ExitCode.DONE
+
+
+def run_sql(scores: str, sql: str) -> pa.Table:
+    """The answer of some SQL over the views `tiles` and `images` of an output.
+
+    Raises InputError for a folder without score maps, and for wrong SQL.
+    """
+    with connect(scores) as connection:
+        try:
+            answer = connection.sql(sql)
+            return pa.table({}) if answer is None else answer.to_arrow_table()  # None: not a SELECT
+        except duckdb.Error as error:
+            raise InputError(f"SQL: {' '.join(str(error).split())}") from None
+
+
+def connect(scores: str) -> duckdb.DuckDBPyConnection:
+    """DuckDB with the views. Raises InputError for a folder without score maps."""
+    segments = [info.path for info in storage.list_files(images_folder(scores)) if info.path.endswith(".parquet")]
+    if not segments:
+        raise InputError(f"{scores} holds no score maps; give the folder that `ssvq score --out` wrote")
+    connection = duckdb.connect()
+    if storage.is_remote(scores):
+        connection.register_filesystem(storage.filesystem(scores)[0])
+    has_tiles = next(storage.list_files(storage.join(scores, "tiles")), None) is not None
+    if has_tiles:
+        source = f"read_parquet({literal(storage.join(scores, 'tiles', '*', '*', '*', '*.parquet'))})"
+    else:
+        # DuckDB reads half floats from Parquet, as floats, but not from Arrow.
+        as_read = pa.schema([f.with_type(MAP_AS_READ) if f.name == "score_map" else f for f in SCORE_MAP])
+        connection.register("no_tiles", as_read.empty_table())
+        source = "no_tiles"
+    connection.execute(f"CREATE VIEW tiles AS SELECT * FROM {source}")
+    ledger = literal(storage.join(images_folder(scores), "*.parquet"))
+    connection.execute(
+        f"""
+        CREATE VIEW images AS SELECT {", ".join(LEDGER.names)} FROM read_parquet({ledger}, union_by_name = true)
+        QUALIFY row_number() OVER (
+            PARTITION BY survey, model_id, tiling_id, image_id ORDER BY recorded_at DESC, run_id DESC
+        ) = 1
+        """
+    )
+    return connection
+
+
+def literal(text: str) -> str:
+    """A SQL string."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _write(answer: pa.Table, form: str, file: Any) -> None:
+    if form == "csv":
+        pyarrow.csv.write_csv(_plain(answer), file)
+    elif form == "json":
+        connection = duckdb.connect()
+        connection.register("answer", answer)
+        rows = connection.execute("SELECT to_json(answer)::VARCHAR FROM answer").fetchall()
+        file.write(("[" + ",\n ".join(row[0] for row in rows) + "]\n").encode())
+    elif form == "parquet":
+        pq.write_table(answer, file)
+    else:
+        file.write(_render(answer).encode())
+    file.flush()
+
+
+def _plain(answer: pa.Table) -> pa.Table:
+    """The table with nested and binary columns as text, which CSV has no type for."""
+    connection = duckdb.connect()
+    connection.register("answer", answer)
+    nested = [f.name for f in answer.schema if pa.types.is_nested(f.type) or pa.types.is_binary(f.type)]
+    quoted = [f'"{name.replace(chr(34), chr(34) * 2)}"' for name in nested]
+    columns = ", ".join(f"{name}::VARCHAR AS {name}" for name in quoted)
+    replaced = f"REPLACE ({columns})" if nested else ""
+    return connection.sql(f"SELECT * {replaced} FROM answer").to_arrow_table()
+
+
+def _render(answer: pa.Table) -> str:
+    """The table for a person; wide values are not cut, since they are often paths."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for field in answer.schema:
+        number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+        table.add_column(field.name, justify="right" if number else "left", no_wrap=True)
+    for row in answer.slice(0, ROWS_SHOWN).to_pylist():
+        table.add_row(*[_cell(value) for value in row.values()])
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=10_000, markup=False, highlight=False, emoji=False)
+    console.print(table)
+    lines = [line.rstrip() for line in buffer.getvalue().splitlines()]
+    if len(answer) > ROWS_SHOWN:
+        lines.append(f"... {len(answer) - ROWS_SHOWN} more rows; --format csv gives all")
+    else:
+        lines.append(f"{len(answer)} row{'' if len(answer) == 1 else 's'}")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "" if value is None else str(value)

@@ -1,0 +1,99 @@
+"""The ledger: one row for each image and run, in immutable segments written after the objects they speak of.
+
+The state of an image is its latest row. An image is done when that row says `scored`, the source still has the
+row's fingerprint, and its object is there with the version that the row noted.
+"""
+
+import time
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ssvq import storage
+from ssvq.errors import InputError
+from ssvq.imagery.catalog import SourceImage
+from ssvq.scoring.layout import Partition, images_folder, staging_folder
+from ssvq.scoring.schema import LEDGER, encode_parquet, to_table
+
+ROWS_IN_SEGMENT = 500
+SECONDS_BETWEEN_SEGMENTS = 20.0
+
+
+class LedgerWriter:
+    """Collects rows and puts a segment now and then; use as a context manager so that none is lost."""
+
+    def __init__(self, out: str, run_id: str) -> None:
+        self.out, self.run_id = out, run_id
+        self.rows: list[dict[str, Any]] = []
+        self.segments = 0
+        self.last = time.monotonic()
+
+    def __enter__(self) -> "LedgerWriter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.flush()
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Note an image whose object has been put."""
+        self.rows.append(row)
+        if len(self.rows) >= ROWS_IN_SEGMENT or time.monotonic() - self.last > SECONDS_BETWEEN_SEGMENTS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Put what has been collected."""
+        if self.rows:
+            name = f"{self.run_id}-{self.segments:05d}.parquet"
+            address = storage.join(images_folder(self.out), name)
+            storage.put(address, encode_parquet(to_table(self.rows, LEDGER)), staging=staging_folder(self.out))
+            self.segments += 1
+            self.rows = []
+        self.last = time.monotonic()
+
+
+def read_ledger(out: str, survey: str) -> pa.Table:
+    """All rows of a survey, of all runs, models and tilings."""
+    folder = images_folder(out)
+    addresses = [storage.join(folder, info.path) for info in storage.list_files(folder)]
+    tables = [_read_segment(address) for address in addresses if address.endswith(".parquet")]
+    table = pa.concat_tables([LEDGER.empty_table(), *tables])
+    return table.filter(pc.equal(table["survey"], survey))
+
+
+def _read_segment(address: str) -> pa.Table:
+    try:
+        return pq.read_table(pa.BufferReader(storage.read_bytes(address)), columns=LEDGER.names).cast(LEDGER)
+    except pa.ArrowInvalid as error:
+        raise InputError(f"ledger segment {address} is damaged ({error}); remove it and score again") from None
+
+
+def check_survey_root(ledger: pa.Table, survey: str, root: str) -> None:
+    """Raises InputError when the name belongs to a survey with another root: two surveys would mix."""
+    roots = set(ledger["survey_root"].to_pylist()) - {root}
+    if roots:
+        raise InputError(
+            f"survey {survey!r} of this output has the root {sorted(roots)[0]}, not {root}; give another --survey-name"
+        )
+
+
+def not_done(images: list[SourceImage], ledger: pa.Table, partition: Partition) -> list[SourceImage]:
+    """The images that are still to be scored."""
+    here = pc.and_(
+        pc.equal(ledger["model_id"], partition.model_id), pc.equal(ledger["tiling_id"], partition.tiling_id)
+    )
+    rows = ledger.filter(here).sort_by([("recorded_at", "ascending"), ("run_id", "ascending")])
+    columns = (rows[name].to_pylist() for name in ("image_id", "status", "fingerprint", "object_version"))
+    latest = {image_id: state for image_id, *state in zip(*columns, strict=True)}
+    versions = {info.path: info.version for info in storage.list_files(partition.tiles)}
+
+    def done(image: SourceImage) -> bool:
+        object_version = versions.get(f"{image.image_id}.parquet")
+        return object_version is not None and latest.get(image.image_id) == [
+            "scored",
+            image.fingerprint,
+            object_version,
+        ]
+
+    return [image for image in images if not done(image)]

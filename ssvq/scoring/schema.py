@@ -1,0 +1,91 @@
+"""The two tables of an output: score maps (a row a tile) and the ledger (a row an image). One schema each, for
+every image and survey, so that a folder of them opens as one table.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+BBOX = pa.struct([(name, pa.float64()) for name in ("xmin", "ymin", "xmax", "ymax")])
+TIME = pa.timestamp("us", tz="UTC")
+
+SCORE_MAP = pa.schema(
+    [
+        ("survey", pa.string()),
+        ("image_uri", pa.string()),
+        ("image_id", pa.string()),
+        ("fingerprint", pa.string()),
+        ("model_id", pa.string()),
+        ("tiling_id", pa.string()),
+        ("run_id", pa.string()),
+        ("scored_at", TIME),
+        ("tile_id", pa.string()),
+        ("row", pa.int32()),
+        ("col", pa.int32()),
+        ("x", pa.int32()),
+        ("y", pa.int32()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("valid_fraction", pa.float32()),
+        ("score", pa.float32()),
+        ("score_max", pa.float32()),
+        ("p_value", pa.float64()),
+        ("threshold", pa.float64()),
+        ("is_anomalous", pa.bool_()),
+        ("precision", pa.string()),
+        ("score_map", pa.list_(pa.list_(pa.float16()))),
+        ("geometry", pa.binary()),
+        ("bbox", BBOX),
+    ]
+)
+"""x, y, width, height: pixels of the stored raster. geometry: WKB in longitude and latitude (OGC:CRS84)."""
+
+LEDGER = pa.schema(
+    [
+        ("survey", pa.string()),
+        ("survey_root", pa.string()),
+        ("image_uri", pa.string()),
+        ("image_id", pa.string()),
+        ("fingerprint", pa.string()),
+        ("model_id", pa.string()),
+        ("tiling_id", pa.string()),
+        ("run_id", pa.string()),
+        ("recorded_at", TIME),
+        ("status", pa.string()),
+        ("tiles", pa.int32()),
+        ("skipped_tiles", pa.int32()),
+        ("anomalous_tiles", pa.int32()),
+        ("error_stage", pa.string()),
+        ("error_message", pa.string()),
+        ("seconds", pa.float64()),
+        ("bytes", pa.int64()),
+        ("object_version", pa.string()),
+        ("image_width", pa.int32()),
+        ("image_height", pa.int32()),
+        ("bands", pa.int32()),
+        ("dtype", pa.string()),
+        ("driver", pa.string()),
+        ("crs", pa.string()),
+        ("transform", pa.list_(pa.float64())),
+        ("orientation", pa.int32()),
+        ("captured_at", pa.timestamp("s")),
+        ("latitude", pa.float64()),
+        ("longitude", pa.float64()),
+    ]
+)
+"""status: `scored` or `failed`. captured_at: local time of the camera, which EXIF gives without a zone."""
+
+
+def to_table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as a table; columns that a row lacks are null."""
+    return pa.Table.from_pylist(list(rows), schema)
+
+
+def encode_parquet(table: pa.Table) -> bytes:
+    """A table as one Parquet object."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", row_group_size=16_384)
+    return buffer.getvalue()

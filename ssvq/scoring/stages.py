@@ -1,0 +1,158 @@
+"""The stages that tiles flow through on Ray Data: read on CPU tasks, score on an actor pool.
+
+A row is a part of an image (see `ssvq.imagery.units`), with its tiles as one binary value: rows are never
+split, so a part stays whole whatever blocks Ray Data makes. A part that failed goes through all stages with its
+error and no tiles.
+"""
+
+import os
+import time
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+from numpy.typing import NDArray
+
+from ssvq.config import Device, Precision
+from ssvq.errors import ImageError
+from ssvq.evaluation.colour import redness
+from ssvq.imagery.grid import CELL
+from ssvq.imagery.tiles import TileArrays, valid_cells
+from ssvq.imagery.units import ImagePart, read_unit
+from ssvq.pipeline import TASK_RETRIES, units_dataset, units_of
+from ssvq.ray_session import cluster_gpus, cluster_nodes
+from ssvq.scoring.scorer import TileScorer
+
+_PART_FIELDS = [
+    ("part", pa.string()),
+    ("error_stage", pa.string()),
+    ("error_message", pa.string()),
+    ("seconds", pa.float64()),
+    ("kept", pa.list_(pa.int32())),
+    ("valid_fraction", pa.list_(pa.float32())),
+    ("anomalous_fraction", pa.list_(pa.float32())),
+    ("redness", pa.list_(pa.float32())),
+]
+READ = pa.schema([*_PART_FIELDS, ("pixels", pa.large_binary()), ("valid_cells", pa.binary())])
+SCORED = pa.schema(
+    [
+        *_PART_FIELDS,
+        ("score", pa.list_(pa.float32())),
+        ("score_max", pa.list_(pa.float32())),
+        ("score_map", pa.list_(pa.list_(pa.list_(pa.float16())))),
+        ("precision", pa.string()),
+    ]
+)
+"""`kept`: positions, within the part's block, of the tiles that have a valid cell; the lists have one entry each."""
+
+
+def score_units(
+    units: list[list[ImagePart]],
+    model: str,
+    *,
+    batch_size: int,
+    device: Device,
+    precision: Precision,
+    scorers: int | None,
+) -> ray.data.Dataset:
+    """A data set of SCORED rows, one for each part of the units."""
+    gpus = cluster_gpus() if device != "cpu" else 0
+    pool = scorers or gpus or cluster_nodes()
+    tiles = units_dataset(units).map_batches(
+        read_parts, batch_size=1, batch_format="pyarrow", num_cpus=1, max_retries=TASK_RETRIES
+    )
+    return tiles.map_batches(
+        ScoreParts,
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=pool),
+        fn_constructor_kwargs={"model": model, "batch_size": batch_size, "device": device, "precision": precision},
+        num_cpus=1,
+        num_gpus=1 if gpus else 0,
+        max_restarts=TASK_RETRIES,
+        max_task_retries=TASK_RETRIES,
+    )
+
+
+def read_parts(batch: pa.Table) -> Any:
+    """READ rows of the units in a batch, as they are read."""
+    for unit in units_of(batch):
+        started = time.perf_counter()
+        for part, result in read_unit(unit):
+            row = _error(part, result) if isinstance(result, ImageError) else _tiles(part, result)
+            row["seconds"] = time.perf_counter() - started
+            yield pa.Table.from_pylist([row], READ)
+            started = time.perf_counter()
+
+
+def _error(part: ImagePart, error: ImageError) -> dict[str, Any]:
+    return {"part": part.to_json(), "error_stage": error.stage, "error_message": error.message}
+
+
+def _tiles(part: ImagePart, tiles: TileArrays) -> dict[str, Any]:
+    areas = np.array([tile.width * tile.height for tile in part.grid.tiles(part.block)])
+    kept = np.arange(len(tiles.pixels))
+    row: dict[str, Any] = {"part": part.to_json()}
+    if tiles.valid is not None:
+        cells = valid_cells(tiles.valid, CELL)
+        kept = np.flatnonzero(cells.any(axis=(1, 2)))
+        row["valid_cells"] = cells[kept].tobytes()
+    pixels = tiles.pixels[kept] if len(kept) < len(tiles.pixels) else tiles.pixels
+    row |= {
+        "kept": kept.tolist(),
+        "valid_fraction": (tiles.valid_pixels / areas)[kept].tolist(),
+        "pixels": pixels.tobytes(),
+    }
+    if tiles.anomalous is not None:
+        row["anomalous_fraction"] = (np.count_nonzero(tiles.anomalous, axis=(1, 2)) / areas)[kept].tolist()
+        row["redness"] = redness(pixels).tolist()
+    return row
+
+
+class ScoreParts:
+    """The actor of the scoring pool: loads the model once, and scores part after part."""
+
+    def __init__(self, model: str, batch_size: int, device: Device, precision: Precision) -> None:
+        import torch
+
+        # Ray pins a worker to as many threads as it has logical CPUs; one scorer may use the whole machine.
+        torch.set_num_threads(os.cpu_count() or 1)
+        self.scorer = TileScorer.from_bundle(model, batch_size, device, precision)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """SCORED rows of READ rows."""
+        return pa.Table.from_pylist([self._score(row) for row in _rows(batch)], SCORED)
+
+    def _score(self, row: dict[str, Any]) -> dict[str, Any]:
+        done = {name: row[name] for name, _ in _PART_FIELDS}
+        if row["error_stage"] is not None:
+            return done
+        started = time.perf_counter()
+        pixels, cells = _arrays(row)
+        scores = self.scorer.score(pixels, cells)
+        return {
+            **done,
+            "seconds": row["seconds"] + time.perf_counter() - started,
+            "score": scores.score,
+            "score_max": scores.score_max,
+            "score_map": None if scores.score_map is None else [list(plane) for plane in scores.score_map],
+            "precision": self.scorer.precision,
+        }
+
+
+def _rows(batch: pa.Table) -> list[dict[str, Any]]:
+    """Rows with their binary values as buffers, which are not copied."""
+    binary = ("pixels", "valid_cells")
+    rows = batch.drop_columns(list(binary)).to_pylist()
+    for index, row in enumerate(rows):
+        row |= {name: batch[name][index].as_buffer() for name in binary}
+    return rows
+
+
+def _arrays(row: dict[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+    size = ImagePart.from_json(row["part"]).tiling.tile_size
+    pixels = np.frombuffer(row["pixels"], np.uint8).reshape(-1, size, size, 3)
+    if row["valid_cells"] is None:
+        return pixels, None
+    return pixels, np.frombuffer(row["valid_cells"], bool).reshape(len(pixels), size // CELL, size // CELL)
