@@ -1,4 +1,7 @@
-"""ray job submit --working-dir . -- python jobs/evaluate.py ...: `ssvq evaluate` as a job, its exit code in `driver_exit_code`."""
+"""`ssvq evaluate` as a Ray job; its exit code is the job's `driver_exit_code`.
+
+ray job submit --working-dir . -- python jobs/evaluate.py ...
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""ray job submit --working-dir . -- python jobs/score.py ...: `ssvq score` as a job, its exit code in `driver_exit_code`."""
+"""`ssvq score` as a Ray job; its exit code is the job's `driver_exit_code`.
+
+ray job submit --working-dir . -- python jobs/score.py ...
+"""
 
 import sys
 

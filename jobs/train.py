@@ -1,4 +1,7 @@
-"""ray job submit --working-dir . -- python jobs/train.py ...: `ssvq train` as a job, its exit code in `driver_exit_code`."""
+"""`ssvq train` as a Ray job; its exit code is the job's `driver_exit_code`.
+
+ray job submit --working-dir . -- python jobs/train.py ...
+"""
 
 import sys
 

@@ -105,7 +105,9 @@ def _parse(command: str, settings: type[config.Command], arguments: Sequence[str
 
 def _source(settings: type[config.Command], program: str) -> CliSettingsSource[config.Command]:
     # Settings read from a file or the environment may be required too, so argparse must not insist on flags.
-    return CliSettingsSource(settings, cli_prog_name=program, cli_enforce_required=False, formatter_class=_HelpFormatter)
+    return CliSettingsSource(
+        settings, cli_prog_name=program, cli_enforce_required=False, formatter_class=_HelpFormatter
+    )
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):

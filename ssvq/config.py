@@ -6,7 +6,7 @@ The docstring under a field is its line in `--help`. What a command resolved is 
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -17,7 +17,6 @@ from pydantic_settings import (
     SettingsConfigDict,
     YamlConfigSettingsSource,
 )
-from typing_extensions import Annotated
 
 from ssvq import storage
 from ssvq.errors import InputError

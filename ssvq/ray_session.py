@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 import ray.data
@@ -28,7 +29,7 @@ def ray_session(*, debug: bool, min_cpus: int = MIN_LOGICAL_CPUS) -> Iterator[No
         return
     if not debug:
         _quieten()
-    quiet = {"log_to_driver": debug, "logging_level": logging.INFO if debug else logging.ERROR}
+    quiet: dict[str, Any] = {"log_to_driver": debug, "logging_level": logging.INFO if debug else logging.ERROR}
     address = os.environ.get("RAY_ADDRESS")
     try:
         if address:

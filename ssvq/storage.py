@@ -42,7 +42,7 @@ def is_remote(location: str) -> bool:
 def absolute(location: str | os.PathLike[str]) -> str:
     """The location in the one form that is stored: no trailing slash, local paths absolute and normalised."""
     text = os.fspath(location)
-    return text.rstrip("/") if is_remote(text) else os.path.abspath(os.path.expanduser(text))
+    return text.rstrip("/") if is_remote(text) else os.path.normpath(Path(text).expanduser().absolute())
 
 
 def join(root: str, *parts: str) -> str:

@@ -42,9 +42,7 @@ def calibrate(scores: NDArray[np.floating], anomalous: NDArray[np.bool_]) -> Cal
     normal = np.sort(scores[~anomalous].astype(np.float64))
     if len(normal) == 0:
         raise ValueError("calibration needs normal validation tiles")
-    at_rate = {
-        f"{rate:g}": float(np.quantile(normal, 1 - rate, method="higher")) for rate in FALSE_POSITIVE_RATES
-    }
+    at_rate = {f"{rate:g}": float(np.quantile(normal, 1 - rate, method="higher")) for rate in FALSE_POSITIVE_RATES}
     has_anomalies = bool(anomalous.any())
     return Calibration(
         threshold=equal_error_rate_threshold(scores, anomalous) if has_anomalies else at_rate["0.05"],

@@ -47,7 +47,9 @@ def list_images(root: str, setting: str) -> list[SourceImage]:
     raise InputError(f"{setting} {root} holds no image ({', '.join(SUFFIXES)})")
 
 
-def pair_masks(images: list[SourceImage], masks_root: str) -> tuple[list[SourceImage], list[tuple[SourceImage, ImageError]]]:
+def pair_masks(
+    images: list[SourceImage], masks_root: str
+) -> tuple[list[SourceImage], list[tuple[SourceImage, ImageError]]]:
     """Give each image its mask: the file in the masks folder with the same path but for the suffix.
 
     Returns the images that have one, and the others with what is wrong with them.

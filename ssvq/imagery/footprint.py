@@ -34,7 +34,9 @@ def footprints(header: ImageHeader, tiles: Iterable[Tile]) -> list[BaseGeometry 
     ring = (corners[:, :-1, None] * (1 - along) + corners[:, 1:, None] * along).reshape(len(tiles), -1, 2)
     col, row = ring[..., 0].ravel(), ring[..., 1].ravel()
     try:
-        longitude, latitude = transform_coordinates(header.crs, "OGC:CRS84", a * col + b * row + c, d * col + e * row + f)
+        longitude, latitude = transform_coordinates(
+            header.crs, "OGC:CRS84", a * col + b * row + c, d * col + e * row + f
+        )
     except CRSError:
         return [None] * len(tiles)
     points = np.stack([longitude, latitude], axis=-1).reshape(ring.shape)

@@ -1,8 +1,8 @@
 """Reading rasters through rasterio: the header of an image, and windows of it as 8-bit RGB with validity.
 
 The driver is chosen here, by the file's first bytes, from a short list: an image cannot make GDAL read other
-files or addresses (as a VRT could), and sidecar files beside an image are not looked for. Pixel coordinates are those of the stored raster:
-EXIF orientation is noted and not applied.
+files or addresses (as a VRT could), and sidecar files beside an image are not looked for. Pixel coordinates are
+those of the stored raster: EXIF orientation is noted and not applied.
 """
 
 import math

@@ -31,9 +31,7 @@ class TileArrays:
         return np.full(n, side * side) if self.valid is None else np.count_nonzero(self.valid, axis=(1, 2))
 
 
-def cut_tiles(
-    image: DatasetReader, grid: TileGrid, block: TileBlock, mask: DatasetReader | None = None
-) -> TileArrays:
+def cut_tiles(image: DatasetReader, grid: TileGrid, block: TileBlock, mask: DatasetReader | None = None) -> TileArrays:
     """Read the block's window once and cut it into tiles; one read decodes each of the file's blocks once.
 
     A tile that reaches over an image smaller than it is padded by reflection, so that the network sees plausible
@@ -67,4 +65,4 @@ def _stack(plane: NDArray[_Scalar], corners: list[tuple[int, int]], size: int) -
 def valid_cells(valid: NDArray[np.bool_], cell: int) -> NDArray[np.bool_]:
     """Which latent cells touch no invalid pixel, bool (n, t / cell, t / cell), of pixels bool (n, t, t)."""
     n, height, width = valid.shape
-    return valid.reshape(n, height // cell, cell, width // cell, cell).all(axis=(2, 4))
+    return np.all(valid.reshape(n, height // cell, cell, width // cell, cell), axis=(2, 4))

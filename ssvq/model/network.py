@@ -29,8 +29,7 @@ class ResidualLayer(nn.Module):
 def residual_stack(architecture: Architecture) -> nn.Sequential:
     """The residual layers and their final ReLU."""
     layers = [
-        ResidualLayer(architecture.hidden, architecture.residual_hidden)
-        for _ in range(architecture.residual_layers)
+        ResidualLayer(architecture.hidden, architecture.residual_hidden) for _ in range(architecture.residual_layers)
     ]
     return nn.Sequential(*layers, nn.ReLU())
 

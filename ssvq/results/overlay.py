@@ -50,7 +50,9 @@ def find_image(scores: str, name: str, model_id: str | None) -> tuple[dict[str, 
     exact = [row for row in found if row["image_uri"] == name]
     if not exact and len(addresses) > 1:
         some = ", ".join(addresses[:3])
-        raise InputError(f"{len(addresses)} images of {scores} end with {name!r} ({some}, ...): give more of the address")
+        raise InputError(
+            f"{len(addresses)} images of {scores} end with {name!r} ({some}, ...): give more of the address"
+        )
     image = (exact or found)[0]
     if image["status"] != "scored":
         raise InputError(f"{image['image_uri']} failed ({image['error_message']}): it has no score map")

@@ -13,7 +13,6 @@ from ssvq.imagery.catalog import SourceImage, list_images
 from ssvq.imagery.grid import Tiling
 from ssvq.imagery.units import ImagePart, plan_units
 from ssvq.model import bundle as bundles
-from ssvq.model.bundle import Bundle
 from ssvq.pipeline import TASK_RETRIES, inspect_images
 from ssvq.progress import Progress
 from ssvq.ray_session import ray_session
@@ -162,4 +161,4 @@ def _print_summary(config: ScoreConfig, partition: Partition, summary: dict[str,
         print(f"{summary['changing']} images kept changing while they were read: run the same command again")
     if summary["failed"]:
         where = f"status = 'failed' AND survey = '{partition.survey.replace(chr(39), chr(39) * 2)}'"
-        print(f"failures: ssvq query {config.out} \"SELECT image_uri, error_message FROM images WHERE {where}\"")
+        print(f'failures: ssvq query {config.out} "SELECT image_uri, error_message FROM images WHERE {where}"')

@@ -1,10 +1,10 @@
 """Where things lie in an output folder. Nothing but Parquet lies under `tiles/` and `images/`.
 
-    tiles/<survey>/<model_id>/<tiling_id>/<image_id>.parquet    score maps, one object for an image
-    images/<run_id>-<number>.parquet                            ledger: immutable segments
-    models/<model_id>.json                                      descriptions of the models
-    runs/<run_id>.json                                          configuration and summary of each run
-    staging/                                                    unfinished puts; safe to delete when no job runs
+tiles/<survey>/<model_id>/<tiling_id>/<image_id>.parquet    score maps, one object for an image
+images/<run_id>-<number>.parquet                            ledger: immutable segments
+models/<model_id>.json                                      descriptions of the models
+runs/<run_id>.json                                          configuration and summary of each run
+staging/                                                    unfinished puts; safe to delete when no job runs
 """
 
 import re

@@ -80,9 +80,7 @@ def check_survey_root(ledger: pa.Table, survey: str, root: str) -> None:
 
 def not_done(images: list[SourceImage], ledger: pa.Table, partition: Partition) -> list[SourceImage]:
     """The images that are still to be scored."""
-    here = pc.and_(
-        pc.equal(ledger["model_id"], partition.model_id), pc.equal(ledger["tiling_id"], partition.tiling_id)
-    )
+    here = pc.and_(pc.equal(ledger["model_id"], partition.model_id), pc.equal(ledger["tiling_id"], partition.tiling_id))
     rows = ledger.filter(here).sort_by([("recorded_at", "ascending"), ("run_id", "ascending")])
     columns = (rows[name].to_pylist() for name in ("image_id", "status", "fingerprint", "object_version"))
     latest = {image_id: state for image_id, *state in zip(*columns, strict=True)}

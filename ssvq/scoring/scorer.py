@@ -40,7 +40,7 @@ class TileScorer:
         device: torch.device,
         precision: str,
     ) -> None:
-        self.method = method.to(device, memory_format=torch.channels_last).eval()
+        self.method = method.to(device).eval()
         self.preprocessing, self.batch_size = preprocessing, batch_size
         self.device, self.precision = device, precision
 
@@ -104,7 +104,5 @@ def pool_cells(cells: Tensor, valid: Tensor | None) -> Tensor:
     if factor == 1 and valid is None:
         return cells
     share = torch.ones_like(cells) if valid is None else valid.to(cells)
-    pooled = [
-        F.avg_pool2d(plane[:, None], factor, ceil_mode=True)[:, 0] for plane in (cells.square() * share, share)
-    ]
+    pooled = [F.avg_pool2d(plane[:, None], factor, ceil_mode=True)[:, 0] for plane in (cells.square() * share, share)]
     return (pooled[0] / pooled[1]).sqrt()

@@ -27,7 +27,7 @@ from ssvq.model.bundle import Bundle
 from ssvq.ray_session import MIN_LOGICAL_CPUS, cluster_gpus, ray_session
 from ssvq.training.cut import cut_into_cache
 from ssvq.training.dataset import TileSets, draw_tile_sets
-from ssvq.training.loop import RECORD, WEIGHTS, Diverged, TrainTask, train_worker
+from ssvq.training.loop import RECORD, WEIGHTS, DivergedError, TrainTask, train_worker
 from ssvq.training.metrics_log import watch_training
 from ssvq.training.sampling import BatchPlan, TileRef
 
@@ -170,7 +170,7 @@ def _explain(error: ray.train.WorkerGroupError) -> Exception:
         cause = getattr(failure, "cause", failure)
         if isinstance(cause, InputError):
             return cause
-        if isinstance(cause, Diverged):
+        if isinstance(cause, DivergedError):
             return InputError(
                 f"{cause}: lower --optimiser.learning-rate or --optimiser.clip-norm, or use --objective.name bounded; "
                 "the last checkpoint is kept"

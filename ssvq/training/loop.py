@@ -47,7 +47,7 @@ class TrainTask:
     """Called on rank 0 after each step with the figures of the step."""
 
 
-class Diverged(Exception):
+class DivergedError(Exception):
     """The loss is no longer a finite number."""
 
 
@@ -64,7 +64,7 @@ def train_worker(task: TrainTask) -> None:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
     torch.manual_seed(config.seed)
 
-    method = build_method(DEFAULT_METHOD, method_config(config)).to(device, memory_format=torch.channels_last)
+    method = build_method(DEFAULT_METHOD, method_config(config)).to(device)
     optimiser = torch.optim.Adam(method.parameters(), lr=config.optimiser.learning_rate)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     first_step = _resume(method, optimiser, scaler, device)
@@ -78,9 +78,7 @@ def train_worker(task: TrainTask) -> None:
         with autocast(precision, device):
             method.start(to_device(first[0]), config.seed)
         batches = itertools.chain([first], batches)
-    model = prepare_model(
-        method, move_to_device=False, parallel_strategy_kwargs={"broadcast_buffers": False}
-    )
+    model = prepare_model(method, move_to_device=False, parallel_strategy_kwargs={"broadcast_buffers": False})
     started = time.monotonic()
     for step, (normal, anomalous) in enumerate(batches, start=first_step):
         method.train()
@@ -89,7 +87,7 @@ def train_worker(task: TrainTask) -> None:
         with autocast(precision, device):
             terms = model(to_device(normal), to_device(anomalous))
         if not torch.isfinite(terms["loss"]):
-            raise Diverged(f"the loss is {terms['loss'].item()} at step {step + 1}")
+            raise DivergedError(f"the loss is {terms['loss'].item()} at step {step + 1}")
         optimiser.zero_grad(set_to_none=True)
         scaler.scale(terms["loss"]).backward()
         scaler.unscale_(optimiser)

@@ -77,10 +77,12 @@ def make_batch(plan: BatchPlan, step: int, rank: int, world_size: int) -> tuple[
 def make_sample(plan: BatchPlan, tile: TileRef, wants_anomalous: bool, rng: np.random.Generator) -> NDArray[np.uint8]:
     """A random crop of a tile, uint8 (size, size, 3), turned and flipped when the plan says so."""
     pixels, mask = read_tile(plan.cache, tile.file, tile.row_group, plan.tile_size)
-    y, x = choose_crop(mask[: tile.height, : tile.width], plan.sample_size, plan.anomalous_fraction, wants_anomalous, rng)
+    y, x = choose_crop(
+        mask[: tile.height, : tile.width], plan.sample_size, plan.anomalous_fraction, wants_anomalous, rng
+    )
     sample = pixels[y : y + plan.sample_size, x : x + plan.sample_size]
     if plan.augment:
-        sample = np.rot90(sample, rng.integers(4))
+        sample = np.rot90(sample, int(rng.integers(4)))
         sample = sample[:, ::-1] if rng.integers(2) else sample
     return sample
 

@@ -80,9 +80,7 @@ def test_survey_is_the_same_for_a_seed(tmp_path: Path) -> None:
     same = [(tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes() for file in files]
     assert all(same)
     images = [file for file in files if file.parent.name == "images"]
-    assert all(
-        (tmp_path / "a" / file).read_bytes() != (tmp_path / "c" / file).read_bytes() for file in images
-    )
+    assert all((tmp_path / "a" / file).read_bytes() != (tmp_path / "c" / file).read_bytes() for file in images)
 
 
 def test_orthomosaic_is_a_tiled_georeferenced_tiff(tmp_path: Path) -> None:

@@ -121,9 +121,7 @@ def grow_patches(
     centres = centres or int(rng.integers(1, 3) if share > 0.3 else rng.integers(2, 7))
     radius = math.sqrt((share + 0.01) * rows * columns / (math.pi * centres))
     likely = (refuge.ravel().astype(float) ** 2 + 0.02) * allowed[::step, ::step].ravel()
-    starts = (
-        rng.choice(refuge.size, centres, p=likely / likely.sum()) if likely.any() else np.zeros(centres, int)
-    )
+    starts = rng.choice(refuge.size, centres, p=likely / likely.sum()) if likely.any() else np.zeros(centres, int)
     nearness = np.full(refuge.shape, -9, np.float32)
     for start in starts:
         turn, stretch = rng.uniform(0, math.pi), rng.uniform(1, 2)

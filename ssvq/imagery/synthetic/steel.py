@@ -79,9 +79,7 @@ def add_seam(surface: Surface, rng: np.random.Generator, *, level: bool, positio
         ripple = np.sin(length * rng.uniform(0.5, 0.9) + 0.06 * offset**2) + rng.normal(0, 0.4, length.shape)
         bead = np.sqrt(np.clip(1 - (offset / (half + wander)) ** 2, 0, 1))
         surface.relief[near] += (bead * (0.5 * half + 0.4 * ripple)).astype(np.float32)
-        surface.colour[:, near[0], near[1]] *= (1 - 0.1 * np.exp(-((offset / half - 1) ** 2) * 6)).astype(
-            np.float32
-        )
+        surface.colour[:, near[0], near[1]] *= (1 - 0.1 * np.exp(-((offset / half - 1) ** 2) * 6)).astype(np.float32)
     else:
         groove = np.exp(-((offset / 2.2) ** 2)).astype(np.float32)
         surface.relief[near] -= 3 * groove
@@ -116,9 +114,7 @@ def _bolt_profile(rng: np.random.Generator, radius: float) -> np.ndarray:
     turn = rng.uniform(0, math.pi / 3)
     sector = (np.arctan2(y, x) + turn) % (math.pi / 3) - math.pi / 6
     flat = distance * np.cos(sector)
-    profile = 0.55 * radius * ramp(flat, 0.92 * radius, 0.72 * radius) + 3 * ramp(
-        distance, 1.5 * radius, 1.4 * radius
-    )
+    profile = 0.55 * radius * ramp(flat, 0.92 * radius, 0.72 * radius) + 3 * ramp(distance, 1.5 * radius, 1.4 * radius)
     if kind == 2:
         profile += 0.3 * radius * ramp(distance, 0.5 * radius, 0.38 * radius)
     return profile.astype(np.float32)
@@ -140,9 +136,7 @@ def add_bolts(surface: Surface, rng: np.random.Generator, places: np.ndarray, ra
         surface.colour[(slice(None), *window)] *= np.where(part > 3.5, np.float32(rng.uniform(0.93, 1.06)), 1)
         rows, columns = (np.clip(np.array([y, x]) // GRID, 0, np.array(surface.drips.shape) - 1)).tolist()
         spread = max(int(radius) // GRID, 1)
-        around = np.s_[
-            max(rows - spread, 0) : rows + spread + 1, max(columns - spread, 0) : columns + spread + 1
-        ]
+        around = np.s_[max(rows - spread, 0) : rows + spread + 1, max(columns - spread, 0) : columns + spread + 1]
         surface.drips[around] = rng.uniform(0.3, 1) * (rng.random() < 0.7)
         surface.refuge[around] = 1
 
@@ -163,9 +157,7 @@ def add_ground(surface: Surface, rng: np.random.Generator, *, level: bool, posit
     np.copyto(surface.colour[(slice(None), *window)], colour, where=beyond)
     np.copyto(surface.relief[window], relief - 12, where=beyond)
     surface.steel[window] &= ~beyond
-    closeness = np.abs(place[::GRID, ::GRID] - np.float32(position)) / np.float32(
-        40 + 0.06 * max(surface.shape)
-    )
+    closeness = np.abs(place[::GRID, ::GRID] - np.float32(position)) / np.float32(40 + 0.06 * max(surface.shape))
     np.maximum(surface.refuge, 1 - closeness, out=surface.refuge)
 
 
@@ -182,13 +174,9 @@ def add_marking(surface: Surface, rng: np.random.Generator, wear: np.ndarray) ->
         y, x = np.mgrid[-reach:reach, -reach:reach].astype(np.float32)
         distance = np.hypot(x * rng.uniform(0.8, 1), y) + 0.1 * size * np.sin(3 * np.arctan2(y, x))
         stencil = ramp(np.abs(distance - 2.4 * size), 0.35 * size, 0.2 * size)
-    top, left = (
-        int(rng.integers(0, max(free, 1))) for free in (height - stencil.shape[0], width - stencil.shape[1])
-    )
+    top, left = (int(rng.integers(0, max(free, 1))) for free in (height - stencil.shape[0], width - stencil.shape[1]))
     window = np.s_[top : top + stencil.shape[0], left : left + stencil.shape[1]]
-    cover = (
-        stencil[: height - top, : width - left] * ramp(wear[window], 1.2, 0.4) * surface.steel[window] * 0.85
-    )
+    cover = stencil[: height - top, : width - left] * ramp(wear[window], 1.2, 0.4) * surface.steel[window] * 0.85
     inks = ((225, 222, 210), (32, 32, 34), (214, 178, 40), (176, 44, 38))
     ink = np.array(inks[rng.integers(len(inks))], np.float32)[:, None, None]
     surface.colour[(slice(None), *window)] += cover * (ink - surface.colour[(slice(None), *window)])
@@ -221,17 +209,11 @@ def weather(surface: Surface, rng: np.random.Generator, broad: np.ndarray) -> No
     rows, columns = surface.drips.shape
     sources: np.ndarray = surface.drips * rng.random((rows, columns), dtype=np.float32) ** 2
     wet = rng.random(6) * columns
-    sources[0] = np.where(
-        np.abs(np.arange(columns)[:, None] - wet).min(1) < columns / 40, rng.random(columns), 0
-    )
+    sources[0] = np.where(np.abs(np.arange(columns)[:, None] - wet).min(1) < columns / 40, rng.random(columns), 0)
     fade = 1 - np.asarray(rng.uniform(0.2, 1.0, columns), np.float32) * np.float32(rng.uniform(4, 14) / rows)
-    streaks = run_down(
-        np.asarray(sources, np.float32), fade, np.sin(np.arange(rows) / 9.0).astype(np.float32)
-    )
+    streaks = run_down(np.asarray(sources, np.float32), fade, np.sin(np.arange(rows) / 9.0).astype(np.float32))
     pools = 0.35 * ramp(fractal_noise(rng, rows, columns, coarse=32, fine=4, roughness=1.0), 0.7, 2.2)
-    stain = enlarge(
-        np.minimum(streaks * rng.uniform(0.4, 1.1) + pools * rng.uniform(0, 1.2), 0.85), height, width
-    )
+    stain = enlarge(np.minimum(streaks * rng.uniform(0.4, 1.1) + pools * rng.uniform(0, 1.2), 0.85), height, width)
     stain *= surface.steel
     tint = np.array(((0.76, 0.52, 0.29), (0.62, 0.46, 0.32), (0.50, 0.46, 0.41))[rng.integers(3)], np.float32)
     for channel, share in zip(surface.colour, tint, strict=True):
@@ -280,9 +262,7 @@ def corrode(
     if isinstance(growth, float):
         # Small patches need small bays and capes: the broad noise is all but constant within them.
         bay = np.float32(0.45 + 1.2 * max(0.3 - growth, 0))
-        depth = grow_patches(
-            rng, surface.refuge, surface.steel, broad + bay * other, min(growth, 1), step=GRID
-        )
+        depth = grow_patches(rng, surface.refuge, surface.steel, broad + bay * other, min(growth, 1), step=GRID)
     else:
         depth = enlarge(growth, *surface.shape)
         depth += np.float32(0.13) * other

@@ -187,9 +187,7 @@ def _illuminate(surface: steel.Surface, view: View, rng: np.random.Generator) ->
     shade *= 1 - 0.5 * _cast_shadow(surface.relief, view.light)
     y, x = np.mgrid[-1:1:24j, -1:1:32j].astype(np.float32)
     field = 1 + view.gradient[0] * x + view.gradient[1] * y - view.vignette * (x * x + y * y) / 2
-    if (
-        not view.overcast and rng.random() < 0.4
-    ):  # the soft shadow of a railing or a girder outside the picture
+    if not view.overcast and rng.random() < 0.4:  # the soft shadow of a railing or a girder outside the picture
         fine_y, fine_x = np.mgrid[-1:1:96j, -1:1:128j].astype(np.float32)
         turn, place, half = rng.uniform(-0.9, 0.9), rng.uniform(-0.7, 0.7), rng.uniform(0.05, 0.5)
         gap = np.abs(fine_x * math.cos(turn) + fine_y * math.sin(turn) - place) - half
@@ -289,9 +287,7 @@ def paint_orthomosaic(seed: int, height: int, width: int) -> SyntheticImage:
     """
     rng = np.random.default_rng([seed, 2])
     rgb, rust = np.empty((height, width, 3), np.uint8), np.empty((height, width), bool)
-    common = replace(
-        draw_view(rng), tilt=0.0, keystone=(0.0, 0.0), gradient=(0.0, 0.0), vignette=0.0, overcast=True
-    )
+    common = replace(draw_view(rng), tilt=0.0, keystone=(0.0, 0.0), gradient=(0.0, 0.0), vignette=0.0, overcast=True)
     step = steel.GRID
     small = (math.ceil(height / step), math.ceil(width / step))
     broad = fractal_noise(rng, *small, coarse=32, roughness=0.8)
@@ -343,9 +339,7 @@ def write_survey(
     def save(picture: SyntheticImage, suffix: str, **profile: Any) -> None:
         written.append(images / f"{picture.name}{suffix}")
         _write(written[-1], np.moveaxis(picture.rgb, 2, 0), **profile)
-        _write(
-            masks / f"{picture.name}.png", picture.rust[None].astype(np.uint8) * 255, driver="PNG", zlevel=3
-        )
+        _write(masks / f"{picture.name}.png", picture.rust[None].astype(np.uint8) * 255, driver="PNG", zlevel=3)
         if progress is not None:
             progress(1)
 
