@@ -13,7 +13,10 @@ DEFAULT_METHOD = "ss-vq-vae"
 
 
 def build_method(name: str, settings: dict[str, Any]) -> Method:
-    """A method with fresh weights, in the memory order that convolutions are fastest in. Raises InputError for a name that this version does not know."""
+    """A method with fresh weights, in the memory order that convolutions are fastest in.
+
+    Raises InputError for a name that this version does not know.
+    """
     if name != DEFAULT_METHOD:
         raise InputError(f"method {name!r} is not known to this version; known: {DEFAULT_METHOD}")
     method = SSVQVAE(
@@ -21,4 +24,4 @@ def build_method(name: str, settings: dict[str, Any]) -> Method:
         Objective(**settings["objective"]),
         CodebookSettings(**settings["codebook"]),
     )
-    return method.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
