@@ -160,14 +160,17 @@ class ConfigFile(YamlConfigSettingsSource):
         return values or {}
 
 
-class DeviceSettings(Command):
-    """Where a model runs."""
+class ImageJob(Command):
+    """A job over many images with a model, on Ray."""
 
     device: Device = "auto"
     """Device of the model: CUDA where the cluster has GPUs, else CPU."""
 
     precision: Precision = "auto"
     """Arithmetic of the network: bf16 where the hardware has it, fp16 on older GPUs, else fp32."""
+
+    allow_failed_images: bool = False
+    """Exit 0 also when some images failed (else 3); they are reported either way."""
 
 
 class LabelledTiles(Command):
@@ -180,7 +183,7 @@ class LabelledTiles(Command):
     """Folder or s3:// prefix of the masks: same names, 0 normal, other values anomalous."""
 
 
-class TrainConfig(LabelledTiles, DeviceSettings):
+class TrainConfig(LabelledTiles, ImageJob):
     """Train a model on labelled images and write it as a bundle."""
 
     out: Location
@@ -261,11 +264,24 @@ class TrainConfig(LabelledTiles, DeviceSettings):
 
 def training_identity(saved: dict[str, Any]) -> dict[str, Any]:
     """The saved settings that decide what is learned: two runs with the same are the same run."""
-    elsewhere = {"out", "num_workers", "loaders", "device", "tile_cache"}
+    elsewhere = {"out", "num_workers", "loaders", "device", "tile_cache", "allow_failed_images"}
     return {name: value for name, value in saved.items() if name not in elsewhere}
 
 
-class ScoreConfig(DeviceSettings):
+class ScoringSettings(ImageJob):
+    """How a trained model is run over tiles."""
+
+    model: Location
+    """Folder or s3:// prefix of the bundle."""
+
+    batch_size: int = Field(16, gt=0)
+    """Tiles in a batch of the model."""
+
+    scorers: int | None = Field(None, gt=0)
+    """Scoring actors (default: one for each GPU, or one for each node without GPUs)."""
+
+
+class ScoreConfig(ScoringSettings):
     """Score the images of a survey and write Parquet score maps; only new and changed images are scored."""
 
     survey: Location
@@ -274,36 +290,15 @@ class ScoreConfig(DeviceSettings):
     survey_name: str | None = None
     """Name of the survey in the output (default: the last part of its path)."""
 
-    model: Location
-    """Folder or s3:// prefix of the bundle."""
-
     out: Location
     """Folder or s3:// prefix of the score maps, shared by all surveys."""
 
-    allow_failed_images: bool = False
-    """Exit 0 also when some images failed; they are in the ledger either way."""
 
-    batch_size: int = Field(16, gt=0)
-    """Tiles in a batch of the model."""
-
-    scorers: int | None = Field(None, gt=0)
-    """Scoring actors (default: one for each GPU, or one for each node without GPUs)."""
-
-
-class EvaluateConfig(LabelledTiles, DeviceSettings):
+class EvaluateConfig(LabelledTiles, ScoringSettings):
     """Score labelled images and report AUROC, average precision and the confusion at the threshold."""
-
-    model: Location
-    """Folder or s3:// prefix of the bundle."""
 
     json_output: bool = Field(False, alias="json")
     """Print one JSON object instead of a table."""
-
-    batch_size: int = Field(16, gt=0)
-    """Tiles in a batch of the model."""
-
-    scorers: int | None = Field(None, gt=0)
-    """Scoring actors (default: one for each GPU, or one for each node without GPUs)."""
 
 
 class QueryConfig(Command):

@@ -17,6 +17,11 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
+def images_exit_code(failed: int, *, allowed: bool) -> ExitCode:
+    """The exit code of a job that is done but for some failed images."""
+    return ExitCode.SOME_IMAGES_FAILED if failed and not allowed else ExitCode.DONE
+
+
 class InputError(Exception):
     """Wrong input or configuration: one line for a person, exit code 2."""
 

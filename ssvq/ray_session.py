@@ -10,6 +10,7 @@ from typing import Any
 import ray
 import ray.data
 
+from ssvq.config import Device
 from ssvq.errors import InputError
 
 # Reader, scorer and writer tasks overlap, so logical CPUs may exceed real ones on a small machine; each
@@ -54,9 +55,15 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
 
 
-def cluster_gpus() -> int:
-    """GPUs of the connected cluster."""
-    return int(ray.cluster_resources().get("GPU", 0))
+def gpus_for(device: Device) -> int:
+    """GPUs of the connected cluster that a job on this device may use.
+
+    Raises InputError when CUDA is asked for and the cluster has no GPU.
+    """
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    if device == "cuda" and gpus == 0:
+        raise InputError("--device cuda: this cluster has no GPU; use --device cpu or auto")
+    return 0 if device == "cpu" else gpus
 
 
 def cluster_nodes() -> int:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ssvq.config import EvaluateConfig
-from ssvq.errors import ExitCode, ImageError, InputError
+from ssvq.errors import ExitCode, ImageError, InputError, images_exit_code
 from ssvq.evaluation.metrics import auroc, average_precision, confusion
 from ssvq.imagery.catalog import SourceImage, list_images, pair_masks
 from ssvq.imagery.grid import Tiling
@@ -30,7 +30,7 @@ def evaluate(config: EvaluateConfig) -> ExitCode:
         print(json.dumps({name: _finite(value) for name, value in report.items()}, indent=2))
     else:
         _print_report(report)
-    return ExitCode.SOME_IMAGES_FAILED if report["failed_images"] else ExitCode.DONE
+    return images_exit_code(report["failed_images"], allowed=config.allow_failed_images)
 
 
 def evaluate_model(config: EvaluateConfig) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def evaluate_model(config: EvaluateConfig) -> dict[str, Any]:
     A tile is anomalous at or over the share of anomalous pixels that the model was trained with.
     Raises InputError when no image can be used.
     """
-    bundle = bundles.read_description(config.model)
+    bundle = bundles.read_whole(config.model)
     images, failed = pair_masks(list_images(config.images, "--images"), config.masks)
     tile_size = bundle.preprocessing.tile_size
     with ray_session(debug=config.debug):

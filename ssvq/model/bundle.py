@@ -142,6 +142,16 @@ def read_description(location: str) -> Bundle:
         raise InputError(f"{address} is damaged: {field}: {first['msg']}; copy the bundle again") from None
 
 
+def read_whole(location: str) -> Bundle:
+    """The description of a bundle whose weights are there and sound: to know before any work is spread.
+
+    Raises InputError as `read_description` and `read_weights` do.
+    """
+    bundle = read_description(location)
+    read_weights(location, bundle)
+    return bundle
+
+
 def read_weights(location: str, bundle: Bundle) -> dict[str, Tensor]:
     """The weights of a bundle. Raises InputError when they are missing or not those of its description."""
     address = storage.join(location, WEIGHTS)

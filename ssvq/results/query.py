@@ -1,6 +1,7 @@
 """`ssvq query`: SQL over the score maps with DuckDB, on local disk or S3."""
 
 import io
+import re
 import sys
 from typing import Any
 
@@ -63,14 +64,14 @@ def connect(scores: str) -> duckdb.DuckDBPyConnection:
         connection.register_filesystem(storage.filesystem(scores)[0])
     has_tiles = next(storage.list_files(storage.join(scores, "tiles")), None) is not None
     if has_tiles:
-        source = f"read_parquet({literal(storage.join(scores, 'tiles', '*', '*', '*', '*.parquet'))})"
+        source = f"read_parquet({literal(storage.join(_no_pattern(scores), 'tiles', '*', '*', '*', '*.parquet'))})"
     else:
         # DuckDB reads half floats from Parquet, as floats, but not from Arrow.
         as_read = pa.schema([f.with_type(MAP_AS_READ) if f.name == "score_map" else f for f in SCORE_MAP])
         connection.register("no_tiles", as_read.empty_table())
         source = "no_tiles"
     connection.execute(f"CREATE VIEW tiles AS SELECT * FROM {source}")
-    ledger = literal(storage.join(images_folder(scores), "*.parquet"))
+    ledger = literal(storage.join(images_folder(_no_pattern(scores)), "*.parquet"))
     connection.execute(
         f"""
         CREATE VIEW images AS SELECT {", ".join(LEDGER.names)} FROM read_parquet({ledger}, union_by_name = true)
@@ -85,6 +86,11 @@ def connect(scores: str) -> duckdb.DuckDBPyConnection:
 def literal(text: str) -> str:
     """A SQL string."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def _no_pattern(location: str) -> str:
+    """A location as DuckDB's globs take it literally."""
+    return re.sub(r"([*?\[])", r"[\1]", location)
 
 
 def _write(answer: pa.Table, form: str, file: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ssvq import storage
 from ssvq.config import ScoreConfig
-from ssvq.errors import ExitCode, InputError
+from ssvq.errors import ExitCode, InputError, images_exit_code
 from ssvq.imagery.catalog import SourceImage, list_images
 from ssvq.imagery.grid import Tiling
 from ssvq.imagery.units import ImagePart, plan_units
@@ -31,7 +31,7 @@ def score(config: ScoreConfig) -> ExitCode:
 
     Raises InputError for wrong input.
     """
-    bundle = bundles.read_description(config.model)
+    bundle = bundles.read_whole(config.model)
     survey = check_survey_name(config.survey_name or storage.base_name(config.survey))
     images = _outside(list_images(config.survey, "--survey"), config)
     tiling = Tiling(tile_size=bundle.preprocessing.tile_size, stride=bundle.preprocessing.tile_size)
@@ -64,8 +64,7 @@ def score(config: ScoreConfig) -> ExitCode:
     }
     _save_run(config, run, summary)
     _print_summary(config, partition, summary)
-    incomplete = summary["failed"] or summary["changing"]
-    return ExitCode.SOME_IMAGES_FAILED if incomplete and not config.allow_failed_images else ExitCode.DONE
+    return images_exit_code(totals["failed"] + len(todo), allowed=config.allow_failed_images)
 
 
 def _outside(images: list[SourceImage], config: ScoreConfig) -> list[SourceImage]:

@@ -21,7 +21,7 @@ from ssvq.imagery.grid import CELL
 from ssvq.imagery.tiles import TileArrays, valid_cells
 from ssvq.imagery.units import ImagePart, read_unit
 from ssvq.pipeline import TASK_RETRIES, units_dataset, units_of
-from ssvq.ray_session import cluster_gpus, cluster_nodes
+from ssvq.ray_session import cluster_nodes, gpus_for
 from ssvq.scoring.scorer import TileScorer
 
 _PART_FIELDS = [
@@ -57,7 +57,7 @@ def score_units(
     scorers: int | None,
 ) -> ray.data.Dataset:
     """A data set of SCORED rows, one for each part of the units."""
-    gpus = cluster_gpus() if device != "cpu" else 0
+    gpus = gpus_for(device)
     pool = scorers or gpus or cluster_nodes()
     tiles = units_dataset(units).map_batches(
         read_parts, batch_size=1, batch_format="pyarrow", num_cpus=1, max_retries=TASK_RETRIES

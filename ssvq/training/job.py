@@ -16,7 +16,7 @@ from ray.train.torch import TorchTrainer
 import ssvq
 from ssvq import storage
 from ssvq.config import TrainConfig, training_identity
-from ssvq.errors import ExitCode, InputError
+from ssvq.errors import ExitCode, InputError, images_exit_code
 from ssvq.evaluation.metrics import auroc, average_precision, calibrate
 from ssvq.imagery.catalog import list_images, pair_masks
 from ssvq.imagery.grid import Tiling
@@ -24,7 +24,7 @@ from ssvq.methods import DEFAULT_METHOD
 from ssvq.methods.base import method_config
 from ssvq.model import bundle as bundles
 from ssvq.model.bundle import Bundle
-from ssvq.ray_session import MIN_LOGICAL_CPUS, cluster_gpus, ray_session
+from ssvq.ray_session import MIN_LOGICAL_CPUS, gpus_for, ray_session
 from ssvq.training.cut import cut_into_cache
 from ssvq.training.dataset import TileSets, draw_tile_sets
 from ssvq.training.loop import RECORD, WEIGHTS, DivergedError, TrainTask, train_worker
@@ -63,7 +63,7 @@ def train(config: TrainConfig) -> ExitCode:
     if config.tile_cache is None:
         storage.remove(cache_root)
     _print_result(config, bundle)
-    return ExitCode.DONE
+    return images_exit_code(tile_sets.counts.failed_images, allowed=config.allow_failed_images)
 
 
 def _claim_output(config: TrainConfig) -> None:
@@ -141,7 +141,7 @@ def _task_data(config: TrainConfig, folder: str, index: pa.Table, tile_sets: Til
 def _fit(config: TrainConfig, task_data: dict[str, Any]) -> Checkpoint:
     """Run Ray Train to its last step. Running again with the same storage goes on from the last checkpoint."""
     filesystem, path = storage.filesystem(storage.join(config.out, CHECKPOINTS))
-    use_gpu = config.device == "cuda" or (config.device == "auto" and cluster_gpus() > 0)
+    use_gpu = gpus_for(config.device) > 0
     with watch_training(config) as progress:
         trainer = TorchTrainer(
             train_worker,

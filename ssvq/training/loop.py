@@ -24,7 +24,7 @@ from ssvq.imagery.grid import CELL
 from ssvq.imagery.tiles import valid_cells
 from ssvq.methods import DEFAULT_METHOD, build_method
 from ssvq.methods.base import Method, method_config
-from ssvq.model.bundle import Preprocessing, encode_weights
+from ssvq.model.bundle import Preprocessing, encode_weights, sha256
 from ssvq.model.precision import autocast, resolve_device, resolve_precision
 from ssvq.scoring.scorer import TileScorer, normalise
 from ssvq.training.feed import stream_batches
@@ -137,6 +137,7 @@ def _validate_and_report(
 ) -> None:
     """Score validation tiles on all ranks, and report a checkpoint from rank 0."""
     config, last = task.config, step == task.config.steps
+    _check_in_step(method)
     chosen = np.arange(len(task.validation))
     if not last:
         chosen = np.sort(np.random.default_rng(config.seed).permutation(chosen)[: config.validation_tiles])
@@ -160,6 +161,18 @@ def _validate_and_report(
         final = {"scores": scores.tolist(), "anomalous": labels.tolist()} if last else {}
         Path(folder, RECORD).write_text(json.dumps({"metrics": record, "final": final}))
         ray.train.report(record, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+def _check_in_step(method: Method) -> None:
+    """Raise RuntimeError if the ranks do not hold the same weights and codebook, bit for bit: a model of ranks
+    that have drifted apart must never become a bundle.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return
+    digests: list[str | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(digests, sha256(encode_weights(method.state_dict())))
+    if len(set(digests)) > 1:
+        raise RuntimeError("the training workers no longer hold the same weights and codebook")
 
 
 def _score_tiles(task: TrainTask, method: Method, chosen: NDArray[np.int64]) -> NDArray[np.float64]:

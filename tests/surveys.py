@@ -1,0 +1,83 @@
+"""Tiny labelled surveys, and settings that train on them in seconds."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssvq.config import Architecture, CodebookSettings, Objective, TrainConfig
+from ssvq.evaluation.metrics import calibrate
+from ssvq.methods import DEFAULT_METHOD, build_method
+from ssvq.methods.base import method_config
+from ssvq.model import bundle as bundles
+from ssvq.model.bundle import Bundle, Preprocessing
+from tests.conftest import write_image
+
+TILE = 32
+TINY = Architecture(hidden=16, residual_hidden=8, residual_layers=1, codes=32, dimensions=8)
+
+
+def paint(rng: np.random.Generator, height: int, width: int, *, rough: bool) -> tuple[np.ndarray, np.ndarray]:
+    """A smooth grey image, its left half rough when asked; pixels uint8 (h, w, 3) and mask uint8 (h, w)."""
+    ramp = np.linspace(0, 40, width)[None, :, None] + rng.integers(60, 160)
+    pixels = np.broadcast_to(ramp, (height, width, 3)) + rng.normal(0, 2, (height, width, 3))
+    mask = np.zeros((height, width), np.uint8)
+    if rough:
+        pixels[:, : width // 2] += rng.normal(0, 60, (height, width // 2, 1))
+        mask[:, : width // 2] = 2
+    return np.clip(pixels, 0, 255).astype(np.uint8), mask
+
+
+def make_survey(root: Path, images: int = 8, height: int = 64, width: int = 128, seed: int = 0) -> Path:
+    """root/images/*.png and root/masks/*.png; every second image is rough on its left half."""
+    rng = np.random.default_rng(seed)
+    for i in range(images):
+        pixels, mask = paint(rng, height, width, rough=i % 2 == 1)
+        write_image(root / "images" / f"{i:02}.png", pixels)
+        write_image(root / "masks" / f"{i:02}.png", mask)
+    return root
+
+
+def tiny_training(survey: Path, out: Path | str, **changes: Any) -> TrainConfig:
+    """Settings of a training that takes seconds."""
+    settings: dict[str, Any] = {
+        "images": str(survey / "images"),
+        "masks": str(survey / "masks"),
+        "out": str(out),
+        "tile_size": TILE,
+        "steps": 6,
+        "batch_size": 8,
+        "validate_every": 3,
+        "validation_fraction": 0.5,
+        "precision": "fp32",
+        "architecture": TINY,
+    }
+    return TrainConfig(**settings | changes)
+
+
+def make_bundle(location: Path | str, *, threshold: float | None = None, seed: int = 0) -> Bundle:
+    """A bundle of untrained weights, for tests of what is done with one."""
+    import torch
+
+    torch.manual_seed(seed)
+    config = tiny_training(Path("survey"), str(location), objective=Objective(), codebook=CodebookSettings())
+    settings = method_config(config)
+    weights = bundles.encode_weights(build_method(DEFAULT_METHOD, settings).state_dict())
+    preprocessing = Preprocessing(tile_size=TILE, mean=(0.4, 0.4, 0.4), std=(0.2, 0.2, 0.2))
+    calibration = calibrate(np.linspace(1, 20, 50), np.arange(50) >= 40)
+    if threshold is not None:
+        calibration = calibration.model_copy(update={"threshold": threshold})
+    bundle = Bundle(
+        model_id=bundles.model_id(DEFAULT_METHOD, settings, preprocessing, bundles.sha256(weights)),
+        method=DEFAULT_METHOD,
+        settings=settings,
+        preprocessing=preprocessing,
+        weights_sha256=bundles.sha256(weights),
+        calibration=calibration,
+        metrics={},
+        training={"config": config.saved()},
+        created_at="2026-01-01T00:00:00Z",
+        ssvq_version="0",
+    )
+    bundles.save_bundle(str(location), bundle, weights)
+    return bundle
