@@ -43,13 +43,14 @@ def train(config: TrainConfig) -> ExitCode:
 
     Raises InputError for wrong input, and for an output that another configuration made.
     """
-    _claim_output(config)
+    _check_output(config)
     if bundles.is_finished(config.out):
         bundle = bundles.read_description(config.out)
         print(f"{config.out} is finished (model {bundle.model_id}, {bundle.created_at:%Y-%m-%d %H:%M}): nothing to do.")
         print("To train on other images or with other settings, give another --out.")
         return ExitCode.DONE
     images, missing = pair_masks(list_images(config.images, "--images"), config.masks)
+    storage.check_writable(config.out, "--out")
     cache_root = config.tile_cache or storage.join(config.out, CACHE)
     tiling = Tiling(tile_size=config.tile_size, stride=config.tile_size)
     with ray_session(debug=config.debug, min_cpus=config.num_workers + MIN_LOGICAL_CPUS):
@@ -57,6 +58,7 @@ def train(config: TrainConfig) -> ExitCode:
         _print_failures(index)
         tile_sets = draw_tile_sets(index, config)
         _print_counts(config, tile_sets)
+        storage.put_text(storage.join(config.out, CONFIG), json.dumps(config.saved(), indent=2) + "\n")
         checkpoint = _fit(config, _task_data(config, folder, index, tile_sets))
         bundle = _write_bundle(config, tile_sets, storage.base_name(folder), checkpoint)
     storage.remove(storage.join(config.out, CHECKPOINTS))
@@ -66,18 +68,15 @@ def train(config: TrainConfig) -> ExitCode:
     return images_exit_code(tile_sets.counts.failed_images, allowed=config.allow_failed_images)
 
 
-def _claim_output(config: TrainConfig) -> None:
-    """Save the configuration in the output, unless one is there; refuse an output of another configuration."""
+def _check_output(config: TrainConfig) -> None:
+    """Raises InputError for an output that another configuration has begun or finished."""
     address = storage.join(config.out, CONFIG)
     try:
         earlier = json.loads(storage.read_text(address))
     except FileNotFoundError:
-        if bundles.is_finished(config.out):
-            earlier = bundles.read_description(config.out).training["config"]
-        else:
-            storage.check_writable(config.out, "--out")
-            storage.put_text(address, json.dumps(config.saved(), indent=2) + "\n")
+        if not bundles.is_finished(config.out):
             return
+        earlier = bundles.read_description(config.out).training["config"]
     before, now = training_identity(earlier), training_identity(config.saved())
     changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     if changed:

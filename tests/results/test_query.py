@@ -1,0 +1,111 @@
+"""`ssvq query` over outputs written as a scoring run writes them."""
+
+import csv
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from ssvq import storage
+from ssvq.cli import main
+from ssvq.errors import ExitCode, InputError
+from ssvq.results.query import run_sql
+from ssvq.scoring.layout import Partition
+from ssvq.scoring.ledger import LedgerWriter
+from ssvq.scoring.schema import SCORE_MAP, encode_parquet, to_table
+
+MAP = [[np.float16(1.5), np.float16("nan")]]
+
+
+def write_output(out: Path, survey: str = "s", images: int = 2, tiles: int = 3, status: str = "scored") -> Path:
+    """Score maps and a ledger as of a finished run."""
+    partition = Partition(str(out), survey, "m", "32-32-shift")
+    with LedgerWriter(str(out), f"run-{survey}") as ledger:
+        for i in range(images):
+            rows: list[dict[str, Any]] = [
+                {"survey": survey, "image_uri": f"/{survey}/{i}.png", "image_id": f"{survey}{i}", "score": 10.0 * i + t}
+                | {"score_map": MAP, "tile_id": f"{survey}{i}-{t}", "geometry": b"\x01"}
+                for t in range(tiles)
+            ]
+            storage.put(partition.score_map(f"{survey}{i}"), encode_parquet(to_table(rows, SCORE_MAP)))
+            ledger.add(ledger_entry(survey, i, status))
+    return out
+
+
+def ledger_entry(survey: str, image: int, status: str, minutes: int = 0) -> dict[str, Any]:
+    """A ledger row."""
+    return {
+        "survey": survey,
+        "image_id": f"{survey}{image}",
+        "image_uri": f"/{survey}/{image}.png",
+        "model_id": "m",
+        "tiling_id": "32-32-shift",
+        "run_id": f"run{minutes}",
+        "status": status,
+        "recorded_at": datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=minutes),
+    }
+
+
+def test_views_span_all_surveys(tmp_path: Path) -> None:
+    write_output(tmp_path, "a")
+    write_output(tmp_path, "b 'quoted'", images=1)
+    sql = "SELECT survey, count(*) AS n FROM tiles JOIN images USING (survey, image_id) GROUP BY survey ORDER BY survey"
+    assert run_sql(str(tmp_path), sql).to_pylist() == [{"survey": "a", "n": 6}, {"survey": "b 'quoted'", "n": 3}]
+
+
+def test_images_is_the_latest_row_of_each_image(tmp_path: Path) -> None:
+    write_output(tmp_path, "a", images=2, status="failed")
+    for minutes, status in ((10, "scored"), (5, "failed")):
+        with LedgerWriter(str(tmp_path), f"later-{minutes}") as ledger:
+            ledger.add(ledger_entry("a", 0, status, minutes))
+    answer = run_sql(str(tmp_path), "SELECT image_id, status FROM images ORDER BY image_id").to_pylist()
+    assert answer == [{"image_id": "a0", "status": "scored"}, {"image_id": "a1", "status": "failed"}]
+
+
+def test_output_without_a_tile_has_both_views(tmp_path: Path) -> None:
+    with LedgerWriter(str(tmp_path), "run") as ledger:
+        ledger.add(ledger_entry("a", 0, "failed"))
+    assert run_sql(str(tmp_path), "SELECT count(*) AS n FROM tiles").to_pylist() == [{"n": 0}]
+
+
+def test_folder_names_that_look_like_patterns(tmp_path: Path) -> None:
+    out = write_output(tmp_path / "scores [2026] *")
+    assert run_sql(str(out), "SELECT count(*) AS n FROM tiles").to_pylist() == [{"n": 6}]
+
+
+def test_formats_agree(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    out = str(write_output(tmp_path))
+    sql = "SELECT image_uri, score, score_map FROM tiles ORDER BY score LIMIT 2"
+    answers = {}
+    for form in ("csv", "json", "parquet", "table"):
+        assert main(["query", out, sql, "--format", form]) == ExitCode.DONE
+        answers[form] = capfdbinary.readouterr().out
+    rows = list(csv.DictReader(io.StringIO(answers["csv"].decode())))
+    assert [row["image_uri"] for row in rows] == ["/s/0.png", "/s/0.png"]
+    values = json.loads(answers["json"])
+    assert [row["score"] for row in values] == [0.0, 1.0]
+    assert pq.read_table(io.BytesIO(answers["parquet"]))["score"].to_pylist() == [0.0, 1.0]
+    assert b"2 rows" in answers["table"]
+    assert b"/s/0.png" in answers["table"]
+
+
+def test_answer_to_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(write_output(tmp_path / "scores"))
+    target = tmp_path / "answer.parquet"
+    assert main(["query", out, "SELECT 1 AS one", "--format", "parquet", "--out", str(target)]) == ExitCode.DONE
+    assert pq.read_table(target).to_pylist() == [{"one": 1}]
+    assert main(["query", out, "SELECT 1", "--out", str(tmp_path / "no" / "x")]) == ExitCode.WRONG_INPUT
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_wrong_sql_is_one_line(tmp_path: Path) -> None:
+    out = str(write_output(tmp_path))
+    for sql in ("SELEKT 1", "SELECT nothing FROM tiles", "SELECT * FROM tilez"):
+        with pytest.raises(InputError, match="SQL: ") as error:
+            run_sql(out, sql)
+        assert "\n" not in str(error.value)
