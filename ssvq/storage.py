@@ -90,7 +90,10 @@ def is_folder(location: str) -> bool:
 def read_bytes(location: str) -> bytes:
     """The bytes of an object. Raises FileNotFoundError when it is not there."""
     fs, path = filesystem(location)
-    return cast(bytes, fs.cat_file(path))
+    try:
+        return cast(bytes, fs.cat_file(path))
+    except NotADirectoryError as error:  # a part of the path is a file: then the object is not there either
+        raise FileNotFoundError(location) from error
 
 
 def read_text(location: str) -> str:
