@@ -1,0 +1,98 @@
+"""Jobs that are killed or interrupted, and run again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from ssvq.errors import ExitCode
+from ssvq.model import bundle as bundles
+from ssvq.results.query import run_sql
+from tests.surveys import make_bundle, make_survey, tiny_training
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+SCORES = "SELECT image_uri, tile_id, score FROM tiles ORDER BY tile_id"
+
+
+def start(*arguments: str) -> "subprocess.Popen[str]":
+    """A command in a process group of its own, with a Ray of its own."""
+    command = [sys.executable, "-c", "import sys; from ssvq.cli import main; sys.exit(main(sys.argv[1:]))", *arguments]
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=environment
+    )
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_training_that_is_killed_goes_on_and_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    survey = make_survey(tmp_path / "survey")
+    settings = tmp_path / "train.json"
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    config = tiny_training(survey, undisturbed, steps=400, validate_every=20)
+    settings.write_text(json.dumps({k: v for k, v in config.saved().items() if k != "out"}))
+
+    def arguments(out: Path) -> list[str]:
+        return ["train", "--config", str(settings), "--out", str(out)]
+
+    first = start(*arguments(killed))
+    # The second checkpoint is there: the first is surely whole, and most steps are still to come.
+    wait_for(lambda: len(list(killed.glob("checkpoints/train/checkpoint_*"))) >= 2)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    assert not bundles.is_finished(str(killed))
+
+    for out in (killed, undisturbed):
+        run = start(*arguments(out))
+        output, errors = run.communicate()
+        assert run.returncode == ExitCode.DONE, errors
+        assert "model" in output
+    steps = [json.loads(line)["step"] for line in (killed / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 400
+    weights = [bundles.read_weights(str(p), bundles.read_description(str(p))) for p in (killed, undisturbed)]
+    for name in weights[0]:
+        torch.testing.assert_close(weights[0][name], weights[1][name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_scoring_that_is_stopped_goes_on_and_ends_as_if_it_had_not_been(tmp_path: Path, how: signal.Signals) -> None:
+    survey = make_survey(tmp_path / "survey", images=40, height=320, width=320) / "images"
+    make_bundle(tmp_path / "bundle")
+    undisturbed, stopped = tmp_path / "undisturbed", tmp_path / "stopped"
+
+    def arguments(out: Path) -> list[str]:
+        return ["score", "--survey", str(survey), "--model", str(tmp_path / "bundle"), "--out", str(out)]
+
+    first = start(*arguments(stopped))
+    wait_for(lambda: len(list(stopped.glob("tiles/*/*/*/*.parquet"))) >= 3)
+    if how == signal.SIGKILL:
+        os.killpg(first.pid, how)
+    else:
+        first.send_signal(how)
+    _, errors = first.communicate()
+    if how == signal.SIGINT and first.returncode != ExitCode.DONE:  # it may have been done just then
+        assert first.returncode == ExitCode.INTERRUPTED
+        assert errors.splitlines()[-1] == "ssvq score: interrupted; run the same command again to go on"
+
+    for out in (stopped, undisturbed):
+        run = start(*arguments(out))
+        _, errors = run.communicate()
+        assert run.returncode == ExitCode.DONE, errors
+    assert run_sql(str(stopped), SCORES).equals(run_sql(str(undisturbed), SCORES))
+    files = [sorted(path.name for path in (out / "tiles").rglob("*")) for out in (stopped, undisturbed)]
+    assert files[0] == files[1], "no stray file under tiles/"
