@@ -7,18 +7,19 @@ AWS variables (`AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`, ...) or the machine's ro
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 import fsspec
+from botocore.exceptions import BotoCoreError
 from fsspec import AbstractFileSystem
 
 from ssvq.errors import InputError
 
-# What a storage answers when it is not there, not allowed, full, or not reachable. botocore's own errors
-# derive from Exception alone, so s3fs translates them to OSError; nothing broader needs to be caught.
+# What a storage answers when it is not there, not allowed, full, or not reachable: nothing broader needs to be caught.
 StorageError = OSError
 
 
@@ -55,6 +56,17 @@ def base_name(location: str) -> str:
     return PurePosixPath(absolute(location)).name
 
 
+@contextmanager
+def _storage_errors() -> Iterator[None]:
+    """s3fs turns what a server answers into OSError, but not what keeps botocore from asking (no credentials,
+    no connection): those errors derive from Exception alone.
+    """
+    try:
+        yield
+    except BotoCoreError as error:
+        raise StorageError(str(error)) from error
+
+
 @cache
 def _remote_filesystem(protocol: str) -> AbstractFileSystem:
     try:
@@ -75,18 +87,21 @@ def filesystem(location: str) -> tuple[AbstractFileSystem, str]:
     return fsspec.filesystem("file"), location
 
 
+@_storage_errors()
 def exists(location: str) -> bool:
     """Whether an object or folder is there."""
     fs, path = filesystem(location)
     return bool(fs.exists(path))
 
 
+@_storage_errors()
 def is_folder(location: str) -> bool:
     """Whether the location is a folder, or on S3 a prefix that holds something."""
     fs, path = filesystem(location)
     return bool(fs.isdir(path))
 
 
+@_storage_errors()
 def read_bytes(location: str) -> bytes:
     """The bytes of an object. Raises FileNotFoundError when it is not there."""
     fs, path = filesystem(location)
@@ -101,6 +116,7 @@ def read_text(location: str) -> str:
     return read_bytes(location).decode("utf-8")
 
 
+@_storage_errors()
 def open_read(location: str) -> BinaryIO:
     """A seekable binary file over an object; on S3 only the ranges that are read are fetched."""
     fs, path = filesystem(location)
@@ -119,6 +135,7 @@ def _local_info(path: Path, relative: str) -> ObjectInfo:
     return ObjectInfo(relative, status.st_size, _version({"size": status.st_size, "mtime_ns": status.st_mtime_ns}))
 
 
+@_storage_errors()
 def stat(location: str) -> ObjectInfo:
     """Size and version of an object as it is now. Raises FileNotFoundError when it is not there."""
     if not is_remote(location):
@@ -138,20 +155,30 @@ def list_files(root: str) -> Iterator[ObjectInfo]:
     """
     if is_remote(root):
         fs, prefix = filesystem(root)
-        found = fs.find(prefix, detail=True, refresh=True)
+        with _storage_errors():
+            found = fs.find(prefix, detail=True, refresh=True)
         for path in sorted(found):
             relative = path[len(prefix) :].lstrip("/")
             if relative and not any(part.startswith(".") for part in relative.split("/")):
                 yield ObjectInfo(relative, int(found[path]["size"]), _version(found[path]))
         return
-    for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            path = Path(folder, name)
-            if not name.startswith(".") and path.is_file():
-                yield _local_info(path, path.relative_to(root).as_posix())
+    yield from _walk(Path(root), "")
 
 
+def _walk(root: Path, folder: str) -> Iterator[ObjectInfo]:
+    try:
+        entries = [entry for entry in os.scandir(root / folder) if not entry.name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    # With its slash a folder sorts among the files as it does on S3.
+    for path in sorted(f"{folder}{entry.name}{'/' * entry.is_dir(follow_symlinks=False)}" for entry in entries):
+        if path.endswith("/"):
+            yield from _walk(root, path)
+        elif (root / path).is_file():
+            yield _local_info(root / path, path)
+
+
+@_storage_errors()
 def put(location: str, data: bytes, *, staging: str | None = None) -> ObjectInfo:
     """Write an object atomically: a reader sees all of it or what was there before, never a part.
 
@@ -187,6 +214,7 @@ def put_text(location: str, text: str) -> ObjectInfo:
     return put(location, text.encode("utf-8"))
 
 
+@_storage_errors()
 def remove(location: str) -> None:
     """Remove an object, or a folder with all that is in it. Nothing happens when it is not there."""
     fs, path = filesystem(location)

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import rasterio
@@ -14,6 +15,10 @@ from rasterio.errors import NotGeoreferencedWarning
 # Before anything imports Ray: no token file is made, and nothing is asked of a real cluster.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ.pop("RAY_ADDRESS", None)
+
+# Machines are shared: how long one example takes says nothing.
+hypothesis.settings.register_profile("ssvq", deadline=None, max_examples=50)
+hypothesis.settings.load_profile("ssvq")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

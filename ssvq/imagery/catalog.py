@@ -32,17 +32,21 @@ class SourceImage:
 def list_images(root: str, setting: str) -> list[SourceImage]:
     """All images below a folder or prefix, by their suffix, in order of their paths.
 
-    Raises InputError, naming the setting, when the folder is missing or holds no image.
+    Raises InputError, naming the setting, when the folder is missing, cannot be listed or holds no image.
     """
     root = storage.absolute(root)
-    images = [
-        SourceImage(storage.join(root, info.path), info.path, info.version, info.size)
-        for info in storage.list_files(root)
-        if PurePosixPath(info.path).suffix.lower() in SUFFIXES
-    ]
+    try:
+        images = [
+            SourceImage(storage.join(root, info.path), info.path, info.version, info.size)
+            for info in storage.list_files(root)
+            if PurePosixPath(info.path).suffix.lower() in SUFFIXES
+        ]
+        is_folder = bool(images) or storage.is_folder(root)
+    except storage.StorageError as error:
+        raise InputError(f"{setting} {root} cannot be listed: {error}") from None
     if images:
         return images
-    if not storage.is_folder(root):
+    if not is_folder:
         raise InputError(f"{setting} {root} is not a folder; give the folder (or s3:// prefix) that holds the images")
     raise InputError(f"{setting} {root} holds no image ({', '.join(SUFFIXES)})")
 

@@ -46,6 +46,9 @@ def footprints(header: ImageHeader, tiles: Iterable[Tile]) -> list[BaseGeometry 
 def _polygon(outline: np.ndarray) -> BaseGeometry | None:
     if not np.isfinite(outline).all():
         return None
-    polygon = shapely.Polygon(outline)
-    crosses = np.ptp(outline[:, 0]) > 180
-    return antimeridian.fix_polygon(polygon) if crosses else shapely.orient_polygons(polygon)
+    if np.abs(outline[:, 0]).max() > 180:
+        outline = np.column_stack([(outline[:, 0] + 180) % 360 - 180, outline[:, 1]])
+    if np.ptp(outline[:, 0]) <= 180:
+        return shapely.orient_polygons(shapely.Polygon(outline))
+    # A tile never spans half the globe, so a jump of longitudes is a crossing of the antimeridian.
+    return antimeridian.fix_polygon(shapely.Polygon(outline), fix_winding=True)

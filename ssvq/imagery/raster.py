@@ -33,7 +33,12 @@ SIGNATURES = {
     "JP2OpenJPEG": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
 }
 SUFFIXES = (".tif", ".tiff", ".jpg", ".jpeg", ".png", ".webp", ".jp2")
-GDAL_OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO"}
+GDAL_OPTIONS = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_PAM_ENABLED": "NO",
+    # GDAL's short cut for whole PNGs reads one that is cut short without an error, its rest undefined pixels.
+    "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
+}
 
 
 @dataclass(frozen=True)
