@@ -2,9 +2,11 @@
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -33,11 +35,12 @@ def ray_session(*, debug: bool, min_cpus: int = MIN_LOGICAL_CPUS) -> Iterator[No
     quiet: dict[str, Any] = {"log_to_driver": debug, "logging_level": logging.INFO if debug else logging.ERROR}
     address = os.environ.get("RAY_ADDRESS")
     try:
-        if address:
-            ray.init(**quiet)
-        else:
-            cpus = max(os.cpu_count() or 1, min_cpus)
-            ray.init(num_cpus=cpus, include_dashboard=False, **quiet)
+        with nullcontext() if debug else _silent_stderr():
+            if address:
+                ray.init(**quiet)
+            else:
+                cpus = max(os.cpu_count() or 1, min_cpus)
+                ray.init(num_cpus=cpus, include_dashboard=False, **quiet)
     except ConnectionError as error:
         raise InputError(f"RAY_ADDRESS={address}: no Ray cluster answers ({error})") from None
     try:
@@ -53,6 +56,20 @@ def _quieten() -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Drop what Ray's C++ side prints while it starts, past Python's logging; failures are exceptions."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
 def gpus_for(device: Device) -> int:

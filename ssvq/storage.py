@@ -218,7 +218,11 @@ def put_text(location: str, text: str) -> ObjectInfo:
 def remove(location: str) -> None:
     """Remove an object, or a folder with all that is in it. Nothing happens when it is not there."""
     fs, path = filesystem(location)
-    if fs.exists(path):
+    if is_remote(location):
+        # One by one: S3's bulk delete needs Content-MD5 on older servers, which botocore no longer sends.
+        for name in fs.find(path, refresh=True):
+            fs.rm_file(name)
+    elif fs.exists(path):
         fs.rm(path, recursive=True)
 
 

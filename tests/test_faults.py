@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,20 +13,12 @@ import torch
 from ssvq.errors import ExitCode
 from ssvq.model import bundle as bundles
 from ssvq.results.query import run_sql
+from tests.commands import start
 from tests.surveys import make_bundle, make_survey, tiny_training
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SCORES = "SELECT image_uri, tile_id, score FROM tiles ORDER BY tile_id"
-
-
-def start(*arguments: str) -> "subprocess.Popen[str]":
-    """A command in a process group of its own, with a Ray of its own."""
-    command = [sys.executable, "-c", "import sys; from ssvq.cli import main; sys.exit(main(sys.argv[1:]))", *arguments]
-    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=environment
-    )
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:

@@ -175,8 +175,9 @@ def test_put_that_is_killed_leaves_no_visible_file(tmp_path: Path) -> None:
     assert [info.path for info in storage.list_files(str(tmp_path))] == ["folder/a.bin"]
 
 
-def test_readers_never_see_a_part(folder: str) -> None:
-    target = storage.join(folder, "a.bin")
+def test_readers_never_see_a_part(tmp_path: Path) -> None:
+    # Local alone: S3 promises it, but the tests' server can answer with the length of one and the bytes of another.
+    target = str(tmp_path / "a.bin")
     contents = {bytes([value]) * (50_000 + 10_000 * value) for value in range(4)}
     storage.put(target, next(iter(contents)))
     stop, torn = threading.Event(), []

@@ -6,12 +6,12 @@ A folder with a `bundle.json` is whole; one without is unfinished. Nothing in a 
 import hashlib
 import json
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import safetensors.torch
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -21,6 +21,9 @@ from ssvq.errors import InputError
 FORMAT_VERSION = 1
 DESCRIPTION = "bundle.json"
 WEIGHTS = "model.safetensors"
+
+# JSON has no NaN, so a figure that is not defined is written as null.
+Figure = Annotated[float, BeforeValidator(lambda value: float("nan") if value is None else value)]
 
 
 class _Part(BaseModel):
@@ -70,8 +73,8 @@ class Bundle(_Part):
     preprocessing: Preprocessing
     weights_sha256: str
     calibration: Calibration
-    metrics: dict[str, float]
-    """Validation figures of these weights."""
+    metrics: dict[str, Figure]
+    """Validation figures of these weights; NaN, in JSON null, where they need anomalous tiles and there are none."""
 
     training: dict[str, Any]
     """Resolved configuration, counts of tiles and images, data fingerprint."""

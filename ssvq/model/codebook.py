@@ -43,7 +43,7 @@ class Codebook(nn.Module):
 
     def squared_distance(self, latents: Tensor) -> Tensor:
         """Squared distance of each latent (cells, D) to its nearest code: float32 (cells,)."""
-        norms = latents.float().square().sum(1)
+        norms = latents.detach().float().square().sum(1)
         nearest = torch.cat([part.amax(1) for part in self._nearness(latents)])
         return (norms - 2 * nearest).clamp_min(0)
 

@@ -68,7 +68,8 @@ class TileScorer:
             scores.append(score[: stop - start].cpu())
             if cells is not None:
                 inside = cells if valid is None else cells.masked_fill(~valid, float("-inf"))
-                maxima.append(inside[: stop - start].amax((1, 2)).cpu())
+                largest = inside[: stop - start].amax((1, 2)).cpu()
+                maxima.append(largest.masked_fill(largest.isneginf(), float("nan")))
                 maps.append(pool_cells(cells, valid)[: stop - start].cpu())
         score_array = torch.cat(scores).float().numpy() if scores else np.empty(0, np.float32)
         return TileScores(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ssvq.config import TrainConfig
 from ssvq.errors import InputError
+from ssvq.imagery.grid import CELL
 from ssvq.model.bundle import Preprocessing
 
 
@@ -53,6 +54,8 @@ def draw_tile_sets(index: pa.Table, config: TrainConfig) -> TileSets:
     rng = np.random.default_rng(config.seed)
     failed = pc.is_valid(index["error_stage"]).to_numpy()
     whole = index["valid_fraction"].fill_null(0).to_numpy() >= 1
+    for side in ("width", "height"):  # an image smaller than a latent cell has no score
+        whole &= index[side].fill_null(0).to_numpy() >= CELL
     usable = np.flatnonzero(~failed & whole)
     anomalous = index["anomalous_fraction"].fill_null(0).to_numpy() >= config.anomalous_fraction
     image_ids = index["image_id"].to_numpy(zero_copy_only=False)
@@ -97,6 +100,9 @@ def _validation_images(
         if len(group) > 1:
             number = min(max(number, 1), len(group) - 1)
         chosen.update(rng.permutation(group)[:number])
+    if len(images) > 1 and len(chosen) in (0, len(images)):
+        # One image of each kind: the training keeps the anomalies, and either side may have normal tiles.
+        chosen = set(images[~with_anomaly])
     return chosen
 
 

@@ -44,7 +44,7 @@ def watch_training(config: TrainConfig) -> Iterator[SendFigures]:
 def _watch(config: TrainConfig, queue: Queue, ended: threading.Event) -> None:
     address = storage.join(config.out, METRICS)
     lines = _earlier_lines(address)
-    auroc = float("nan")
+    auroc = ""
     with Progress("training", config.steps, "steps") as progress:
         while True:
             try:
@@ -57,11 +57,11 @@ def _watch(config: TrainConfig, queue: Queue, ended: threading.Event) -> None:
             # A worker that went on from a checkpoint repeats steps; the later figures count.
             lines = {at: line for at, line in lines.items() if at <= step}
             lines[step] = {**lines.get(step, {}), **figures}
-            auroc = figures.get("validation_auroc", auroc)
-            note = f"loss {figures['loss']:.4f}" if "loss" in figures else ""
-            progress.advance(step - progress.done, f"{note}, validation AUROC {auroc:.3f}")
             if "validation_auroc" in figures:
+                auroc = f"validation AUROC {figures['validation_auroc']:.3f}"
                 _put(address, lines)
+            loss = f"loss {figures['loss']:.4f}" if "loss" in figures else ""
+            progress.advance(step - progress.done, ", ".join(filter(None, (loss, auroc))))
     if lines:
         _put(address, lines)
 

@@ -136,11 +136,11 @@ def test_listing(tmp_path: Path) -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"x")
     images = list_images(str(tmp_path), "--survey")
-    assert [image.path for image in images] == ["b.JPG", "a/c d'é.tiff"]
+    assert [image.path for image in images] == ["a/c d'é.tiff", "b.JPG"]
     elsewhere = SourceImage("s3://other/b.JPG", "b.JPG", "v", 1)
-    assert images[0].image_id == elsewhere.image_id, "the identity is the path within the survey"
-    before = images[0].fingerprint
+    assert images[1].image_id == elsewhere.image_id, "the identity is the path within the survey"
+    before = images[1].fingerprint
     (tmp_path / "b.JPG").write_bytes(b"xy")
-    assert list_images(str(tmp_path), "--survey")[0].fingerprint != before
+    assert list_images(str(tmp_path), "--survey")[1].fingerprint != before
     with pytest.raises(InputError, match=r"--survey .*nowhere is not a folder"):
         list_images(str(tmp_path / "nowhere"), "--survey")

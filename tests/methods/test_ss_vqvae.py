@@ -93,7 +93,7 @@ def test_paper_objective_is_eq_2_to_4(beta: float, eta: float) -> None:
 
 
 @pytest.mark.parametrize("margin_on", ["sample", "cell"])
-@pytest.mark.parametrize("margin", [0.05, 0.3, 5.0])
+@pytest.mark.parametrize("margin", [0.004, 0.012, 5.0])
 def test_bounded_objective(margin_on: str, margin: float) -> None:
     beta, eta = 0.7, 0.6
     method = make(beta=beta, eta=eta, margin=margin, margin_on=margin_on)
@@ -112,14 +112,14 @@ def test_bounded_objective(margin_on: str, margin: float) -> None:
     assert terms["reconstruction"].item() == pytest.approx(reconstruction, rel=1e-4)
     assert terms["commitment"].item() == pytest.approx(commitment, rel=1e-4)
     assert terms["normal"].item() == pytest.approx(normal_loss, rel=1e-4)
-    assert terms["anomalous"].item() == pytest.approx(np.mean(hinges), rel=1e-3, abs=1e-6)
+    assert terms["anomalous"].item() == pytest.approx(np.mean(hinges), rel=1e-3, abs=1e-7)
     assert terms["loss"].item() == pytest.approx(eta * normal_loss + (1 - eta) * np.mean(hinges), rel=1e-4)
 
 
 def test_the_margins_differ_where_cells_do() -> None:
     """Else the test above could not tell one from the other."""
     batch = images(3, 1), 2 * images(4, 2)
-    on_sample, on_cell = (make(margin=0.3, margin_on=on).loss(*batch)["anomalous"] for on in ("sample", "cell"))
+    on_sample, on_cell = (make(margin=0.012, margin_on=on).loss(*batch)["anomalous"] for on in ("sample", "cell"))
     assert on_cell > on_sample
 
 

@@ -1,0 +1,121 @@
+"""What is in a survey, under which identity, and which mask belongs to which image."""
+
+import os
+import re
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ssvq.errors import InputError
+from ssvq.imagery.catalog import SourceImage, list_images, pair_masks
+
+ODD_NAMES = ["a b.jpg", "it's.png", 'say "x".jpg', "grün 图像.tif", "100%.png", "a#1?.jpg", "a:b!c.tif", "-x.png"]
+
+
+def touch(root: Path, *names: str, content: bytes = b"x") -> None:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def test_images_are_known_by_their_suffix_in_any_case(tmp_path: Path) -> None:
+    images = ["a.tif", "b.TIFF", "c.jpg", "d.JPEG", "e.Png", "f.webp", "g.JP2"]
+    touch(tmp_path, *images, "notes.txt", "a.tif.aux.xml", "a.tfw", "jpg", "b.tif.part", "cube.vrt")
+    assert [image.path for image in list_images(str(tmp_path), "--survey")] == images
+
+
+def test_folders_are_walked_and_hidden_ones_are_not(tmp_path: Path) -> None:
+    touch(tmp_path, "b.jpg", "a/x.jpg", "a/deep/er/y.jpg", "z/x.jpg", ".thumb/a.jpg", "a/.x.jpg", "a/._x.jpg")
+    images = list_images(str(tmp_path), "--survey")
+    assert [image.path for image in images] == ["a/deep/er/y.jpg", "a/x.jpg", "b.jpg", "z/x.jpg"]
+    assert [image.uri for image in images] == [f"{tmp_path}/{image.path}" for image in images]
+
+
+def test_odd_names_are_kept_as_they_are(tmp_path: Path) -> None:
+    touch(tmp_path, *ODD_NAMES)
+    images = list_images(str(tmp_path), "--survey")
+    assert [image.path for image in images] == sorted(ODD_NAMES)
+    assert all(Path(image.uri).is_file() for image in images)
+    assert len({image.image_id for image in images}) == len(ODD_NAMES)
+
+
+def test_the_identity_is_the_path_within_the_survey_alone(tmp_path: Path) -> None:
+    touch(tmp_path / "one", "a/b.jpg", content=b"x")
+    touch(tmp_path / "two", "a/b.jpg", content=b"other")
+    (one,) = list_images(str(tmp_path / "one"), "--survey")
+    (two,) = list_images(f"{tmp_path}/two/", "--survey")
+    assert one.image_id == two.image_id
+    # Outputs of earlier runs are found by it: it must never change.
+    assert one.image_id == "46c1b8bc77cec77bfb05"
+
+
+@given(st.lists(st.text(min_size=1), unique=True, max_size=20))
+def test_identities_are_short_names_for_files(paths: list[str]) -> None:
+    ids = {SourceImage(f"/survey/{path}", path, "v", 1).image_id for path in paths}
+    assert len(ids) == len(paths)
+    assert all(re.fullmatch(r"[0-9a-f]{20}", image_id) for image_id in ids)
+
+
+def test_the_fingerprint_changes_with_the_content(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "b.jpg", content=b"old")
+    a, b = list_images(str(tmp_path), "--survey")
+    assert list_images(str(tmp_path), "--survey") == [a, b]
+    time.sleep(0.02)  # a file's time has the step of the kernel's clock
+    touch(tmp_path, "a.jpg", content=b"new")
+    changed, same = list_images(str(tmp_path), "--survey")
+    assert changed.fingerprint != a.fingerprint
+    assert same == b
+    # A copy that keeps the time, of another size, is another one too.
+    status = (tmp_path / "b.jpg").stat()
+    touch(tmp_path, "b.jpg", content=b"longer")
+    os.utime(tmp_path / "b.jpg", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert list_images(str(tmp_path), "--survey")[1].fingerprint != b.fingerprint
+
+
+def test_a_folder_that_is_missing_or_empty_is_named_with_its_setting(tmp_path: Path) -> None:
+    touch(tmp_path, "empty/notes.txt", "file.jpg")
+    for name in ("missing", "file.jpg"):
+        with pytest.raises(InputError, match=rf"^--survey {tmp_path}/{name} is not a folder; give the folder"):
+            list_images(f"{tmp_path}/{name}", "--survey")
+    with pytest.raises(InputError, match=rf"^--images {tmp_path}/empty holds no image \(\.tif, "):
+        list_images(f"{tmp_path}/empty", "--images")
+
+
+def test_masks_are_paired_by_path_without_suffix(tmp_path: Path) -> None:
+    touch(tmp_path / "images", "a.jpg", "b c's.JPG", "grün.tif", "sub/a.jpg", "x.y.jpg")
+    touch(tmp_path / "masks", "a.png", "b c's.png", "grün.png", "sub/a.tif", "x.y.png", "spare.png")
+    images = list_images(str(tmp_path / "images"), "--images")
+    paired, missing = pair_masks(images, str(tmp_path / "masks"))
+    assert missing == []
+    masks = [str(Path(image.mask_uri or "").relative_to(tmp_path / "masks")) for image in paired]
+    assert masks == ["a.png", "b c's.png", "grün.png", "sub/a.tif", "x.y.png"]
+    assert [image.image_id for image in paired] == [image.image_id for image in images]
+
+
+def test_a_changed_mask_changes_the_fingerprint(tmp_path: Path) -> None:
+    touch(tmp_path / "images", "a.jpg")
+    touch(tmp_path / "masks", "a.png")
+    images = list_images(str(tmp_path / "images"), "--images")
+    ((before,), _) = pair_masks(images, str(tmp_path / "masks"))
+    touch(tmp_path / "masks", "a.png", content=b"drawn again")
+    ((after,), _) = pair_masks(images, str(tmp_path / "masks"))
+    assert before.fingerprint != after.fingerprint != images[0].fingerprint
+
+
+def test_an_image_without_mask_is_reported_with_the_file_that_was_looked_for(tmp_path: Path) -> None:
+    touch(tmp_path / "images", "a.jpg", "sub/b.jpg")
+    touch(tmp_path / "masks", "a.png", "b.png")
+    paired, ((image, error),) = pair_masks(list_images(str(tmp_path / "images"), "--images"), str(tmp_path / "masks"))
+    assert [image.path for image in paired] == ["a.jpg"]
+    assert (image.path, error.stage) == ("sub/b.jpg", "mask")
+    assert error.message == f"has no mask: expected sub/b.png in {tmp_path}/masks"
+
+
+def test_a_missing_folder_of_masks_is_named_with_its_setting(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg")
+    with pytest.raises(InputError, match=r"^--masks .*/nowhere is not a folder"):
+        pair_masks(list_images(str(tmp_path), "--images"), str(tmp_path / "nowhere"))

@@ -1,0 +1,90 @@
+"""Masks: 0, or black, is normal, and everything else is anomalous."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
+
+from ssvq.errors import ImageError
+from ssvq.imagery.labels import check_mask, read_anomalous
+from ssvq.imagery.raster import open_raster
+from tests.conftest import write_image
+
+CLASSES = np.random.default_rng(0).integers(0, 4, (20, 30), dtype=np.uint8)
+
+
+def anomalous(path: Path) -> NDArray[np.bool_]:
+    with open_raster(str(path)) as mask:
+        return read_anomalous(mask, 0, 0, mask.width, mask.height)
+
+
+def test_class_ids_of_a_palette_count_and_not_their_colours(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    # Class 0 is drawn white, and class 1 black, as drawing programs do.
+    colours = {0: (255, 255, 255, 255), 1: (0, 0, 0, 255), 2: (255, 0, 0, 255), 3: (0, 0, 255, 255)}
+    with rasterio.open(path, "w", driver="PNG", width=30, height=20, count=1, dtype="uint8") as mask:
+        mask.write(CLASSES, 1)
+        mask.write_colormap(1, colours)
+    with open_raster(str(path)) as mask:
+        assert mask.colorinterp == (ColorInterp.palette,)
+    np.testing.assert_array_equal(anomalous(path), CLASSES > 0)
+
+
+@pytest.mark.parametrize("value", [1, 128, 255])
+def test_any_grey_but_black_is_anomalous(tmp_path: Path, value: int) -> None:
+    mask = (CLASSES == 2) * np.uint8(value)
+    np.testing.assert_array_equal(anomalous(write_image(tmp_path / "a.png", mask)), CLASSES == 2)
+
+
+def test_one_bit_masks(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "a.tif", np.minimum(CLASSES, 1), nbits=1)
+    np.testing.assert_array_equal(anomalous(path), CLASSES > 0)
+
+
+def test_class_ids_over_255(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "a.tif", CLASSES.astype(np.uint16) * 256)
+    np.testing.assert_array_equal(anomalous(path), CLASSES > 0)
+
+
+@pytest.mark.parametrize("band", [0, 1, 2])
+def test_any_colour_but_black_is_anomalous(tmp_path: Path, band: int) -> None:
+    mask = np.zeros((20, 30, 3), np.uint8)
+    mask[..., band] = CLASSES
+    np.testing.assert_array_equal(anomalous(write_image(tmp_path / "a.png", mask)), CLASSES > 0)
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+@pytest.mark.parametrize("alpha", [0, 255])
+def test_alpha_is_ignored(tmp_path: Path, bands: int, alpha: int) -> None:
+    mask = np.dstack([CLASSES] * bands + [np.full_like(CLASSES, alpha)])
+    np.testing.assert_array_equal(anomalous(write_image(tmp_path / "a.png", mask)), CLASSES > 0)
+
+
+def test_nodata_of_a_mask_does_not_hide_classes(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(anomalous(write_image(tmp_path / "a.tif", CLASSES, nodata=2)), CLASSES > 0)
+
+
+def test_a_window_is_a_slice(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "a.png", CLASSES)
+    with open_raster(str(path)) as mask:
+        np.testing.assert_array_equal(read_anomalous(mask, 3, 5, 11, 7), (CLASSES > 0)[5:12, 3:14])
+
+
+def test_a_mask_of_another_size_is_refused_with_both_sizes(tmp_path: Path) -> None:
+    with open_raster(str(write_image(tmp_path / "a.png", CLASSES))) as mask:
+        check_mask(mask, 30, 20)
+        with pytest.raises(ImageError, match="mask is 30x20 but the image is 20x30: draw it again") as error:
+            check_mask(mask, 20, 30)
+    assert error.value.stage == "mask"
+
+
+@pytest.mark.real_data
+def test_masks_of_the_corrosion_photographs_hold_class_ids(real_data: Path) -> None:
+    for path in sorted((real_data / "corrosion" / "masks").glob("*.png"))[:8]:
+        with rasterio.open(path) as mask:
+            expected = mask.read(1) > 0
+            assert mask.read(1).max() <= 3
+        np.testing.assert_array_equal(anomalous(path), expected, err_msg=path.name)

@@ -1,0 +1,211 @@
+"""What a step sees is a pure function of the seed and the step, whoever makes it."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from ssvq.imagery.catalog import SourceImage
+from ssvq.imagery.grid import TileGrid, Tiling
+from ssvq.imagery.raster import ImageHeader
+from ssvq.imagery.tiles import TileArrays
+from ssvq.imagery.units import ImagePart
+from ssvq.training.sampling import BatchPlan, TileRef, choose_crop, draw, make_batch, make_sample
+from ssvq.training.tile_cache import read_tile, write_part
+
+TILE = 16
+NORMAL, ANOMALOUS = 10, 6
+
+
+def write_tiles(folder: Path, name: str, pixels: NDArray[np.uint8], masks: NDArray[np.bool_]) -> list[TileRef]:
+    """Put tiles (n, TILE, TILE, 3) into a cache, as those of one image of one row."""
+    n = len(pixels)
+    header = ImageHeader(TILE * n, TILE, 3, "uint8", "PNG", None, None, False, None, None, None, None)
+    tiling = Tiling(tile_size=TILE, stride=TILE)
+    (block,) = TileGrid(TILE * n, TILE, tiling).blocks(n)
+    part = ImagePart(SourceImage(name, name, "1", 1), header, tiling, block, 0, 1)
+    rows = write_part(str(folder), part, TileArrays(pixels, None, masks))
+    return [TileRef(str(row["file"]), int(str(row["row_group"])), TILE, TILE) for row in rows]
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> BatchPlan:
+    """Normal tiles 0 .. 9 and anomalous ones 100 .. 105 with their left half anomalous; the number of a tile is in
+    its first channel, the place of a pixel in the others.
+    """
+    folder = tmp_path_factory.mktemp("cache")
+    y, x = np.mgrid[:TILE, :TILE]
+    tiles = [
+        np.stack([np.stack([np.full_like(x, number), y, x], axis=-1) for number in range(start, start + count)])
+        for start, count in ((0, NORMAL), (100, ANOMALOUS))
+    ]
+    half = np.broadcast_to(x < TILE // 2, (ANOMALOUS, TILE, TILE))
+    return BatchPlan(
+        cache=str(folder),
+        normal=write_tiles(folder, "normal", tiles[0].astype(np.uint8), np.zeros((NORMAL, TILE, TILE), bool)),
+        anomalous=write_tiles(folder, "anomalous", tiles[1].astype(np.uint8), half),
+        tile_size=TILE,
+        sample_size=8,
+        anomalous_fraction=0.5,
+        normal_in_batch=8,
+        anomalous_in_batch=4,
+        augment=True,
+        seed=3,
+    )
+
+
+def test_a_batch_is_a_function_of_seed_and_step(plan: BatchPlan) -> None:
+    normal, anomalous = make_batch(plan, 5, 0, 1)
+    assert (normal.shape, anomalous.shape) == ((8, 8, 8, 3), (4, 8, 8, 3))
+    assert (normal.dtype, anomalous.dtype) == (np.uint8, np.uint8)
+    for step in (0, 4, 6):
+        make_batch(plan, step, 0, 1)
+    np.random.seed(9)  # noqa: NPY002 - nothing draws from the global state
+    again = make_batch(replace(plan), 5, 0, 1)
+    np.testing.assert_array_equal(again[0], normal)
+    np.testing.assert_array_equal(again[1], anomalous)
+    assert not np.array_equal(make_batch(plan, 6, 0, 1)[0], normal)
+    assert not np.array_equal(make_batch(replace(plan, seed=4), 5, 0, 1)[0], normal)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_the_slices_of_the_ranks_are_the_global_batch(plan: BatchPlan, world_size: int) -> None:
+    for step in range(3):
+        whole = make_batch(plan, step, 0, 1)
+        ranks = [make_batch(plan, step, rank, world_size) for rank in range(world_size)]
+        for stream in (0, 1):
+            np.testing.assert_array_equal(np.concatenate([batch[stream] for batch in ranks]), whole[stream])
+            assert {len(batch[stream]) for batch in ranks} == {len(whole[stream]) // world_size}
+
+
+def test_every_tile_is_seen_once_an_epoch(plan: BatchPlan) -> None:
+    steps = 2 * NORMAL  # 16 normal epochs and 13 of the anomalous
+    batches = [make_batch(plan, step, 0, 1) for step in range(steps)]
+    for stream, tiles, first in ((0, NORMAL, 0), (1, ANOMALOUS, 100)):
+        seen = [int(sample[0, 0, 0]) for batch in batches for sample in batch[stream]]
+        epochs = [seen[i : i + tiles] for i in range(0, len(seen) - tiles + 1, tiles)]
+        assert all(sorted(epoch) == list(range(first, first + tiles)) for epoch in epochs)
+        assert len({tuple(epoch) for epoch in epochs}) > 1  # each epoch in another order
+
+
+@given(st.integers(0, 99), st.integers(0, 500), st.integers(1, 40), st.integers(1, 30))
+@settings(deadline=None)
+def test_the_sequence_of_draws_has_no_seams(seed: int, start: int, number: int, length: int) -> None:
+    whole = draw(seed, 0, 0, start + number, length)
+    assert draw(seed, 0, start, number, length) == whole[start:]
+    full = len(whole) // length * length
+    assert all(count == full // length for count in Counter(whole[:full]).values())
+
+
+def test_streams_do_not_meet() -> None:
+    assert draw(0, 0, 0, 50, 50) != draw(0, 1, 0, 50, 50)
+
+
+def test_without_anomalies_that_stream_is_empty(plan: BatchPlan) -> None:
+    normal, anomalous = make_batch(replace(plan, anomalous=[], anomalous_in_batch=0), 0, 0, 1)
+    assert (normal.shape, anomalous.shape) == ((8, 8, 8, 3), (0, 8, 8, 3))
+
+
+# Samples
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_a_sample_is_a_crop_of_its_tile(plan: BatchPlan, augment: bool) -> None:
+    """Augmentation turns and flips, and changes no pixel: each knows its place in the tile."""
+    plan = replace(plan, augment=augment)
+    tile, _ = read_tile(plan.cache, plan.normal[4].file, plan.normal[4].row_group, TILE)
+    orientations = set()
+    for seed in range(60):
+        sample = make_sample(plan, plan.normal[4], False, np.random.default_rng(seed))
+        assert (sample[..., 0] == 4).all()
+        ys, xs = sample[..., 1].astype(int), sample[..., 2].astype(int)
+        assert len(set(zip(ys.flat, xs.flat, strict=True))) == 64
+        assert ys.max() - ys.min() == xs.max() - xs.min() == 7
+        np.testing.assert_array_equal(sample, tile[ys, xs])
+        # Neighbours in the sample are neighbours in the tile.
+        down = (ys[1, 0] - ys[0, 0], xs[1, 0] - xs[0, 0])
+        right = (ys[0, 1] - ys[0, 0], xs[0, 1] - xs[0, 0])
+        i, j = np.mgrid[:8, :8]
+        np.testing.assert_array_equal(ys, ys[0, 0] + i * down[0] + j * right[0])
+        np.testing.assert_array_equal(xs, xs[0, 0] + i * down[1] + j * right[1])
+        orientations.add((*map(int, down), *map(int, right)))
+    assert len(orientations) == (8 if augment else 1)
+
+
+def test_whole_tiles_are_samples_too(plan: BatchPlan) -> None:
+    plan = replace(plan, sample_size=TILE, augment=False)
+    sample = make_sample(plan, plan.anomalous[2], True, np.random.default_rng(0))
+    np.testing.assert_array_equal(sample, read_tile(plan.cache, plan.anomalous[2].file, 2, TILE)[0])
+
+
+def test_crops_stay_off_the_padding_of_a_small_image(plan: BatchPlan) -> None:
+    small = replace(plan.normal[0], width=10, height=9)
+    for seed in range(40):
+        sample = make_sample(replace(plan, augment=False), small, False, np.random.default_rng(seed))
+        assert sample[..., 1].max() < 9
+        assert sample[..., 2].max() < 10
+
+
+def test_a_crop_larger_than_the_image_takes_its_padding(plan: BatchPlan) -> None:
+    small = replace(plan.normal[0], width=4, height=6)
+    sample = make_sample(replace(plan, augment=False), small, False, np.random.default_rng(0))
+    tile = read_tile(plan.cache, small.file, small.row_group, TILE)[0]
+    np.testing.assert_array_equal(sample, tile[:8, :8])
+
+
+# Crops
+
+
+@given(
+    st.integers(1, 24), st.integers(1, 24), st.integers(1, 24), st.floats(0.01, 1), st.booleans(), st.integers(0, 999)
+)
+@settings(max_examples=200, deadline=None)
+def test_a_crop_lies_within_the_mask(
+    height: int, width: int, size: int, fraction: float, wants: bool, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    y, x = choose_crop(rng.random((height, width)) < 0.5, size, fraction, wants, rng)
+    assert 0 <= y <= max(0, height - size)
+    assert 0 <= x <= max(0, width - size)
+
+
+@pytest.mark.parametrize("wants", [False, True])
+def test_a_crop_has_the_label_of_its_stream_by_the_rule_of_tiles(wants: bool) -> None:
+    mask = np.zeros((32, 32), bool)
+    mask[:, :16] = True
+    corners = [choose_crop(mask, 8, 0.5, wants, np.random.default_rng(seed)) for seed in range(200)]
+    labels = [mask[y : y + 8, x : x + 8].mean() >= 0.5 for y, x in corners]
+    # Half of all crops have the label, so 8 tries miss it once in 256.
+    assert np.mean([label == wants for label in labels]) > 0.97
+    assert len(set(corners)) > 50
+
+
+def test_at_the_fraction_a_crop_is_anomalous() -> None:
+    mask = np.zeros((8, 8), bool)
+    mask[:4] = True
+    seen: list[int] = []
+
+    class Spy:
+        def integers(self, high: int) -> int:
+            seen.append(high)
+            return 0
+
+    choose_crop(mask, 8, 0.5, True, Spy())  # type: ignore[arg-type]
+    assert len(seen) == 2  # the first try was taken
+
+
+@pytest.mark.parametrize("wants", [False, True])
+def test_where_no_crop_has_the_label_the_nearest_is_taken(wants: bool) -> None:
+    rng = np.random.default_rng(0)
+    mask = rng.random((32, 32)) < np.linspace(0.2, 0.8, 32)
+    limit = 1.0 if wants else 0.01  # out of reach of any crop
+    nearest = choose_crop(mask, 8, limit, wants, np.random.default_rng(1))
+    same_draws = np.random.default_rng(1)
+    tries = [(int(same_draws.integers(25)), int(same_draws.integers(25))) for _ in range(8)]
+    best = max(tries, key=lambda at: (1 if wants else -1) * mask[at[0] : at[0] + 8, at[1] : at[1] + 8].mean())
+    assert nearest == best

@@ -1,0 +1,169 @@
+"""The tile cache gives back what was cut, and is never mistaken for another or for a whole one."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssvq import storage
+from ssvq.errors import ImageError
+from ssvq.imagery.catalog import SourceImage
+from ssvq.imagery.grid import Tiling
+from ssvq.imagery.tiles import TileArrays
+from ssvq.imagery.units import ImagePart, inspect, read_unit, split_image
+from ssvq.training.tile_cache import (
+    INDEX,
+    INDEX_SCHEMA,
+    cache_key,
+    error_row,
+    read_index,
+    read_tile,
+    write_index,
+    write_part,
+)
+from tests.conftest import write_image
+
+TILING = Tiling(tile_size=16, stride=16)
+SOURCE = SourceImage("/root/a.png", "a.png", "10-1", 10, "/masks/a.png")
+
+
+def cut(tmp_path: Path, width: int = 40, height: int = 24, seed: int = 0) -> tuple[ImagePart, TileArrays]:
+    """A labelled image on disk, cut into its tiles."""
+    rng = np.random.default_rng(seed)
+    image = write_image(tmp_path / "a.png", rng.integers(0, 256, (height, width, 3), np.uint8))
+    mask = write_image(tmp_path / "mask.png", rng.integers(0, 2, (height, width), np.uint8))
+    source = SourceImage(str(image), "a.png", "1", image.stat().st_size, str(mask))
+    (part,) = split_image(source, inspect(source), TILING)
+    ((_, tiles),) = read_unit([part])
+    assert isinstance(tiles, TileArrays)
+    return part, tiles
+
+
+@pytest.mark.parametrize("size", [(40, 24), (16, 16), (10, 30)])
+def test_pixels_and_masks_come_back(tmp_path: Path, size: tuple[int, int]) -> None:
+    part, tiles = cut(tmp_path, *size)
+    rows = write_part(str(tmp_path / "cache"), part, tiles)
+    assert tiles.anomalous is not None
+    assert len(rows) == len(tiles.pixels) == len(part.grid)
+    for i, row in enumerate(rows):
+        file, row_group = str(row["file"]), int(str(row["row_group"]))
+        pixels, mask = read_tile(str(tmp_path / "cache"), file, row_group, 16)
+        np.testing.assert_array_equal(pixels, tiles.pixels[i])
+        np.testing.assert_array_equal(mask, tiles.anomalous[i])
+        assert (pixels.dtype, mask.dtype) == (np.uint8, bool)
+
+
+@given(st.integers(1, 5).map(lambda n: 4 * n), st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_masks_of_any_size_come_back(tmp_path_factory: pytest.TempPathFactory, side: int, seed: int) -> None:
+    folder = tmp_path_factory.mktemp("cache")
+    rng = np.random.default_rng(seed)
+    part, _ = cut(folder, side, side)
+    part = replace(part, tiling=Tiling(tile_size=side, stride=side))
+    pixels = rng.integers(0, 256, (1, side, side, 3), np.uint8)
+    mask = rng.random((1, side, side)) < 0.5
+    (row,) = write_part(str(folder), part, TileArrays(pixels, None, mask))
+    assert row["anomalous_fraction"] == pytest.approx(mask.mean())
+    found = read_tile(str(folder), str(row["file"]), 0, side)
+    np.testing.assert_array_equal(found[0], pixels[0])
+    np.testing.assert_array_equal(found[1], mask[0])
+
+
+def test_the_index_says_where_a_tile_is_and_what_is_in_it(tmp_path: Path) -> None:
+    part, tiles = cut(tmp_path)
+    write_index(str(tmp_path / "cache"), write_part(str(tmp_path / "cache"), part, tiles))
+    table = read_index(str(tmp_path / "cache"))
+    assert table is not None
+    assert table.schema == INDEX_SCHEMA
+    for row, tile in zip(table.to_pylist(), part.grid.tiles(part.block), strict=True):
+        assert {name: row[name] for name in ("x", "y", "width", "height")} == {
+            "x": tile.x,
+            "y": tile.y,
+            "width": tile.width,
+            "height": tile.height,
+        }
+        assert (row["image_id"], row["path"]) == (part.source.image_id, "a.png")
+        assert row["error_stage"] is None
+        pixels, mask = read_tile(str(tmp_path / "cache"), row["file"], row["row_group"], 16)
+        assert row["valid_fraction"] == 1
+        assert row["anomalous_fraction"] == pytest.approx(mask.mean(), rel=1e-6)
+        scaled = pixels.reshape(-1, 3) / 255
+        np.testing.assert_allclose(row["channel_mean"], scaled.mean(axis=0), rtol=1e-6)
+        np.testing.assert_allclose(row["channel_mean_square"], (scaled**2).mean(axis=0), rtol=1e-6)
+
+
+def test_fractions_are_of_the_pixels_that_a_tile_has(tmp_path: Path) -> None:
+    """Padding of a small image is neither invalid nor normal."""
+    image = write_image(tmp_path / "a.png", np.zeros((8, 12, 3), np.uint8))
+    mask = write_image(tmp_path / "mask.png", np.ones((8, 12), np.uint8))
+    source = SourceImage(str(image), "a.png", "1", 1, str(mask))
+    (part,) = split_image(source, inspect(source), TILING)
+    ((_, tiles),) = read_unit([part])
+    assert isinstance(tiles, TileArrays)
+    (row,) = write_part(str(tmp_path / "cache"), part, tiles)
+    assert (row["width"], row["height"]) == (12, 8)
+    assert row["valid_fraction"] == row["anomalous_fraction"] == 1
+
+
+def test_a_tile_is_read_alone(tmp_path: Path) -> None:
+    part, tiles = cut(tmp_path)
+    rows = write_part(str(tmp_path / "cache"), part, tiles)
+    parquet = pq.ParquetFile(tmp_path / "cache" / str(rows[0]["file"]))
+    assert parquet.num_row_groups == len(rows)
+    assert [row["row_group"] for row in rows] == list(range(len(rows)))
+
+
+def test_the_index_is_sorted_whatever_the_order_of_the_tasks(tmp_path: Path) -> None:
+    part, tiles = cut(tmp_path)
+    rows = [*write_part(str(tmp_path / "cache"), part, tiles), error_row(SOURCE, ImageError("read", "is torn"))]
+    first = write_index(str(tmp_path / "cache"), rows)
+    again = write_index(str(tmp_path / "cache"), rows[::-1])
+    assert first.drop_columns(["error_message"]) == again.drop_columns(["error_message"])
+    assert sorted(first["error_message"].to_pylist(), key=str) == [*[None] * len(tiles.pixels), "is torn"]
+
+
+def test_a_failed_image_has_one_row_with_why() -> None:
+    row = error_row(SOURCE, ImageError("mask", "has no mask"))
+    assert row == {
+        "image_id": SOURCE.image_id,
+        "path": "a.png",
+        "error_stage": "mask",
+        "error_message": "has no mask",
+    }
+
+
+# Wholeness and identity
+
+
+def test_the_index_makes_the_cache_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = str(tmp_path / "cache")
+    part, tiles = cut(tmp_path)
+    assert read_index(folder) is None
+    rows = write_part(folder, part, tiles)
+    assert read_index(folder) is None  # a crash here leaves tiles and no index
+    put = storage.put
+    order: list[str] = []
+    monkeypatch.setattr(storage, "put", lambda location, data: (order.append(location), put(location, data))[1])
+    write_index(folder, rows)
+    assert order == [f"{folder}/{INDEX}"]
+    assert read_index(folder) is not None
+
+
+def test_the_key_is_the_sources_and_the_tiling() -> None:
+    key = cache_key([SOURCE], TILING)
+    assert len(key) == 16
+    assert key == cache_key([replace(SOURCE)], TILING)
+    others = [
+        cache_key([replace(SOURCE, fingerprint="10-2")], TILING),
+        cache_key([replace(SOURCE, uri="/other/a.png")], TILING),
+        cache_key([replace(SOURCE, mask_uri="/other/a.png")], TILING),
+        cache_key([SOURCE, replace(SOURCE, uri="/root/b.png")], TILING),
+        cache_key([], TILING),
+        cache_key([SOURCE], Tiling(tile_size=32, stride=16)),
+        cache_key([SOURCE], Tiling(tile_size=16, stride=8)),
+    ]
+    assert len({key, *others}) == 1 + len(others)
