@@ -79,14 +79,7 @@ def _score(
     columns: dict[str, list[float]] = {name: [] for name in names}
     failed = []
     if units:
-        scored = score_units(
-            units,
-            config.model,
-            batch_size=config.batch_size,
-            device=config.device,
-            precision=config.precision,
-            scorers=config.scorers,
-        )
+        scored = score_units(units, config)
         with Progress("scoring", sum(len(part.block) for unit in units for part in unit), "tiles") as progress:
             for batch in scored.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 for row in batch.drop_columns(["score_map"]).to_pylist():

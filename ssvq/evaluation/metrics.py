@@ -37,12 +37,23 @@ def equal_error_rate_threshold(scores: NDArray[np.floating], anomalous: NDArray[
     return float(thresholds[meeting])
 
 
+def false_positive_threshold(normal: NDArray[np.floating], rate: float) -> float:
+    """The lowest normal score such that at most `rate` of the normal scores are at or over it; just over the
+    highest where there are too few for any, or all of the highest are equal.
+    """
+    values, first = np.unique(np.sort(normal), return_index=True)  # `first` of the ascending scores that is this value
+    low_enough = values[len(normal) - first <= rate * len(normal)]
+    if len(low_enough):
+        return float(low_enough[0])
+    return float(np.nextafter(np.float32(values[-1]), np.float32(np.inf)))  # scores are float32
+
+
 def calibrate(scores: NDArray[np.floating], anomalous: NDArray[np.bool_]) -> Calibration:
     """Thresholds and normal scores from validation tiles. Raises ValueError without a normal tile."""
     normal = np.sort(scores[~anomalous].astype(np.float64))
     if len(normal) == 0:
         raise ValueError("calibration needs normal validation tiles")
-    at_rate = {f"{rate:g}": float(np.quantile(normal, 1 - rate, method="higher")) for rate in FALSE_POSITIVE_RATES}
+    at_rate = {f"{rate:g}": false_positive_threshold(normal, rate) for rate in FALSE_POSITIVE_RATES}
     has_anomalies = bool(anomalous.any())
     return Calibration(
         threshold=equal_error_rate_threshold(scores, anomalous) if has_anomalies else at_rate["0.05"],

@@ -44,6 +44,10 @@ def list_images(root: str, setting: str) -> list[SourceImage]:
         is_folder = bool(images) or storage.is_folder(root)
     except storage.StorageError as error:
         raise InputError(f"{setting} {root} cannot be listed: {error}") from None
+    for image in images:
+        if not _is_utf8(image.path):  # outputs, which name it, are UTF-8
+            name = image.path.encode(errors="backslashreplace").decode()
+            raise InputError(f"{setting} {root} holds a file whose name is not UTF-8; rename it: {name}")
     if images:
         return images
     if not is_folder:
@@ -71,6 +75,14 @@ def pair_masks(
         fingerprint = f"{image.fingerprint}+{mask.fingerprint}"
         paired.append(SourceImage(image.uri, image.path, fingerprint, image.size, mask.uri))
     return paired, missing
+
+
+def _is_utf8(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _stem(path: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import antimeridian
 import numpy as np
 import shapely
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import CRSError
 from rasterio.warp import transform as transform_coordinates
 from shapely.geometry.base import BaseGeometry
@@ -32,12 +33,14 @@ def footprints(header: ImageHeader, tiles: Iterable[Tile]) -> list[BaseGeometry 
     )
     along = np.linspace(0, 1, POINTS_PER_SIDE, endpoint=False)[None, None, :, None]
     ring = (corners[:, :-1, None] * (1 - along) + corners[:, 1:, None] * along).reshape(len(tiles), -1, 2)
+    if a * e < b * d:
+        ring = ring[:, ::-1]  # anticlockwise on the ground, which tells the inside from the outside around a pole
     col, row = ring[..., 0].ravel(), ring[..., 1].ravel()
     try:
         longitude, latitude = transform_coordinates(
             header.crs, "OGC:CRS84", a * col + b * row + c, d * col + e * row + f
         )
-    except CRSError:
+    except (CRSError, CPLE_BaseError):  # GDAL's own for a local system of coordinates, or a place outside of its map
         return [None] * len(tiles)
     points = np.stack([longitude, latitude], axis=-1).reshape(ring.shape)
     return [_polygon(outline) for outline in points]
@@ -51,4 +54,4 @@ def _polygon(outline: np.ndarray) -> BaseGeometry | None:
     if np.ptp(outline[:, 0]) <= 180:
         return shapely.orient_polygons(shapely.Polygon(outline))
     # A tile never spans half the globe, so a jump of longitudes is a crossing of the antimeridian.
-    return antimeridian.fix_polygon(shapely.Polygon(outline), fix_winding=True)
+    return antimeridian.fix_polygon(shapely.Polygon(outline), fix_winding=False)

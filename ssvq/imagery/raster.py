@@ -16,6 +16,7 @@ from datetime import datetime
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError  # GDAL's own, which escape rasterio where a damaged TIFF is looked into
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
@@ -77,7 +78,7 @@ def open_raster(uri: str) -> Iterator[DatasetReader]:
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(path, driver=_driver(uri), **opener) as dataset:
                 yield dataset
-    except (RasterioError, OSError, ValueError) as error:
+    except (RasterioError, CPLE_BaseError, OSError, ValueError) as error:
         # rasterio keeps GDAL's own, more telling message as the cause.
         reason = str(error.__cause__ or error).replace(path, storage.base_name(uri))
         raise ImageError("read", f"cannot be read as an image: {reason}") from error

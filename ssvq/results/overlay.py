@@ -19,7 +19,7 @@ from ssvq.results.stitch import HeatMap, stitch
 LONGEST_SIDE = 1600  # pixels of the photograph in the picture
 DOTS_PER_INCH = 100
 COLOURS = "inferno"  # dark to bright also in grey and without colour vision
-FULL_SCALE = 2.5  # brightest colour, as a multiple of the distance at the threshold
+FULL_SCALE = 2.0  # brightest colour, as a multiple of the distance at the threshold
 
 
 def overlay(config: OverlayConfig) -> ExitCode:

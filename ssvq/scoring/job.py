@@ -101,14 +101,7 @@ def _score_images(
     units = plan_units(headers, tiling)
     if not units:
         return []
-    outcomes = score_units(
-        units,
-        config.model,
-        batch_size=config.batch_size,
-        device=config.device,
-        precision=config.precision,
-        scorers=config.scorers,
-    ).map_batches(
+    outcomes = score_units(units, config).map_batches(
         write_parts,
         fn_kwargs={"run": run},
         batch_size=None,

@@ -12,15 +12,15 @@ import pyarrow.parquet as pq
 BBOX = pa.struct([(name, pa.float64()) for name in ("xmin", "ymin", "xmax", "ymax")])
 TIME = pa.timestamp("us", tz="UTC")
 
+# What was scored, by what, in which run.
+IDENTITY = [
+    (name, pa.string())
+    for name in ("survey", "image_uri", "image_id", "fingerprint", "model_id", "tiling_id", "run_id")
+]
+
 SCORE_MAP = pa.schema(
     [
-        ("survey", pa.string()),
-        ("image_uri", pa.string()),
-        ("image_id", pa.string()),
-        ("fingerprint", pa.string()),
-        ("model_id", pa.string()),
-        ("tiling_id", pa.string()),
-        ("run_id", pa.string()),
+        *IDENTITY,
         ("scored_at", TIME),
         ("tile_id", pa.string()),
         ("row", pa.int32()),
@@ -45,14 +45,8 @@ SCORE_MAP = pa.schema(
 
 LEDGER = pa.schema(
     [
-        ("survey", pa.string()),
+        *IDENTITY,
         ("survey_root", pa.string()),
-        ("image_uri", pa.string()),
-        ("image_id", pa.string()),
-        ("fingerprint", pa.string()),
-        ("model_id", pa.string()),
-        ("tiling_id", pa.string()),
-        ("run_id", pa.string()),
         ("recorded_at", TIME),
         ("status", pa.string()),
         ("tiles", pa.int32()),

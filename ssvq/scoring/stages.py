@@ -14,7 +14,7 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
-from ssvq.config import Device, Precision
+from ssvq.config import Device, Precision, ScoringSettings
 from ssvq.errors import ImageError
 from ssvq.evaluation.colour import redness
 from ssvq.imagery.grid import CELL
@@ -47,18 +47,10 @@ SCORED = pa.schema(
 """`kept`: positions, within the part's block, of the tiles that have a valid cell; the lists have one entry each."""
 
 
-def score_units(
-    units: list[list[ImagePart]],
-    model: str,
-    *,
-    batch_size: int,
-    device: Device,
-    precision: Precision,
-    scorers: int | None,
-) -> ray.data.Dataset:
+def score_units(units: list[list[ImagePart]], config: ScoringSettings) -> ray.data.Dataset:
     """A data set of SCORED rows, one for each part of the units."""
-    gpus = gpus_for(device)
-    pool = scorers or gpus or cluster_nodes()
+    gpus = gpus_for(config.device)
+    pool = config.scorers or gpus or cluster_nodes()
     tiles = units_dataset(units).map_batches(
         read_parts, batch_size=1, batch_format="pyarrow", num_cpus=1, max_retries=TASK_RETRIES
     )
@@ -67,7 +59,7 @@ def score_units(
         batch_size=None,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=pool),
-        fn_constructor_kwargs={"model": model, "batch_size": batch_size, "device": device, "precision": precision},
+        fn_constructor_args=[config.model, config.batch_size, config.device, config.precision],
         num_cpus=1,
         num_gpus=1 if gpus else 0,
         max_restarts=TASK_RETRIES,

@@ -110,16 +110,9 @@ def ledger_row(
 ) -> dict[str, Any]:
     """The ledger's row of an image; see `docs/schema.md` for its columns."""
     found = asdict(header) if header else {}
-    partition = run.partition
     return {
-        "survey": partition.survey,
+        **_identity(run, source),
         "survey_root": run.survey_root,
-        "image_uri": source.uri,
-        "image_id": source.image_id,
-        "fingerprint": source.fingerprint,
-        "model_id": partition.model_id,
-        "tiling_id": partition.tiling_id,
-        "run_id": run.run_id,
         "recorded_at": datetime.now(UTC),
         "status": "failed" if error else "scored",
         "tiles": len(table),
@@ -135,6 +128,19 @@ def ledger_row(
     }
 
 
+def _identity(run: ScoringRun, source: SourceImage) -> dict[str, Any]:
+    """The columns of `IDENTITY`."""
+    return {
+        "survey": run.partition.survey,
+        "image_uri": source.uri,
+        "image_id": source.image_id,
+        "fingerprint": source.fingerprint,
+        "model_id": run.partition.model_id,
+        "tiling_id": run.partition.tiling_id,
+        "run_id": run.run_id,
+    }
+
+
 def tile_rows(row: dict[str, Any], part: ImagePart, run: ScoringRun) -> list[dict[str, Any]]:
     """SCORE_MAP rows of a SCORED row."""
     grid = part.grid
@@ -143,15 +149,9 @@ def tile_rows(row: dict[str, Any], part: ImagePart, run: ScoringRun) -> list[dic
     scores = np.array(row["score"], np.float32)
     p_values = run.calibration.p_values(scores)
     threshold = run.calibration.threshold
-    source, partition = part.source, run.partition
+    source = part.source
     image = {
-        "survey": partition.survey,
-        "image_uri": source.uri,
-        "image_id": source.image_id,
-        "fingerprint": source.fingerprint,
-        "model_id": partition.model_id,
-        "tiling_id": partition.tiling_id,
-        "run_id": run.run_id,
+        **_identity(run, source),
         "scored_at": datetime.now(UTC),
         "threshold": threshold,
         "precision": row["precision"],

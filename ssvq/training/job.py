@@ -156,6 +156,8 @@ def _fit(config: TrainConfig, task_data: dict[str, Any]) -> Checkpoint:
         )
         try:
             result = trainer.fit()
+        except SystemExit as stop:  # Ray Train's own answer to Ctrl-C, after it has stopped the workers
+            raise KeyboardInterrupt from stop
         except ray.train.WorkerGroupError as error:
             raise _explain(error) from error
     if result.checkpoint is None:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import shapely
 from rasterio.transform import Affine
-from rasterio.warp import transform_geom
+from rasterio.warp import transform_bounds, transform_geom
 
 from ssvq.imagery.footprint import footprints
-from ssvq.imagery.grid import Tile
+from ssvq.imagery.grid import Tile, TileGrid, Tiling
 from ssvq.imagery.raster import ImageHeader, open_raster, read_header
 
 
@@ -49,8 +49,57 @@ def test_a_tile_over_the_antimeridian_is_split() -> None:
     assert outline.area == pytest.approx(0.512**2, rel=1e-6)
 
 
-def test_photographs_have_none() -> None:
-    assert footprints(header(None, None), [TILE, TILE]) == [None, None]
+@pytest.mark.parametrize(
+    "affine",
+    [
+        Affine(0.001, 0, 179.7, 0, -0.001, 10),  # beyond 180 degrees east
+        Affine(0.001, 0, -180.4, 0, -0.001, 10),  # beyond 180 degrees west
+        Affine(0.001, 0, 179.7, 0, 0.001, 9),  # south up
+    ],
+)
+def test_longitudes_stay_on_the_map(affine: Affine) -> None:
+    (outline,) = footprints(header("EPSG:4326", affine), [TILE])
+    assert outline is not None
+    assert outline.is_valid
+    assert np.abs(np.array(outline.bounds)[[0, 2]]).max() <= 180
+    assert outline.area == pytest.approx(0.512**2, rel=1e-6)
+
+
+@pytest.mark.parametrize("south_up", [False, True])
+@pytest.mark.parametrize(("crs", "pole"), [("EPSG:3413", 90), ("EPSG:3031", -90)])
+def test_a_tile_over_a_pole_holds_the_pole(crs: str, pole: int, south_up: bool) -> None:
+    affine = Affine(1000, 0, -500_000, 0, 1000, -500_000) if south_up else Affine(1000, 0, -5e5, 0, -1000, 5e5)
+    (outline,) = footprints(header(crs, affine), [Tile(0, 0, 0, 0, 1000, 1000)])
+    assert outline is not None
+    assert outline.is_valid
+    assert outline.distance(shapely.Point(17, pole)) == 0
+    assert outline.area < 360 * 7, "not the rest of the world"
+
+
+def test_tiles_have_their_own_footprints() -> None:
+    affine = Affine(0.5, 0, 500_000, 0, -0.5, 4_000_000)
+    grid = TileGrid(1000, 1000, Tiling(tile_size=512, stride=512))
+    (block,) = grid.blocks(128)
+    outlines = footprints(header("EPSG:32633", affine), grid.tiles(block))
+    (whole,) = footprints(header("EPSG:32633", affine), [Tile(0, 0, 0, 0, 1000, 1000)])
+    assert len(outlines) == 4
+    assert shapely.union_all(outlines).symmetric_difference(whole).area < 1e-6 * whole.area
+    west, south, east, north = transform_bounds("EPSG:32633", "OGC:CRS84", 500_000, 3_999_500, 500_500, 4_000_000)
+    assert whole.centroid.x == pytest.approx((west + east) / 2)
+    assert whole.centroid.y == pytest.approx((south + north) / 2)
+    assert whole.area == pytest.approx((east - west) * (north - south), rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("crs", "affine"),
+    [
+        (None, None),  # a photograph
+        ('LOCAL_CS["site",UNIT["metre",1]]', Affine(0.5, 0, 0, 0, -0.5, 0)),  # what photogrammetry calls local
+        ("EPSG:32633", Affine(1e6, 0, 5e9, 0, -1e6, 5e9)),  # not on Earth
+    ],
+)
+def test_what_has_no_place_has_no_footprint(crs: str | None, affine: Affine | None) -> None:
+    assert footprints(header(crs, affine), [TILE, TILE]) == [None, None]
 
 
 @pytest.mark.real_data

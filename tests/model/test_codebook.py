@@ -106,7 +106,7 @@ def test_codes_begin_within_one_kth_of_0() -> None:
 def test_k_means_finds_separated_clusters() -> None:
     centres = torch.tensor([[0.0, 0, 0, 0], [10, 0, 0, 0], [0, 10, 0, 0], [0, 0, 10, 10]])
     sizes = [10, 20, 30, 40]
-    latents = torch.cat([centre + latents_of(i, n, scale=0.1) for i, (centre, n) in enumerate(zip(centres, sizes))])
+    latents = torch.cat([centres[i] + latents_of(i, n, scale=0.1) for i, n in enumerate(sizes)])
     latents = latents[torch.randperm(len(latents), generator=torch.Generator().manual_seed(0))]
     codebook = Codebook(4, 4, learned_by_gradient=False)
     codebook.start_from(latents, seed=0)

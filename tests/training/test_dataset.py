@@ -72,7 +72,7 @@ def same(a: TileSets, b: TileSets) -> bool:
 @pytest.mark.parametrize("limit", [0.05, 0.1, 0.5, 0.7, 1.0])
 def test_a_tile_is_anomalous_at_or_over_the_fraction(limit: float) -> None:
     values = [0.0, limit - 0.01, limit, min(1.0, limit + 0.01)]
-    index = index_of({name: values for name in "abcd"})
+    index = index_of(dict.fromkeys("abcd", values))
     sets = draw_tile_sets(index, config_of(anomalous_fraction=limit, supervision=0.5))
     assert set(fractions(index, sets.train_normal)) == set(np.float32(values[:2]))
     assert set(fractions(index, sets.train_anomalous)) <= set(np.float32(values[2:]))

@@ -65,7 +65,7 @@ def test_a_batch_is_a_function_of_seed_and_step(plan: BatchPlan) -> None:
     assert (normal.dtype, anomalous.dtype) == (np.uint8, np.uint8)
     for step in (0, 4, 6):
         make_batch(plan, step, 0, 1)
-    np.random.seed(9)  # noqa: NPY002 - nothing draws from the global state
+    np.random.seed(9)  # nothing draws from the global state
     again = make_batch(replace(plan), 5, 0, 1)
     np.testing.assert_array_equal(again[0], normal)
     np.testing.assert_array_equal(again[1], anomalous)
@@ -84,7 +84,7 @@ def test_the_slices_of_the_ranks_are_the_global_batch(plan: BatchPlan, world_siz
 
 
 def test_every_tile_is_seen_once_an_epoch(plan: BatchPlan) -> None:
-    steps = 2 * NORMAL  # 16 normal epochs and 13 of the anomalous
+    steps = 2 * NORMAL  # 16 normal epochs, 13 of the anomalous
     batches = [make_batch(plan, step, 0, 1) for step in range(steps)]
     for stream, tiles, first in ((0, NORMAL, 0), (1, ANOMALOUS, 100)):
         seen = [int(sample[0, 0, 0]) for batch in batches for sample in batch[stream]]

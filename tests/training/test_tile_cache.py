@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ssvq import storage
 from ssvq.errors import ImageError
 from ssvq.imagery.catalog import SourceImage
-from ssvq.imagery.grid import Tiling
+from ssvq.imagery.grid import TileBlock, Tiling
 from ssvq.imagery.tiles import TileArrays
 from ssvq.imagery.units import ImagePart, inspect, read_unit, split_image
 from ssvq.training.tile_cache import (
@@ -63,7 +63,7 @@ def test_masks_of_any_size_come_back(tmp_path_factory: pytest.TempPathFactory, s
     folder = tmp_path_factory.mktemp("cache")
     rng = np.random.default_rng(seed)
     part, _ = cut(folder, side, side)
-    part = replace(part, tiling=Tiling(tile_size=side, stride=side))
+    part = replace(part, tiling=Tiling(tile_size=side, stride=side), block=TileBlock(0, 1, 0, 1))
     pixels = rng.integers(0, 256, (1, side, side, 3), np.uint8)
     mask = rng.random((1, side, side)) < 0.5
     (row,) = write_part(str(folder), part, TileArrays(pixels, None, mask))

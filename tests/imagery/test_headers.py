@@ -1,0 +1,120 @@
+"""What the header of an image says, against rasterio."""
+
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.control import GroundControlPoint
+from rasterio.transform import Affine, from_gcps
+
+from ssvq.imagery.raster import ImageHeader, _exif_angle, _exif_time, open_raster, read_header, read_rgb
+from tests.conftest import write_image
+
+GREY = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
+
+
+def header(path: Path) -> ImageHeader:
+    with open_raster(str(path)) as dataset:
+        return read_header(dataset)
+
+
+def test_a_rotated_affine_is_kept(tmp_path: Path) -> None:
+    affine = Affine.translation(500_000, 4_000_000) * Affine.rotation(30) * Affine.scale(0.5, -0.5)
+    found = header(write_image(tmp_path / "a.tif", GREY, crs="EPSG:32633", transform=affine))
+    assert found.transform == pytest.approx(tuple(affine)[:6])
+
+
+def test_ground_control_points_become_their_affine(tmp_path: Path) -> None:
+    affine = Affine(0.01, 0.002, 10.0, 0.001, -0.01, 50.0)
+    corners = [(0, 0), (30, 0), (30, 20), (0, 20)]
+    points = [GroundControlPoint(row, col, *(affine * (col, row))) for col, row in corners]
+    path = tmp_path / "a.tif"
+    with rasterio.open(path, "w", driver="GTiff", width=30, height=20, count=1, dtype="uint8") as dataset:
+        dataset.write(GREY, 1)
+        dataset.gcps = (points, rasterio.CRS.from_epsg(4326))
+    found = header(path)
+    assert found.crs == "EPSG:4326"
+    assert found.transform == pytest.approx(tuple(affine)[:6])
+
+
+def test_a_transform_without_crs_is_no_georeference(tmp_path: Path) -> None:
+    found = header(write_image(tmp_path / "a.tif", GREY, transform=Affine(2, 0, 5, 0, -2, 5)))
+    assert (found.crs, found.transform) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "reference", "degrees"),
+    [
+        ("(46) (50) (34.3126)", "N", 46.84286461),
+        ("(91) (59) (37.308)", "W", -91.99369667),
+        ("(33) (30) (0)", "S", -33.5),
+        ("(33) (30) (0)", None, 33.5),
+        ("(46) (50)", "N", None),
+        ("(nan) (nan) (nan)", "N", None),
+        ("", "N", None),
+        (None, None, None),
+    ],
+)
+def test_exif_angles(text: str | None, reference: str | None, degrees: float | None) -> None:
+    assert _exif_angle(text, reference) == (None if degrees is None else pytest.approx(degrees, abs=1e-8))
+
+
+def test_exif_times() -> None:
+    assert _exif_time("2016:06:23 16:32:43") == datetime(2016, 6, 23, 16, 32, 43)
+    for text in (None, "", "0000:00:00 00:00:00", "    :  :     :  :  ", "2016-06-23"):
+        assert _exif_time(text) is None
+
+
+def test_shrink_averages_pixels_and_rounds_the_size_up(tmp_path: Path) -> None:
+    blocks = np.random.default_rng(0).integers(0, 256, (5, 8), dtype=np.uint8)
+    path = write_image(tmp_path / "a.tif", np.kron(blocks, np.ones((4, 4), np.uint8)))
+    with open_raster(str(path)) as dataset:
+        pixels, valid = read_rgb(dataset, 0, 0, 32, 20, shrink=4)
+        np.testing.assert_array_equal(pixels, np.dstack([blocks] * 3))
+        assert valid is None
+        assert read_rgb(dataset, 0, 0, 31, 17, shrink=4)[0].shape == (5, 8, 3)
+        assert read_rgb(dataset, 0, 0, 1, 1, shrink=4)[0].shape == (1, 1, 3)
+
+
+def test_shrink_keeps_the_colours_of_a_palette_and_shrinks_validity(tmp_path: Path) -> None:
+    classes = np.kron(np.array([[0, 1], [2, 3]], np.uint8), np.ones((8, 8), np.uint8))
+    colours = {0: (9, 9, 9, 255), 1: (10, 20, 30, 255), 2: (40, 50, 60, 255), 3: (70, 80, 90, 255)}
+    path = tmp_path / "a.tif"
+    with rasterio.open(path, "w", driver="GTiff", width=16, height=16, count=1, dtype="uint8", nodata=0) as dataset:
+        dataset.write(classes, 1)
+        dataset.write_colormap(1, colours)
+    with open_raster(str(path)) as dataset:
+        pixels, valid = read_rgb(dataset, 0, 0, 16, 16, shrink=8)
+    assert pixels.tolist() == [[[9, 9, 9], [10, 20, 30]], [[40, 50, 60], [70, 80, 90]]]
+    assert valid is not None
+    assert valid.tolist() == [[False, True], [True, True]]
+
+
+@pytest.mark.real_data
+def test_headers_of_real_rasters_equal_rasterios(real_data: Path) -> None:
+    paths = sorted((real_data / "geotiff").glob("*.tif"))
+    assert len(paths) > 20
+    for path in paths:
+        found = header(path)
+        with rasterio.open(path) as dataset:
+            crs, transform = dataset.crs, dataset.transform
+            gcps, gcp_crs = dataset.gcps
+            assert (found.width, found.height, found.bands) == (dataset.width, dataset.height, dataset.count)
+            assert found.dtype == dataset.dtypes[0]
+        if gcps:
+            crs, transform = gcp_crs, from_gcps(gcps)
+        assert found.crs == (crs.to_string() if crs else None), path.name
+        assert found.transform == (tuple(transform)[:6] if crs else None), path.name
+
+
+@pytest.mark.real_data
+def test_places_of_all_drone_photographs(real_data: Path) -> None:
+    for path in sorted((real_data / "drone").glob("*.JPG")):
+        found = header(path)
+        assert (found.width, found.height) == (4000, 2250)
+        assert found.captured_at is not None
+        assert found.captured_at.date().isoformat() == "2016-06-23"
+        assert found.latitude == pytest.approx(46.8427, abs=1e-3)
+        assert found.longitude == pytest.approx(-91.994, abs=1e-3)
