@@ -19,6 +19,11 @@ from ssvq.errors import InputError
 # process sets its number of threads itself.
 MIN_LOGICAL_CPUS = 4
 
+# Ray Data reads ahead until its share of the object store is full: by Ray's default a third of the machine. A block
+# for each task and a few between them keep every stage busy.
+BLOCK_BYTES = 128 * 2**20
+QUEUED_BLOCKS = 4
+
 
 @contextmanager
 def ray_session(*, debug: bool, min_cpus: int = MIN_LOGICAL_CPUS) -> Iterator[None]:
@@ -40,7 +45,8 @@ def ray_session(*, debug: bool, min_cpus: int = MIN_LOGICAL_CPUS) -> Iterator[No
                 ray.init(**quiet)
             else:
                 cpus = max(os.cpu_count() or 1, min_cpus)
-                ray.init(num_cpus=cpus, include_dashboard=False, **quiet)
+                store = (cpus + QUEUED_BLOCKS) * BLOCK_BYTES
+                ray.init(num_cpus=cpus, object_store_memory=store, include_dashboard=False, **quiet)
     except ConnectionError as error:
         raise InputError(f"RAY_ADDRESS={address}: no Ray cluster answers ({error})") from None
     try:

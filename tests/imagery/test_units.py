@@ -144,3 +144,25 @@ def test_listing(tmp_path: Path) -> None:
     assert list_images(str(tmp_path), "--survey")[1].fingerprint != before
     with pytest.raises(InputError, match=r"--survey .*nowhere is not a folder"):
         list_images(str(tmp_path / "nowhere"), "--survey")
+
+
+def test_small_images_share_a_unit_until_it_is_full() -> None:
+    images = [(SourceImage(f"/{i}", f"{i}", "v", 1), header(32, 32)) for i in range(MAX_TILES + 1)]
+    assert [len(unit) for unit in plan_units(images, TILING)] == [MAX_TILES, 1]
+
+
+@pytest.mark.parametrize(("name", "units"), [("a.tif", 4), ("a.png", 1)])
+def test_bands_of_a_large_image_before_the_damage_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, units: int
+) -> None:
+    monkeypatch.setattr("ssvq.imagery.units.MAX_TILES", 4)
+    pixels = np.random.default_rng(1).integers(0, 255, (128, 128, 3), dtype=np.uint8)
+    path = write_image(tmp_path / name, pixels)
+    (source,) = list_images(str(tmp_path), "--survey")
+    planned = plan_units([(source, inspect(source))], TILING)
+    assert len(planned) == units
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * 0.7)])
+    results = [result for unit in planned for result in read_unit(unit)]
+    assert [part.index for part, _ in results] == [0, 1, 2, 3]
+    assert [isinstance(result, ImageError) for _, result in results] == [False, False, True, True]

@@ -149,5 +149,5 @@ def test_a_method_without_cells_colours_whole_tiles() -> None:
         row |= {"score_map": None, "score": score}
     heat = stitch(rows, 40, 16)
     assert heat.pitch == 16
-    # The last tile begins at 24; the centre of the last cell (32 .. 40) lies in it alone.
-    np.testing.assert_array_equal(heat.values, [[1, 2, 3]])
+    # The last tile begins at 24, where the second cell of the map has its centre: it is under both tiles.
+    np.testing.assert_array_equal(heat.values, [[1, 2.5, 3]])

@@ -1,5 +1,6 @@
 """The scorer: what a tile's scores are, and that nothing beside the tile changes them."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +116,13 @@ def test_read_only_tiles_are_scored() -> None:
     pixels, valid = tiles_of(4), some_cells(4)
     expected = scorer_of().score(pixels, valid).score
     pixels.flags.writeable = valid.flags.writeable = False
-    np.testing.assert_array_equal(scorer_of().score(pixels, valid).score, expected)
+    torch.set_warn_always(True)  # else torch would warn of a read-only array once a process
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            np.testing.assert_array_equal(scorer_of().score(pixels, valid).score, expected)
+    finally:
+        torch.set_warn_always(False)
 
 
 def test_no_tile_has_no_score() -> None:

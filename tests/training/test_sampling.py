@@ -73,6 +73,14 @@ def test_a_batch_is_a_function_of_seed_and_step(plan: BatchPlan) -> None:
     assert not np.array_equal(make_batch(replace(plan, seed=4), 5, 0, 1)[0], normal)
 
 
+def test_each_sample_of_one_tile_is_cut_anew(plan: BatchPlan) -> None:
+    """Within a batch, and from step to step: few labels must go far."""
+    plan = replace(plan, anomalous=plan.anomalous[:1])
+    samples = [sample.tobytes() for step in range(5) for sample in make_batch(plan, step, 0, 1)[1]]
+    assert len(samples) == 20
+    assert len(set(samples)) > 15
+
+
 @pytest.mark.parametrize("world_size", [1, 2, 4])
 def test_the_slices_of_the_ranks_are_the_global_batch(plan: BatchPlan, world_size: int) -> None:
     for step in range(3):
