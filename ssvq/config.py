@@ -199,7 +199,7 @@ class TrainConfig(LabelledTiles, ImageJob):
     """A tile (or crop) is anomalous at or over this share of anomalous pixels, else normal."""
 
     supervision: float = Field(0.2, ge=0, le=0.5)
-    """Supervision level gamma = M / (M + N): at most this share of labelled anomalous tiles is seen."""
+    """Supervision level gamma = M / (M + N): share of labelled anomalous tiles, as far as there are as many."""
 
     steps: int = Field(15_000, gt=0)
     """Optimiser steps."""

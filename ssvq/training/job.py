@@ -103,6 +103,8 @@ def _print_counts(config: TrainConfig, tile_sets: TileSets) -> None:
         f"{counts.validation_anomalous} anomalous",
         flush=True,
     )
+    if config.supervision > 0 and counts.train_anomalous == 0:
+        print("warning: no labelled anomalous tile is seen: training on normal tiles alone", file=sys.stderr)
     if config.objective.name == "paper":
         print("warning: the paper's objective is unbounded below and diverges; bounded is the default", file=sys.stderr)
 
