@@ -5,6 +5,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# The machine's own pip installs into .venv: Debian's Python has no ensurepip unless python3-venv is installed.
+INSTALL := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check install --quiet -c constraints.txt
 READY := .venv/.ready
 
 .PHONY: demo test test-slow lint format clean
@@ -29,9 +31,8 @@ format: $(READY)
 
 # A half-made environment has no .ready, and is made again.
 $(READY): pyproject.toml constraints.txt
-	$(PYTHON) -m venv --clear .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(PYTHON) -m venv --clear --without-pip .venv
+	$(INSTALL) -e ".[dev]"
 	touch $@
 
 clean:

@@ -35,7 +35,7 @@ class Progress:
             self.bar.update(number)
             return
         now = time.monotonic()
-        if now - self.last_line >= SECONDS_BETWEEN_LINES or self.done == self.total:
+        if now - self.last_line >= SECONDS_BETWEEN_LINES or (number and self.done == self.total):
             self.last_line = now
             rate = self.done / max(now - self.started, 1e-9)
             text = f"{self.description}: {self.done} of {self.total} {self.unit}, {rate:.1f} a second"
