@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ssvq.config import Device, Precision, ScoringSettings
 from ssvq.errors import ImageError
-from ssvq.evaluation.colour import redness
+from ssvq.imagery.colour import redness
 from ssvq.imagery.grid import CELL
 from ssvq.imagery.tiles import TileArrays, valid_cells
 from ssvq.imagery.units import ImagePart, read_unit
