@@ -137,7 +137,7 @@ def _validate_and_report(
 ) -> None:
     """Score validation tiles on all ranks, and report a checkpoint from rank 0."""
     config, last = task.config, step == task.config.steps
-    _check_in_step(method)
+    check_in_step(method)
     chosen = np.arange(len(task.validation))
     if not last:
         chosen = np.sort(np.random.default_rng(config.seed).permutation(chosen)[: config.validation_tiles])
@@ -163,7 +163,7 @@ def _validate_and_report(
         ray.train.report(record, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 
-def _check_in_step(method: Method) -> None:
+def check_in_step(method: Method) -> None:
     """Raise RuntimeError if the ranks do not hold the same weights and codebook, bit for bit: a model of ranks
     that have drifted apart must never become a bundle.
     """

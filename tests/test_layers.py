@@ -1,0 +1,20 @@
+"""Imports point one way, so that most of the code is used and tested without Ray, and some without torch."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("modules", "without"),
+    [
+        ("ssvq.imagery.units, ssvq.imagery.catalog, ssvq.imagery.synthetic", ("ray", "torch")),
+        ("ssvq.results.query, ssvq.results.overlay, ssvq.cli", ("ray", "torch")),
+        ("ssvq.methods, ssvq.model.bundle, ssvq.scoring.scorer, ssvq.scoring.writer, ssvq.scoring.ledger", ("ray",)),
+    ],
+)
+def test_layers(modules: str, without: tuple[str, ...]) -> None:
+    code = f"import sys, {modules}; print([name for name in {without} if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
