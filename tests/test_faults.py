@@ -33,7 +33,7 @@ def test_training_that_is_killed_goes_on_and_ends_as_if_it_had_not_been(tmp_path
     survey = make_survey(tmp_path / "survey")
     settings = tmp_path / "train.json"
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    config = tiny_training(survey, undisturbed, steps=400, validate_every=20)
+    config = tiny_training(survey, undisturbed, steps=160, validate_every=20)
     settings.write_text(json.dumps({k: v for k, v in config.saved().items() if k != "out"}))
 
     def arguments(out: Path) -> list[str]:
@@ -53,7 +53,7 @@ def test_training_that_is_killed_goes_on_and_ends_as_if_it_had_not_been(tmp_path
         assert "model" in output
     steps = [json.loads(line)["step"] for line in (killed / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps))
-    assert steps[-1] == 400
+    assert steps[-1] == 160
     weights = [bundles.read_weights(str(p), bundles.read_description(str(p))) for p in (killed, undisturbed)]
     for name in weights[0]:
         torch.testing.assert_close(weights[0][name], weights[1][name], rtol=1e-4, atol=1e-5, msg=name)
