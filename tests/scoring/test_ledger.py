@@ -14,7 +14,7 @@ from ssvq.imagery.catalog import SourceImage
 from ssvq.scoring.layout import Partition, check_survey_name
 from ssvq.scoring.ledger import LedgerWriter, check_survey_root, not_done, read_ledger
 
-IMAGE = SourceImage("/root/a.png", "a.png", "v1", 10)
+IMAGE = SourceImage("/survey-root/a.png", "a.png", "v1", 10)
 
 
 def note(partition: Partition, **changes: Any) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def note(partition: Partition, **changes: Any) -> dict[str, Any]:
     info = storage.put(partition.score_map(IMAGE.image_id), b"PAR1")
     return {
         "survey": partition.survey,
-        "survey_root": "/root",
+        "survey_root": "/survey-root",
         "image_id": IMAGE.image_id,
         "fingerprint": IMAGE.fingerprint,
         "model_id": partition.model_id,
@@ -97,9 +97,9 @@ def test_a_damaged_segment_is_named(partition: Partition) -> None:
 
 
 def test_another_root_is_refused(partition: Partition) -> None:
-    ledger = pa.table({"survey_root": ["/root"]})
-    check_survey_root(ledger, "survey", "/root")
-    with pytest.raises(InputError, match="/root, not /other"):
+    ledger = pa.table({"survey_root": ["/survey-root"]})
+    check_survey_root(ledger, "survey", "/survey-root")
+    with pytest.raises(InputError, match="/survey-root, not /other"):
         check_survey_root(ledger, "survey", "/other")
 
 

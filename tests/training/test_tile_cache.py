@@ -28,7 +28,7 @@ from ssvq.training.tile_cache import (
 from tests.conftest import write_image
 
 TILING = Tiling(tile_size=16, stride=16)
-SOURCE = SourceImage("/root/a.png", "a.png", "10-1", 10, "/masks/a.png")
+SOURCE = SourceImage("/survey/a.png", "a.png", "10-1", 10, "/masks/a.png")
 
 
 def cut(tmp_path: Path, width: int = 40, height: int = 24, seed: int = 0) -> tuple[ImagePart, TileArrays]:
@@ -161,7 +161,7 @@ def test_the_key_is_the_sources_and_the_tiling() -> None:
         cache_key([replace(SOURCE, fingerprint="10-2")], TILING),
         cache_key([replace(SOURCE, uri="/other/a.png")], TILING),
         cache_key([replace(SOURCE, mask_uri="/other/a.png")], TILING),
-        cache_key([SOURCE, replace(SOURCE, uri="/root/b.png")], TILING),
+        cache_key([SOURCE, replace(SOURCE, uri="/survey/b.png")], TILING),
         cache_key([], TILING),
         cache_key([SOURCE], Tiling(tile_size=32, stride=16)),
         cache_key([SOURCE], Tiling(tile_size=16, stride=8)),
