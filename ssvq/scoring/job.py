@@ -20,7 +20,7 @@ from ssvq.scoring.layout import Partition, check_survey_name, model_file, new_ru
 from ssvq.scoring.ledger import LedgerWriter, check_survey_root, not_done, read_ledger
 from ssvq.scoring.schema import SCORE_MAP
 from ssvq.scoring.stages import score_units
-from ssvq.scoring.writer import ScoringRun, join_parts, put_image, write_parts
+from ssvq.scoring.writer import ScoredImage, ScoringRun, join_parts, put_image, write_parts
 
 PASSES = 3  # over images that change while they are read
 FAILURES_SHOWN = 20
@@ -95,7 +95,7 @@ def _score_images(
 
     headers, failed = inspect_images(images)
     for source, error in failed:
-        row = put_image(run, source, None, SCORE_MAP.empty_table(), error, 0, 0.0)
+        row = put_image(run, ScoredImage(source, None, SCORE_MAP.empty_table(), error, 0, 0.0))
         if row is not None:
             note(row)
     units = plan_units(headers, tiling)

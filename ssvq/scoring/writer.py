@@ -1,7 +1,7 @@
 """From scored parts to what is kept: rows of tiles, exactly one object for an image, a row of the ledger."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -43,6 +43,18 @@ class ScoringRun:
     calibration: Calibration
 
 
+@dataclass(frozen=True)
+class ScoredImage:
+    """What is known of an image, or of a part of it: its SCORE_MAP rows, or the error that left none."""
+
+    source: SourceImage
+    header: ImageHeader | None
+    table: pa.Table
+    error: ImageError | None
+    planned_tiles: int
+    seconds: float
+
+
 def write_parts(batch: pa.Table, run: ScoringRun) -> pa.Table:
     """OUTCOME rows of SCORED rows: images of one part are put, parts of larger ones handed on."""
     return pa.Table.from_pylist([_outcome(row, run) for row in batch.to_pylist()], OUTCOME)
@@ -53,10 +65,10 @@ def _outcome(row: dict[str, Any], run: ScoringRun) -> dict[str, Any]:
     error = ImageError(row["error_stage"], row["error_message"]) if row["error_stage"] else None
     outcome: dict[str, Any] = {"part": row["part"], "tiles": len(part.block)}
     table = to_table([] if error else tile_rows(row, part, run), SCORE_MAP)
+    scored = ScoredImage(part.source, part.header, table, error, len(part.block), row["seconds"])
     if part.count > 1:
-        known = ledger_row(run, part.source, part.header, table, error, len(part.block), row["seconds"])
-        return {**outcome, "ledger": known, "table": encode_parquet(table)}
-    known_row = put_image(run, part.source, part.header, table, error, len(part.block), row["seconds"])
+        return {**outcome, "ledger": ledger_row(run, scored), "table": encode_parquet(table)}
+    known_row = put_image(run, scored)
     return {**outcome, "changed": known_row is None, "ledger": known_row}
 
 
@@ -70,58 +82,43 @@ def join_parts(outcomes: Sequence[dict[str, Any]], run: ScoringRun) -> dict[str,
     table = SCORE_MAP.empty_table() if error else pa.concat_tables(tables)
     seconds = sum(outcome["ledger"]["seconds"] for outcome in outcomes)
     planned = sum(len(part.block) for part in parts)
-    return put_image(run, parts[0].source, parts[0].header, table, error, planned, seconds)
+    return put_image(run, ScoredImage(parts[0].source, parts[0].header, table, error, planned, seconds))
 
 
-def put_image(
-    run: ScoringRun,
-    source: SourceImage,
-    header: ImageHeader | None,
-    table: pa.Table,
-    error: ImageError | None,
-    planned_tiles: int,
-    seconds: float,
-) -> dict[str, Any] | None:
+def put_image(run: ScoringRun, scored: ScoredImage) -> dict[str, Any] | None:
     """Put the object of an image, without rows when it failed so that no stale score survives.
 
     The source is looked at once more just before. Returns the image's ledger row, or None, with nothing put,
     when the source is no longer what was read.
     """
+    source = scored.source
     try:
-        if error is None and storage.stat(source.uri).version != source.fingerprint:
+        if scored.error is None and storage.stat(source.uri).version != source.fingerprint:
             return None
     except FileNotFoundError:
-        error = ImageError("read", "was removed while it was being scored")
-        table = table.slice(0, 0)
+        removed = ImageError("read", "was removed while it was being scored")
+        scored = replace(scored, error=removed, table=scored.table.slice(0, 0))
     address = run.partition.score_map(source.image_id)
-    info = storage.put(address, encode_parquet(table), staging=staging_folder(run.partition.out))
-    row = ledger_row(run, source, header, table, error, planned_tiles, seconds)
-    return {**row, "object_version": info.version}
+    info = storage.put(address, encode_parquet(scored.table), staging=staging_folder(run.partition.out))
+    return {**ledger_row(run, scored), "object_version": info.version}
 
 
-def ledger_row(
-    run: ScoringRun,
-    source: SourceImage,
-    header: ImageHeader | None,
-    table: pa.Table,
-    error: ImageError | None,
-    planned_tiles: int,
-    seconds: float,
-) -> dict[str, Any]:
-    """The ledger's row of an image; see `docs/schema.md` for its columns."""
-    found = asdict(header) if header else {}
+def ledger_row(run: ScoringRun, scored: ScoredImage) -> dict[str, Any]:
+    """The ledger's row of an image; the README says what its columns mean."""
+    error, table = scored.error, scored.table
+    found = asdict(scored.header) if scored.header else {}
     return {
-        **_identity(run, source),
+        **_identity(run, scored.source),
         "survey_root": run.survey_root,
         "recorded_at": datetime.now(UTC),
         "status": "failed" if error else "scored",
         "tiles": len(table),
-        "skipped_tiles": 0 if error else planned_tiles - len(table),
+        "skipped_tiles": 0 if error else scored.planned_tiles - len(table),
         "anomalous_tiles": sum(table["is_anomalous"].to_pylist()),
         "error_stage": error.stage if error else None,
         "error_message": error.message if error else None,
-        "seconds": seconds,
-        "bytes": source.size,
+        "seconds": scored.seconds,
+        "bytes": scored.source.size,
         "image_width": found.pop("width", None),
         "image_height": found.pop("height", None),
         **{name: value for name, value in found.items() if name in LEDGER.names},

@@ -27,7 +27,7 @@ from ssvq.model.bundle import Bundle
 from ssvq.ray_session import MIN_LOGICAL_CPUS, gpus_for, ray_session
 from ssvq.training.cut import cut_into_cache
 from ssvq.training.dataset import TileSets, draw_tile_sets
-from ssvq.training.loop import RECORD, WEIGHTS, DivergedError, TrainTask, train_worker
+from ssvq.training.loop import RECORD, DivergedError, TrainTask, train_worker
 from ssvq.training.metrics_log import watch_training
 from ssvq.training.sampling import BatchPlan, TileRef
 
@@ -184,7 +184,7 @@ def _explain(error: ray.train.WorkerGroupError) -> Exception:
 def _write_bundle(config: TrainConfig, tile_sets: TileSets, data_fingerprint: str, checkpoint: Checkpoint) -> Bundle:
     """Make the bundle from the last checkpoint."""
     with checkpoint.as_directory() as folder:
-        weights = Path(folder, WEIGHTS).read_bytes()
+        weights = Path(folder, bundles.WEIGHTS).read_bytes()
         record = json.loads(Path(folder, RECORD).read_text())
     scores = np.array(record["final"]["scores"])
     anomalous = np.array(record["final"]["anomalous"], bool)

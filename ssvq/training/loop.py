@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import ray.train
+import safetensors.torch
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
@@ -24,14 +25,14 @@ from ssvq.imagery.grid import CELL
 from ssvq.imagery.tiles import valid_cells
 from ssvq.methods import DEFAULT_METHOD, build_method
 from ssvq.methods.base import Method, method_config
-from ssvq.model.bundle import Preprocessing, encode_weights, sha256
+from ssvq.model.bundle import WEIGHTS, Preprocessing, encode_weights, sha256
 from ssvq.model.precision import autocast, resolve_device, resolve_precision
 from ssvq.scoring.scorer import TileScorer, normalise
 from ssvq.training.feed import stream_batches
 from ssvq.training.sampling import BatchPlan, TileRef
 from ssvq.training.tile_cache import read_tile
 
-WEIGHTS, STATE, RECORD = "model.safetensors", "state.pt", "record.json"
+STATE, RECORD = "state.pt", "record.json"  # beside the weights, which are the bundle's own file
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def _resume(
         return 0
     with checkpoint.as_directory() as folder:
         state = torch.load(Path(folder, STATE), map_location=device, weights_only=True)
-    method.load_state_dict(state["method"])
+        method.load_state_dict(safetensors.torch.load_file(Path(folder, WEIGHTS)))
     optimiser.load_state_dict(state["optimiser"])
     scaler.load_state_dict(state["scaler"])
     torch.set_rng_state(state["random"].cpu())
@@ -150,7 +151,6 @@ def _validate_and_report(
     task.progress(record)
     with tempfile.TemporaryDirectory() as folder:
         state: dict[str, Any] = {
-            "method": method.state_dict(),
             "optimiser": optimiser.state_dict(),
             "scaler": scaler.state_dict(),
             "random": torch.get_rng_state(),
