@@ -14,7 +14,7 @@ class Progress:
 
     def __init__(self, description: str, total: int, unit: str) -> None:
         self.description, self.total, self.unit = description, total, unit
-        self.done = 0
+        self.done = self.begun = 0
         self.started = self.last_line = time.monotonic()
         self.bar = tqdm(total=total, desc=description, unit=unit, dynamic_ncols=True) if sys.stderr.isatty() else None
 
@@ -27,6 +27,13 @@ class Progress:
         if self.bar is not None:
             self.bar.close()
 
+    def begin_at(self, done: int) -> None:
+        """Count what an earlier run did, which says nothing of the speed of this one."""
+        self.done = self.begun = done
+        if self.bar is not None:
+            self.bar.initial = self.bar.n = done
+            self.bar.refresh()
+
     def advance(self, number: int, note: str = "") -> None:
         """Count some more as done."""
         self.done += number
@@ -37,6 +44,6 @@ class Progress:
         now = time.monotonic()
         if now - self.last_line >= SECONDS_BETWEEN_LINES or (number and self.done == self.total):
             self.last_line = now
-            rate = self.done / max(now - self.started, 1e-9)
+            rate = (self.done - self.begun) / max(now - self.started, 1e-9)
             text = f"{self.description}: {self.done} of {self.total} {self.unit}, {rate:.1f} a second"
             print(f"{text}; {note}" if note else text, file=sys.stderr, flush=True)

@@ -7,14 +7,23 @@ import numpy as np
 
 from ssvq.config import Architecture, CodebookSettings, Objective, TrainConfig
 from ssvq.evaluation.metrics import calibrate
-from ssvq.methods import DEFAULT_METHOD, build_method
-from ssvq.methods.base import method_config
+from ssvq.methods import build_method, method_settings
 from ssvq.model import bundle as bundles
 from ssvq.model.bundle import Bundle, Preprocessing
 from tests.conftest import write_image
 
 TILE = 32
 TINY = Architecture(hidden=16, residual_hidden=8, residual_layers=1, codes=32, dimensions=8)
+
+BUNDLE_FILES = [
+    "bundle.json",
+    "config.json",
+    "held-out.parquet",
+    "manifest.csv",
+    "metrics.jsonl",
+    "model.safetensors",
+    "tensorboard/events.out.tfevents.ssvq",
+]
 
 
 def paint(rng: np.random.Generator, height: int, width: int, *, rough: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -48,7 +57,9 @@ def tiny_training(survey: Path, out: Path | str, **changes: Any) -> TrainConfig:
         "steps": 6,
         "batch_size": 8,
         "validate_every": 3,
-        "validation_fraction": 0.5,
+        "log_every": 1,
+        "validation_fraction": 0.25,
+        "calibration_fraction": 0.25,
         "precision": "fp32",
         "architecture": TINY,
     }
@@ -61,15 +72,15 @@ def make_bundle(location: Path | str, *, threshold: float | None = None, seed: i
 
     torch.manual_seed(seed)
     config = tiny_training(Path("survey"), str(location), objective=Objective(), codebook=CodebookSettings())
-    settings = method_config(config)
-    weights = bundles.encode_weights(build_method(DEFAULT_METHOD, settings).state_dict())
+    settings = method_settings(config)
+    weights = bundles.encode_weights(build_method(config.method, settings).state_dict())
     preprocessing = Preprocessing(tile_size=TILE, mean=(0.4, 0.4, 0.4), std=(0.2, 0.2, 0.2))
     calibration = calibrate(np.linspace(1, 20, 50), np.arange(50) >= 40)
     if threshold is not None:
         calibration = calibration.model_copy(update={"threshold": threshold})
     bundle = Bundle(
-        model_id=bundles.model_id(DEFAULT_METHOD, settings, preprocessing, bundles.sha256(weights)),
-        method=DEFAULT_METHOD,
+        model_id=bundles.model_id(config.method, settings, preprocessing, bundles.sha256(weights)),
+        method=config.method,
         settings=settings,
         preprocessing=preprocessing,
         weights_sha256=bundles.sha256(weights),

@@ -5,20 +5,24 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+import safetensors.torch
 import torch
 
-from ssvq.config import EvaluateConfig, ScoreConfig
+from ssvq.config import EvaluateConfig, OverlayConfig, ScoreConfig
 from ssvq.errors import ExitCode, InputError
 from ssvq.evaluation.job import evaluate_model
 from ssvq.model import bundle as bundles
+from ssvq.results.overlay import overlay
 from ssvq.results.query import run_sql
 from ssvq.scoring.job import score
 from ssvq.scoring.schema import SCORE_MAP
 from ssvq.training.job import train
 from tests.conftest import write_image
-from tests.surveys import TILE, make_bundle, make_survey, paint, tiny_training
+from tests.surveys import BUNDLE_FILES, TILE, make_bundle, make_survey, paint, tiny_training
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
 
@@ -40,14 +44,28 @@ def trained(survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_training_learns_and_leaves_a_bundle_and_nothing_else(survey: Path, trained: Path) -> None:
-    assert files_of(trained) == ["bundle.json", "config.json", "metrics.jsonl", "model.safetensors"]
+    assert files_of(trained) == BUNDLE_FILES
     bundle = bundles.read_whole(str(trained))
     assert bundle.metrics["validation_auroc"] > 0.95
     counts = bundle.training["counts"]
     assert counts["images"] == 8
     assert counts["tiles"] == 8 * 8
-    steps = [json.loads(line)["step"] for line in (trained / "metrics.jsonl").read_text().splitlines()]
-    assert steps == list(range(1, 61))
+    assert counts["train_normal"] + counts["validation_normal"] + counts["calibration_normal"] == 48
+    lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 61))
+    named = {"normal", "anomalous", "codes_used", "perplexity", "learning_rate", "samples_per_second"}
+    assert named <= set(lines[-1])
+    assert [line["step"] for line in lines if "validation_auroc" in line] == [30, 60]
+
+    held_out = pq.read_table(trained / "held-out.parquet")
+    assert set(held_out["split"].to_pylist()) == {"validation", "calibration"}
+    of_calibration = held_out.filter(pc.equal(held_out["split"], "calibration"))
+    normal = of_calibration.filter(pc.invert(of_calibration["anomalous"]))["score"].to_pylist()
+    assert sorted(normal) == pytest.approx(bundle.calibration.normal_scores)
+    splits = {row["image"]: row["split"] for row in pyarrow.csv.read_csv(trained / "manifest.csv").to_pylist()}
+    assert len(splits) == 8
+    for row in held_out.to_pylist():
+        assert splits[str(survey / "images" / row["path"])] == row["split"], "calibrated on what chose nothing"
 
     other = make_survey(trained.parent / "other", images=4, seed=9)
     report = evaluate_model(
@@ -72,7 +90,7 @@ def test_a_finished_bundle_is_left_alone_and_another_configuration_refused(
     assert {name: (trained / name).stat().st_mtime_ns for name in files_of(trained)} == before
 
 
-@pytest.mark.parametrize("workers", [2])
+@pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_workers_share_one_codebook_and_learn_what_one_worker_learns(
     survey: Path, tmp_path: Path, workers: int
 ) -> None:
@@ -85,10 +103,69 @@ def test_workers_share_one_codebook_and_learn_what_one_worker_learns(
         torch.testing.assert_close(alone[name], together[name], rtol=2e-3, atol=2e-4)
 
 
+def test_a_training_that_diverges_says_what_to_change_and_keeps_the_last_good_checkpoint(
+    survey: Path, tmp_path: Path
+) -> None:
+    unbounded = {"objective": {"name": "paper"}, "optimiser": {"learning_rate": 0.01, "clip_norm": 1e9}}
+    config = tiny_training(survey, tmp_path / "out", steps=400, validate_every=2, **unbounded)
+    with pytest.raises(InputError, match=r"diverged: the loss is .* at step .*; lower --optimiser\.learning-rate"):
+        train(config)
+    assert not bundles.is_finished(config.out)
+    checkpoints = sorted((tmp_path / "out" / "checkpoints" / "train").glob("checkpoint_*/"))
+    assert len(checkpoints) == config.checkpoints
+    for checkpoint in checkpoints:
+        weights = safetensors.torch.load_file(checkpoint / "current.safetensors")
+        assert all(torch.isfinite(tensor).all() for tensor in weights.values())
+
+
+def test_whole_images_in_the_mvtec_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(10):
+        good, _ = paint(rng, 40, 56, rough=False)
+        bad, mask = paint(rng, 40, 56, rough=True)
+        write_image(tmp_path / "c" / ("train" if i % 2 else "test") / "good" / f"{i}.png", good)
+        write_image(tmp_path / "c" / "test" / "rough" / f"{i}.png", bad)
+        write_image(tmp_path / "c" / "ground_truth" / "rough" / f"{i}_mask.png", mask)
+    layout = {"images": None, "masks": None, "mvtec": str(tmp_path / "c"), "whole_images": True}
+    out = tmp_path / "bundle"
+    config = tiny_training(tmp_path, out, steps=30, validate_every=15, test_fraction=0.2, supervision=0.4, **layout)
+    assert train(config) == ExitCode.DONE
+    bundle = bundles.read_description(str(out))
+    assert bundle.preprocessing.tiling.tiling_id == "32-whole"
+    assert bundle.training["counts"]["tiles"] == 20
+    assert (bundle.training["counts"]["test_normal"], bundle.training["counts"]["test_anomalous"]) == (2, 2)
+
+    report = evaluate_model(EvaluateConfig(model=str(out), manifest=str(out / "manifest.csv"), split="test"))
+    assert (report["tiles"], report["anomalous_tiles"]) == (4, 2)
+    assert report["auroc"] == pytest.approx(bundle.metrics["test_auroc"])
+    scores = str(tmp_path / "scores")
+    assert score(ScoreConfig(survey=str(tmp_path / "c" / "test"), model=str(out), out=scores)) == ExitCode.DONE
+    tiles = run_sql(scores, "SELECT x, y, width, height, len(score_map) AS side FROM tiles").to_pylist()
+    assert tiles == [{"x": 0, "y": 0, "width": 56, "height": 40, "side": 8}] * 15
+    picture = tmp_path / "picture.png"
+    assert overlay(OverlayConfig(scores=scores, image="rough/3.png", out=picture)) == ExitCode.DONE
+    assert picture.stat().st_size > 1000
+
+
+def test_normal_images_alone_are_enough(survey: Path, tmp_path: Path) -> None:
+    """No masks, no anomalies: the threshold is that of 5 % false positives."""
+    clean = tmp_path / "clean"
+    clean.mkdir()
+    for path in (survey / "images").glob("0[0246].png"):
+        shutil.copy(path, clean)
+    out = str(tmp_path / "bundle")
+    assert train(tiny_training(tmp_path, out, images=str(clean), masks=None, steps=4)) == ExitCode.DONE
+    bundle = bundles.read_description(out)
+    assert bundle.calibration.rule == "5 % false positives"
+    assert bundle.metrics["best_step"] == 4, "without anomalies the last weights are taken"
+    report = evaluate_model(EvaluateConfig(model=out, images=str(clean)))
+    assert report["anomalous_tiles"] == 0
+
+
 def test_bad_images_and_masks_are_reported_counted_and_skipped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    survey = make_survey(tmp_path / "survey", images=6)
+    survey = make_survey(tmp_path / "survey", images=8)
     (survey / "images" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing more")
     shutil.copy(survey / "masks" / "00.png", survey / "masks" / "broken.png")
     (survey / "masks" / "01.png").unlink()
@@ -103,7 +180,7 @@ def test_bad_images_and_masks_are_reported_counted_and_skipped(
 
 def test_too_little_to_train_on_is_one_line(tmp_path: Path) -> None:
     survey = make_survey(tmp_path / "survey", images=1)
-    with pytest.raises(InputError, match="at least 2 images"):
+    with pytest.raises(InputError, match="at least 3 images"):
         train(tiny_training(survey, tmp_path / "bundle"))
 
 

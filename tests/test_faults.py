@@ -59,6 +59,54 @@ def test_training_that_is_killed_goes_on_and_ends_as_if_it_had_not_been(tmp_path
         torch.testing.assert_close(weights[0][name], weights[1][name], rtol=1e-4, atol=1e-5, msg=name)
 
 
+def train_worker_pids(group: int) -> list[int]:
+    """Processes of Ray Train's workers in a process group."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            named = b"RayTrainWorker" in (folder / "cmdline").read_bytes()
+            if named and os.getpgid(int(folder.name)) == group:
+                found.append(int(folder.name))
+        except (OSError, ProcessLookupError):
+            continue  # ended meanwhile
+    return found
+
+
+def test_training_whose_worker_is_killed_goes_on_by_itself(tmp_path: Path) -> None:
+    survey = make_survey(tmp_path / "survey")
+    settings = tmp_path / "train.json"
+    undisturbed, hit = tmp_path / "undisturbed", tmp_path / "hit"
+    config = tiny_training(survey, undisturbed, steps=120, validate_every=20, num_workers=2)
+    settings.write_text(json.dumps({k: v for k, v in config.saved().items() if k != "out"}))
+    first = start("train", "--config", str(settings), "--out", str(hit))
+    wait_for(lambda: len(list(hit.glob("checkpoints/train/checkpoint_*"))) >= 2)
+    os.kill(train_worker_pids(first.pid)[0], signal.SIGKILL)
+    second = start("train", "--config", str(settings), "--out", str(undisturbed))
+    for run in (first, second):
+        _, errors = run.communicate()
+        assert run.returncode == ExitCode.DONE, errors
+    weights = [bundles.read_weights(str(p), bundles.read_description(str(p))) for p in (hit, undisturbed)]
+    for name in weights[0]:
+        torch.testing.assert_close(weights[0][name], weights[1][name], rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_training_goes_on_with_fewer_workers(tmp_path: Path) -> None:
+    """Batches do not depend on the number of workers, so what is learned differs by rounding and its growth alone."""
+    survey = make_survey(tmp_path / "survey", images=16)
+    settings = tmp_path / "train.json"
+    out = tmp_path / "out"
+    config = tiny_training(survey, out, steps=100, validate_every=20, num_workers=3, batch_size=12, min_workers=1)
+    settings.write_text(json.dumps(config.saved()))
+    first = start("train", "--config", str(settings))
+    wait_for(lambda: len(list(out.glob("checkpoints/train/checkpoint_*"))) >= 2)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    run = start("train", "--config", str(settings), "--num-workers", "1", "--min-workers", "1")
+    _, errors = run.communicate()
+    assert run.returncode == ExitCode.DONE, errors
+    assert bundles.read_description(str(out)).metrics["calibration_auroc"] > 0.9
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_scoring_that_is_stopped_goes_on_and_ends_as_if_it_had_not_been(tmp_path: Path, how: signal.Signals) -> None:
     survey = make_survey(tmp_path / "survey", images=40, height=320, width=320) / "images"

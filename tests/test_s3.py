@@ -11,7 +11,7 @@ from ssvq.model import bundle as bundles
 from ssvq.results.query import run_sql
 from tests.commands import run
 from tests.s3 import s3_bucket  # noqa: F401
-from tests.surveys import make_survey, tiny_training
+from tests.surveys import BUNDLE_FILES, make_survey, tiny_training
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -28,8 +28,7 @@ def test_train_score_and_query_on_s3(s3_bucket: str, tmp_path: Path) -> None:  #
 
     trained = run("train", "--config", str(settings))
     assert trained.returncode == ExitCode.DONE, trained.stderr
-    names = ["bundle.json", "config.json", "metrics.jsonl", "model.safetensors"]
-    assert sorted(info.path for info in storage.list_files(bundle)) == names
+    assert sorted(info.path for info in storage.list_files(bundle)) == BUNDLE_FILES
     for expected in ("scored 6 images", "nothing to do: all 6 images"):
         scored = run("score", "--survey", images, "--model", bundle, "--out", scores)
         assert scored.returncode == ExitCode.DONE, scored.stderr

@@ -1,107 +1,140 @@
 """`ssvq evaluate`: the figures of a model on labelled images that it has not seen."""
 
+import io
 import json
 import math
 import sys
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-from rich import box
-from rich.console import Console
-from rich.table import Table
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from ssvq import storage
 from ssvq.config import EvaluateConfig
 from ssvq.errors import ExitCode, ImageError, InputError, images_exit_code
-from ssvq.evaluation.metrics import auroc, average_precision, confusion
-from ssvq.imagery.catalog import SourceImage, list_images, pair_masks
-from ssvq.imagery.grid import Tiling
-from ssvq.imagery.units import ImagePart, plan_units
+from ssvq.evaluation.collect import ScoredTiles, score_labelled
+from ssvq.evaluation.figures import clear_tiles, defect_figures, tile_figures
+from ssvq.evaluation.plot import draw_plot
+from ssvq.evaluation.report import print_report
+from ssvq.imagery.catalog import SourceImage
+from ssvq.imagery.layouts import Found, find_images
+from ssvq.imagery.units import plan_units
 from ssvq.model import bundle as bundles
+from ssvq.model.bundle import Bundle
 from ssvq.pipeline import inspect_images
-from ssvq.progress import Progress
 from ssvq.ray_session import ray_session
-from ssvq.scoring.stages import score_units
 
 
 def evaluate(config: EvaluateConfig) -> ExitCode:
     """Print the report. Images that fail are named, counted and left out, and the exit code says so."""
     report = evaluate_model(config)
     if config.json_output:
-        print(json.dumps({name: _finite(value) for name, value in report.items()}, indent=2))
+        print(json.dumps(_without_nan(report), indent=2))
     else:
-        _print_report(report)
+        print_report(report)
     return images_exit_code(report["failed_images"], allowed=config.allow_failed_images)
 
 
 def evaluate_model(config: EvaluateConfig) -> dict[str, Any]:
-    """Score every tile of labelled images and compare with the masks; the keys are those of `--json`.
+    """Score every tile of labelled images and compare with the labels; the keys are those of `--json`, where what
+    does not exist is null. Writes the plot and the predictions where the settings ask for them.
 
-    A tile is anomalous at or over the share of anomalous pixels that the model was trained with.
-    Raises InputError when no image can be used.
+    A tile is anomalous at or over the share of anomalous pixels that the model was trained with; an image that the
+    model takes whole has the label of its layout, if any.
+    Raises InputError when no image can be used, or an output cannot be written.
     """
     bundle = bundles.read_whole(config.model)
-    images, failed = pair_masks(list_images(config.images, "--images"), config.masks)
-    tile_size = bundle.preprocessing.tile_size
+    _check_outputs(config)
+    images, failed = _of_split(config, *find_images(config))
     with ray_session(debug=config.debug):
         headers, unreadable = inspect_images(images)
-        failed.extend(unreadable)
-        units = plan_units(headers, Tiling(tile_size=tile_size, stride=tile_size))
-        columns, failed_parts = _score(config, units)
-    failed.extend(failed_parts)
-    failures = {source.path: error for source, error in reversed(failed)}
-    for path, error in failures.items():
-        print(f"skipped {path}: {error.message}", file=sys.stderr)
-    scores, fractions = columns["score"], columns["anomalous_fraction"]
-    if len(scores) == 0:
-        raise InputError(f"--images {config.images}: no image could be used")
-    anomalous = fractions >= bundle.anomalous_fraction
+        units = plan_units(headers, bundle.preprocessing.tiling)
+        scored = score_labelled(units, config, bundle.anomalous_fraction)
+    failures = _name_failures([*failed, *unreadable, *scored.failed])
+    if len(scored.tiles) == 0:
+        split = f" of split {config.split}" if config.split else ""
+        raise InputError(f"{config.source}: no image{split} could be used")
+    if config.predictions is not None:
+        _write_predictions(config.predictions, scored.tiles)
+    if config.plot is not None:
+        _write_plot(config.plot, scored.tiles, bundle)
     return {
-        "auroc": auroc(scores, anomalous),
-        "average_precision": average_precision(scores, anomalous),
-        "colour_threshold_auroc": auroc(columns["redness"], anomalous),
-        "threshold": bundle.calibration.threshold,
-        **confusion(scores, anomalous, bundle.calibration.threshold),
-        "tiles": len(scores),
-        "normal_tiles": int((~anomalous).sum()),
-        "anomalous_tiles": int(anomalous.sum()),
-        "images": len(headers) - len({source.path for source, _ in failed_parts}),
+        **_figures(config, bundle, scored),
+        "images": len(headers) - len({source.path for source, _ in scored.failed}),
         "failed_images": len(failures),
         "model_id": bundle.model_id,
+        "whole_images": bundle.preprocessing.whole_images,
         "anomalous_fraction": bundle.anomalous_fraction,
+        "threshold_rule": bundle.calibration.rule,
+        "bootstrap": config.bootstrap,
     }
 
 
-def _score(
-    config: EvaluateConfig, units: list[list[ImagePart]]
-) -> tuple[dict[str, np.ndarray], list[tuple[SourceImage, ImageError]]]:
-    """Columns over the tiles of all units, and the images that failed on the way."""
-    names = ("score", "anomalous_fraction", "redness")
-    columns: dict[str, list[float]] = {name: [] for name in names}
-    failed = []
-    if units:
-        scored = score_units(units, config)
-        with Progress("scoring", sum(len(part.block) for unit in units for part in unit), "tiles") as progress:
-            for batch in scored.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                for row in batch.drop_columns(["score_map"]).to_pylist():
-                    part = ImagePart.from_json(row["part"])
-                    progress.advance(len(part.block))
-                    if row["error_stage"]:
-                        failed.append((part.source, ImageError(row["error_stage"], row["error_message"])))
-                        continue
-                    for name in names:
-                        columns[name].extend(row[name])
-    return {name: np.array(values) for name, values in columns.items()}, failed
+def _of_split(config: EvaluateConfig, images: list[SourceImage], failed: list[tuple[SourceImage, ImageError]]) -> Found:
+    """The images of the split that is asked for, and those of it that failed."""
+    if config.split is None:
+        return images, failed
+    of_split = [image for image in images if image.split == config.split]
+    return of_split, [(image, error) for image, error in failed if image.split == config.split]
 
 
-def _finite(value: Any) -> Any:
+def _figures(config: EvaluateConfig, bundle: Bundle, scored: ScoredTiles) -> dict[str, Any]:
+    tiles, pixels = scored.tiles, scored.pixels
+    normal_fraction = config.normal_fraction
+    if normal_fraction is None:
+        normal_fraction = bundle.training["config"].get("normal_fraction")
+    clear = None
+    if normal_fraction is not None:
+        chosen = clear_tiles(tiles, normal_fraction)
+        figures = tile_figures(chosen, bundle.calibration, config.bootstrap, config.seed)
+        clear = {"normal_fraction": normal_fraction, **figures}
+    return {
+        **tile_figures(tiles, bundle.calibration, config.bootstrap, config.seed),
+        "pixel_auroc": None if pixels is None else pixels.auroc(),
+        "aupro": None if pixels is None else pixels.aupro(),
+        "regions": None if pixels is None else pixels.regions,
+        "by_defect": defect_figures(tiles, config.bootstrap, config.seed),
+        "clear_tiles": clear,
+    }
+
+
+def _name_failures(failed: list[tuple[SourceImage, ImageError]]) -> dict[str, ImageError]:
+    """The first failure of each image, by its path; each is printed."""
+    failures = {source.path: error for source, error in reversed(failed)}
+    for path, error in failures.items():
+        print(f"skipped {path}: {error.message}", file=sys.stderr)
+    return failures
+
+
+def _check_outputs(config: EvaluateConfig) -> None:
+    """Before any work, so that hours of it are not lost. Raises InputError."""
+    if config.plot is not None:
+        storage.check_writable(str(config.plot.absolute().parent), "--plot")
+    if config.predictions is not None:
+        storage.check_writable(config.predictions.rpartition("/")[0], "--predictions")
+
+
+def _write_predictions(address: str, tiles: pa.Table) -> None:
+    buffer = io.BytesIO()
+    pq.write_table(tiles, buffer, compression="zstd")
+    try:
+        storage.put(address, buffer.getvalue())
+    except storage.StorageError as error:
+        raise InputError(f"--predictions {address} cannot be written: {error}") from None
+
+
+def _write_plot(path: Path, tiles: pa.Table, bundle: Bundle) -> None:
+    try:
+        draw_plot(tiles, bundle.calibration).savefig(path, format="png")
+    except OSError as error:
+        raise InputError(f"--plot {path} cannot be written: {error.strerror}") from None
+
+
+def _without_nan(value: Any) -> Any:
     """JSON has no NaN: a figure that does not exist is null."""
+    if isinstance(value, dict):
+        return {name: _without_nan(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(inner) for inner in value]
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _print_report(report: dict[str, Any]) -> None:
-    table = Table(box=box.SIMPLE, show_header=False, show_edge=False)
-    table.add_column()
-    table.add_column(justify="right")
-    for name, value in report.items():
-        table.add_row(name.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else str(value))
-    Console(width=100).print(table)

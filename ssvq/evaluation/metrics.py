@@ -38,14 +38,16 @@ def equal_error_rate_threshold(scores: NDArray[np.floating], anomalous: NDArray[
 
 
 def false_positive_threshold(normal: NDArray[np.floating], rate: float) -> float:
-    """The lowest normal score such that at most `rate` of the normal scores are at or over it; just over the
-    highest where there are too few for any, or all of the highest are equal.
+    """The threshold that says of a score what its conformal p-value against the normal scores says: at or over it
+    are the scores with (1 + normal scores at least as high) / (n + 1) <= `rate`.
+
+    It lies just over the highest normal score with a larger p-value. Where n is so small that no p-value is that
+    small it lies just over all normal scores.
     """
-    values, first = np.unique(np.sort(normal), return_index=True)  # `first` of the ascending scores that is this value
-    low_enough = values[len(normal) - first <= rate * len(normal)]
-    if len(low_enough):
-        return float(low_enough[0])
-    return float(np.nextafter(np.float32(values[-1]), np.float32(np.inf)))  # scores are float32
+    values = np.sort(normal)
+    at_least = len(values) - np.searchsorted(values, values, side="left")
+    highest = values[(1 + at_least) / (len(values) + 1) > rate].max()
+    return float(np.nextafter(np.float32(highest), np.float32(np.inf)))  # scores are float32
 
 
 def calibrate(scores: NDArray[np.floating], anomalous: NDArray[np.bool_]) -> Calibration:

@@ -5,8 +5,19 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from ssvq import storage
-from ssvq.errors import ImageError, InputError
+from ssvq.errors import InputError
 from ssvq.imagery.raster import SUFFIXES
+
+NORMAL_LABEL = "good"
+"""The label of an image without an anomaly; MVTec AD's name for it."""
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Where the labels of an image's pixels are, and which of their values are anomalous (None: all but 0)."""
+
+    uri: str
+    anomalous_classes: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -14,14 +25,20 @@ class SourceImage:
     """One image of a survey as its storage lists it; nothing of it has been read.
 
     `path` is relative to the survey's root. `fingerprint` changes when the file's content may have:
-    size and mtime_ns locally, size and ETag on S3. `mask_uri` is its mask where labels are known.
+    size and mtime_ns locally, size and ETag on S3.
+
+    Where labels are known: `mask`; `label` of the image as a whole, NORMAL_LABEL or the name of its defect; `group`,
+    which images of one part share; and the `split` that it was given.
     """
 
     uri: str
     path: str
     fingerprint: str
     size: int
-    mask_uri: str | None = None
+    mask: Mask | None = None
+    label: str | None = None
+    group: str | None = None
+    split: str | None = None
 
     @property
     def image_id(self) -> str:
@@ -55,35 +72,9 @@ def list_images(root: str, setting: str) -> list[SourceImage]:
     raise InputError(f"{setting} {root} holds no image ({', '.join(SUFFIXES)})")
 
 
-def pair_masks(
-    images: list[SourceImage], masks_root: str
-) -> tuple[list[SourceImage], list[tuple[SourceImage, ImageError]]]:
-    """Give each image its mask: the file in the masks folder with the same path but for the suffix.
-
-    Returns the images that have one, and the others with what is wrong with them.
-    Raises InputError when the masks folder is missing or holds no mask.
-    """
-    by_stem = {_stem(mask.path): mask for mask in list_images(masks_root, "--masks")}
-    paired, missing = [], []
-    for image in images:
-        mask = by_stem.get(_stem(image.path))
-        if mask is None:
-            expected = f"{_stem(image.path)}.png in {storage.absolute(masks_root)}"
-            missing.append((image, ImageError("mask", f"has no mask: expected {expected}")))
-            continue
-        # A changed mask changes the labels, so it is part of what was read.
-        fingerprint = f"{image.fingerprint}+{mask.fingerprint}"
-        paired.append(SourceImage(image.uri, image.path, fingerprint, image.size, mask.uri))
-    return paired, missing
-
-
 def _is_utf8(path: str) -> bool:
     try:
         path.encode()
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _stem(path: str) -> str:
-    return PurePosixPath(path).with_suffix("").as_posix()

@@ -3,8 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
+UPPER = 90  # percentile
 
-def redness(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Mean of red minus blue of each tile, uint8 (n, t, t, 3) to float32 (n,)."""
-    means = pixels.mean(axis=(1, 2), dtype=np.float64)
-    return (means[:, 0] - means[:, 2]).astype(np.float32)
+
+def redness(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Red minus blue of tiles, uint8 (n, t, t, 3): mean and 90th percentile over each tile, float32 (n,)."""
+    difference = pixels[..., 0].astype(np.int16) - pixels[..., 2]
+    flat = difference.reshape(len(pixels), -1)
+    if not len(flat):
+        return np.empty(0, np.float32), np.empty(0, np.float32)
+    return flat.mean(axis=1).astype(np.float32), np.percentile(flat, UPPER, axis=1).astype(np.float32)

@@ -2,7 +2,7 @@
 
 The score of a tile (Eq. 5) grows with its number of latent cells, so tiles must be alike. The last row and
 column are shifted inward instead of being cut short ("shift" edge rule), and an image that is smaller than a
-tile is padded by reflection.
+tile is padded by reflection. Or the image is taken whole, as one tile, and resized to its size.
 """
 
 import math
@@ -26,6 +26,9 @@ class Tiling(BaseModel):
     stride: int = Field(gt=0)
     """Step from one tile to the next, in pixels."""
 
+    whole: bool = False
+    """One tile for an image, whatever its size, resized to the tile size."""
+
     @model_validator(mode="after")
     def _no_gaps(self) -> "Tiling":
         if self.stride > self.tile_size:
@@ -34,8 +37,8 @@ class Tiling(BaseModel):
 
     @property
     def tiling_id(self) -> str:
-        """Folder name of this tiling, for example `512-512-shift`."""
-        return f"{self.tile_size}-{self.stride}-shift"
+        """Folder name of this tiling, for example `512-512-shift` or `128-whole`."""
+        return f"{self.tile_size}-whole" if self.whole else f"{self.tile_size}-{self.stride}-shift"
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,9 @@ class TileGrid:
 
     def __init__(self, width: int, height: int, tiling: Tiling) -> None:
         self.width, self.height, self.tiling = width, height, tiling
+        if tiling.whole:
+            self.xs, self.ys = [0], [0]
+            return
         self.xs = offsets(width, tiling.tile_size, tiling.stride)
         self.ys = offsets(height, tiling.tile_size, tiling.stride)
 
@@ -89,8 +95,15 @@ class TileGrid:
 
     def tile(self, row: int, col: int) -> Tile:
         """The tile at a row and column of the grid."""
+        if self.tiling.whole:
+            return Tile(row, col, 0, 0, self.width, self.height)
+        return Tile(row, col, self.xs[col], self.ys[row], *self.filled)
+
+    @property
+    def filled(self) -> tuple[int, int]:
+        """Columns and rows of each tile's array that hold pixels of the image; the others are padding."""
         size = self.tiling.tile_size
-        return Tile(row, col, self.xs[col], self.ys[row], min(size, self.width), min(size, self.height))
+        return (size, size) if self.tiling.whole else (min(size, self.width), min(size, self.height))
 
     def tiles(self, block: TileBlock) -> Iterator[Tile]:
         """The tiles of a block in row-major order."""

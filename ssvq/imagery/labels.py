@@ -1,4 +1,4 @@
-"""Labels from masks: which pixels are anomalous, and which share of a tile."""
+"""Labels from masks: the class of each pixel."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,22 +8,43 @@ from rasterio.windows import Window
 
 from ssvq.errors import ImageError
 
+ANOMALOUS = 255
+"""The class of an anomalous pixel that has no class id of its own."""
 
-def check_mask(mask: DatasetReader, width: int, height: int) -> None:
-    """Raises ImageError (stage `mask`) unless the mask has the size of its image."""
+
+def check_mask(mask: DatasetReader, width: int, height: int, classes: tuple[int, ...] | None) -> None:
+    """Raises ImageError (stage `mask`) unless the mask has the size of its image, and class ids where those are asked
+    for.
+    """
     if (mask.width, mask.height) != (width, height):
         raise ImageError(
             "mask",
             f"mask is {mask.width}x{mask.height} but the image is {width}x{height}: "
             "draw it again at the size of the image",
         )
+    if classes is not None and len(_bands(mask)) > 1:
+        raise ImageError("mask", "mask is in colour and has no class ids: leave --anomalous-classes out")
 
 
-def read_anomalous(mask: DatasetReader, x: int, y: int, width: int, height: int) -> NDArray[np.bool_]:
-    """Which pixels of a window are anomalous, bool (height, width): every value but 0 is.
+def read_mask(
+    mask: DatasetReader,
+    classes: tuple[int, ...] | None,
+    window: Window,
+    out_shape: tuple[int, int] | None = None,
+) -> NDArray[np.uint8]:
+    """Class of each pixel of a window, uint8 (height, width), or of `out_shape`; 0 is normal.
 
-    A palette PNG holds class ids, and class 0 is normal; of a colour mask, black is normal. Alpha is ignored.
+    A grey or palette mask holds class ids; with `classes` only those are anomalous and the others become 0. Of a
+    colour mask, black is normal and everything else is of class ANOMALOUS. Alpha is ignored.
     """
-    bands = [band for band, colour in enumerate(mask.colorinterp, start=1) if colour != ColorInterp.alpha]
-    values = mask.read(bands, window=Window(x, y, width, height))
-    return np.any(values != 0, axis=0)
+    bands = _bands(mask)
+    values = mask.read(bands, window=window, out_shape=None if out_shape is None else (len(bands), *out_shape))
+    if len(bands) > 1:
+        return np.any(values != 0, axis=0) * np.uint8(ANOMALOUS)
+    ids = np.clip(values[0], 0, ANOMALOUS).astype(np.uint8)
+    ids[(values[0] != 0) & (ids == 0)] = ANOMALOUS  # fractions and negative numbers are not 0 either
+    return ids if classes is None else np.where(np.isin(ids, classes), ids, np.uint8(0))
+
+
+def _bands(mask: DatasetReader) -> list[int]:
+    return [band for band, colour in enumerate(mask.colorinterp, start=1) if colour != ColorInterp.alpha]

@@ -5,7 +5,6 @@ files or addresses (as a VRT could), and sidecar files beside an image are not l
 those of the stored raster: EXIF orientation is noted and not applied.
 """
 
-import math
 import re
 import warnings
 from collections.abc import Iterator
@@ -73,13 +72,20 @@ def open_raster(uri: str) -> Iterator[DatasetReader]:
     """
     filesystem, path = storage.filesystem(uri)
     opener = {"opener": filesystem} if storage.is_remote(uri) else {}
+    with read_errors(uri), rasterio.Env(**GDAL_OPTIONS), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path, driver=_driver(uri), **opener) as dataset:
+            yield dataset
+
+
+@contextmanager
+def read_errors(uri: str) -> Iterator[None]:
+    """Turn what reading an image raises into ImageError (stage `read`)."""
     try:
-        with rasterio.Env(**GDAL_OPTIONS), warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path, driver=_driver(uri), **opener) as dataset:
-                yield dataset
+        yield
     except (RasterioError, CPLE_BaseError, OSError, ValueError) as error:
         # rasterio keeps GDAL's own, more telling message as the cause.
+        path = storage.filesystem(uri)[1]
         reason = str(error.__cause__ or error).replace(path, storage.base_name(uri))
         raise ImageError("read", f"cannot be read as an image: {reason}") from error
 
@@ -117,10 +123,10 @@ def read_header(dataset: DatasetReader) -> ImageHeader:
 
 
 def read_rgb(
-    dataset: DatasetReader, x: int, y: int, width: int, height: int, *, shrink: int = 1
+    dataset: DatasetReader, x: int, y: int, width: int, height: int, out_shape: tuple[int, int] | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
-    """A window as RGB, uint8 (height, width, 3), and which of its pixels are valid, bool (height, width);
-    both a `shrink`th of the window's size, rounded up, for pictures.
+    """A window as RGB, uint8 (height, width, 3), and which of its pixels are valid, bool (height, width); both
+    resized to `out_shape` (rows, columns) when it is given: averaged where that is smaller, else interpolated.
 
     Grey is repeated, a palette is looked up, red, green and blue are found by their colour interpretation and
     are the first three bands otherwise; alpha, internal masks and nodata make pixels invalid. The validity is
@@ -135,7 +141,7 @@ def read_rgb(
             "(gdal_translate -ot Byte -scale MIN MAX)",
         )
     window = Window(x, y, width, height)
-    shape = (math.ceil(height / shrink), math.ceil(width / shrink))
+    shape = out_shape or (height, width)
     valid = None
     if any(MaskFlags.all_valid not in flags for flags in dataset.mask_flag_enums):
         valid = dataset.dataset_mask(window=window, out_shape=shape) > 0
@@ -144,7 +150,9 @@ def read_rgb(
         for index, colour in dataset.colormap(1).items():
             colours[index] = colour[:3]
         return colours[dataset.read(1, window=window, out_shape=shape)], valid
-    pixels = dataset.read(_rgb_bands(dataset), window=window, out_shape=(3, *shape), resampling=Resampling.average)
+    smaller = shape[0] <= height and shape[1] <= width
+    resampling = Resampling.average if smaller else Resampling.bilinear
+    pixels = dataset.read(_rgb_bands(dataset), window=window, out_shape=(3, *shape), resampling=resampling)
     return np.ascontiguousarray(np.moveaxis(pixels, 0, -1)), valid
 
 

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 
 from ssvq.imagery.grid import TileBlock, TileGrid
-from ssvq.imagery.labels import read_anomalous
 from ssvq.imagery.raster import read_rgb
 
 
@@ -17,42 +16,69 @@ class TileArrays:
     """Tiles of one block, in the grid's row-major order; n tiles of side t.
 
     pixels: uint8 (n, t, t, 3). valid: bool (n, t, t), False at nodata and at padding; None when all are valid.
-    anomalous: bool (n, t, t), from the mask; None without one.
+    classes: uint8 (n, t, t), the class of each pixel, 0 normal; None where labels are not known.
+    area: pixels of each tile that are of the image and not padding.
     """
 
     pixels: NDArray[np.uint8]
     valid: NDArray[np.bool_] | None
-    anomalous: NDArray[np.bool_] | None
+    classes: NDArray[np.uint8] | None
+    area: int
 
     @property
-    def valid_pixels(self) -> NDArray[np.int64]:
-        """Number of valid pixels of each tile, int64 (n,)."""
-        n, side = self.pixels.shape[:2]
-        return np.full(n, side * side) if self.valid is None else np.count_nonzero(self.valid, axis=(1, 2))
+    def valid_fraction(self) -> NDArray[np.float64]:
+        """Share of each tile's own pixels that are valid, float64 (n,)."""
+        if self.valid is None:
+            return np.ones(len(self.pixels))
+        return np.count_nonzero(self.valid, axis=(1, 2)) / self.area
+
+    @property
+    def anomalous_fraction(self) -> NDArray[np.float64]:
+        """Share of each tile's own pixels that are anomalous, float64 (n,). Raises ValueError without labels."""
+        if self.classes is None:
+            raise ValueError("these tiles have no labels")
+        return np.count_nonzero(self.classes, axis=(1, 2)) / self.area
 
 
-def cut_tiles(image: DatasetReader, grid: TileGrid, block: TileBlock, mask: DatasetReader | None = None) -> TileArrays:
+def cut_tiles(
+    image: DatasetReader,
+    grid: TileGrid,
+    block: TileBlock,
+    classes: NDArray[np.uint8] | None = None,
+) -> TileArrays:
     """Read the block's window once and cut it into tiles; one read decodes each of the file's blocks once.
+
+    `classes`: of the pixels of the block's window, in the size that `window_shape` says, or None.
 
     A tile that reaches over an image smaller than it is padded by reflection, so that the network sees plausible
     surroundings, and its padding is not valid, so that it is not scored.
     """
     x, y, width, height = grid.window(block)
-    pixels, valid = read_rgb(image, x, y, width, height)
-    anomalous = None if mask is None else read_anomalous(mask, x, y, width, height)
+    shape = window_shape(grid, block)
+    pixels, valid = read_rgb(image, x, y, width, height, shape)
     size = grid.tiling.tile_size
-    if width < size or height < size:
-        padding = ((0, max(0, size - height)), (0, max(0, size - width)))
-        valid = np.ones((height, width), bool) if valid is None else valid
+    rows, cols = shape
+    if cols < size or rows < size:
+        padding = ((0, max(0, size - rows)), (0, max(0, size - cols)))
+        valid = np.ones(shape, bool) if valid is None else valid
         pixels = np.pad(pixels, (*padding, (0, 0)), mode="symmetric")
         valid = np.pad(valid, padding)
-        anomalous = None if anomalous is None else np.pad(anomalous, padding)
+        classes = None if classes is None else np.pad(classes, padding)
     corners = [(tile.x - x, tile.y - y) for tile in grid.tiles(block)]
+    filled = grid.filled
     return TileArrays(
         pixels=_stack(pixels, corners, size),
         valid=None if valid is None or valid.all() else _stack(valid, corners, size),
-        anomalous=None if anomalous is None else _stack(anomalous, corners, size),
+        classes=None if classes is None else _stack(classes, corners, size),
+        area=filled[0] * filled[1],
     )
+
+
+def window_shape(grid: TileGrid, block: TileBlock) -> tuple[int, int]:
+    """Rows and columns that the window of a block is read with."""
+    _, _, width, height = grid.window(block)
+    size = grid.tiling.tile_size
+    return (size, size) if grid.tiling.whole else (height, width)
 
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)

@@ -11,16 +11,19 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from rasterio.io import DatasetReader
+from rasterio.windows import Window
 
 from ssvq import storage
 from ssvq.errors import ImageError
-from ssvq.imagery.catalog import SourceImage
+from ssvq.imagery.catalog import NORMAL_LABEL, Mask, SourceImage
 from ssvq.imagery.grid import TileBlock, TileGrid, Tiling
-from ssvq.imagery.labels import check_mask
-from ssvq.imagery.raster import ImageHeader, open_raster, read_header
-from ssvq.imagery.tiles import TileArrays, cut_tiles
+from ssvq.imagery.labels import ANOMALOUS, check_mask, read_mask
+from ssvq.imagery.raster import ImageHeader, open_raster, read_errors, read_header
+from ssvq.imagery.tiles import TileArrays, cut_tiles, window_shape
 
 MAX_TILES = 128  # 96 MiB of 512x512 RGB pixels, under Ray Data's block size of 128 MiB
 
@@ -61,22 +64,54 @@ def inspect(source: SourceImage) -> ImageHeader:
     """
     with open_raster(source.uri) as dataset:
         header = read_header(dataset)
-    if source.mask_uri is not None:
-        with open_mask(source) as mask:
-            check_mask(mask, header.width, header.height)
+    if source.mask is not None:
+        with _mask_errors(source.mask), open_raster(source.mask.uri) as mask:
+            check_mask(mask, header.width, header.height, source.mask.anomalous_classes)
     return header
 
 
 @contextmanager
-def open_mask(source: SourceImage) -> Iterator[DatasetReader]:
-    """Open the mask of an image. Raises ImageError (stage `mask`), also from within the block."""
-    if source.mask_uri is None:
-        raise ImageError("mask", "has no mask")
+def _mask_errors(mask: Mask) -> Iterator[None]:
+    """Turn what reading a mask raises into ImageError of the stage `mask`, so that the mask and not its image is
+    looked at.
+    """
     try:
-        with open_raster(source.mask_uri) as mask:
-            yield mask
+        with read_errors(mask.uri):
+            yield
     except ImageError as error:
-        raise ImageError("mask", f"mask {storage.base_name(source.mask_uri)}: {error.message}") from error
+        if error.stage == "mask":
+            raise
+        raise ImageError("mask", f"mask {storage.base_name(mask.uri)}: {error.message}") from error
+
+
+def read_classes(source: SourceImage, x: int, y: int, width: int, height: int) -> NDArray[np.uint8] | None:
+    """Class of each pixel of a window, uint8 (height, width), 0 normal: from the mask, or the same for all pixels
+    from the image's label where it has no mask. None where nothing is known.
+
+    Raises ImageError (stage `mask`).
+    """
+    with ExitStack() as stack:
+        mask = _enter_mask(source, stack)
+        return _classes(source, mask, Window(x, y, width, height), (height, width))
+
+
+def _enter_mask(source: SourceImage, stack: ExitStack) -> DatasetReader | None:
+    """The open mask of an image, if it has one, closed with the stack."""
+    if source.mask is None:
+        return None
+    with _mask_errors(source.mask):
+        return stack.enter_context(open_raster(source.mask.uri))
+
+
+def _classes(
+    source: SourceImage, mask: DatasetReader | None, window: Window, shape: tuple[int, int]
+) -> NDArray[np.uint8] | None:
+    if mask is not None and source.mask is not None:
+        with _mask_errors(source.mask):
+            return read_mask(mask, source.mask.anomalous_classes, window, shape)
+    if source.label is None:
+        return None
+    return np.full(shape, 0 if source.label == NORMAL_LABEL else ANOMALOUS, np.uint8)
 
 
 def split_image(source: SourceImage, header: ImageHeader, tiling: Tiling) -> list[ImagePart]:
@@ -113,11 +148,12 @@ def read_unit(unit: list[ImagePart]) -> Iterator[tuple[ImagePart, TileArrays | I
         done = 0
         try:
             with ExitStack() as stack:
-                mask = stack.enter_context(open_mask(source)) if source.mask_uri else None
+                mask = _enter_mask(source, stack)
                 image = stack.enter_context(open_raster(source.uri))
                 for part in parts:
-                    tiles = cut_tiles(image, part.grid, part.block, mask)
-                    yield part, tiles
+                    window, shape = Window(*part.grid.window(part.block)), window_shape(part.grid, part.block)
+                    classes = _classes(source, mask, window, shape)
+                    yield part, cut_tiles(image, part.grid, part.block, classes)
                     done += 1
         except ImageError as error:
             yield from ((part, error) for part in parts[done:])

@@ -4,12 +4,14 @@ from typing import Any
 
 import torch
 
-from ssvq.config import Architecture, CodebookSettings, Objective
+from ssvq.config import Architecture, CodebookSettings, Objective, TrainConfig
 from ssvq.errors import InputError
 from ssvq.methods.base import Method
+from ssvq.methods.classifier import Classifier
 from ssvq.methods.ss_vqvae import SSVQVAE
 
-DEFAULT_METHOD = "ss-vq-vae"
+METHODS: dict[str, type[Method]] = {"ss-vq-vae": SSVQVAE, "classifier": Classifier}
+SECTIONS = {"architecture": Architecture, "objective": Objective, "codebook": CodebookSettings}
 
 
 def build_method(name: str, settings: dict[str, Any]) -> Method:
@@ -17,11 +19,12 @@ def build_method(name: str, settings: dict[str, Any]) -> Method:
 
     Raises InputError for a name that this version does not know.
     """
-    if name != DEFAULT_METHOD:
-        raise InputError(f"method {name!r} is not known to this version; known: {DEFAULT_METHOD}")
-    method = SSVQVAE(
-        Architecture(**settings["architecture"]),
-        Objective(**settings["objective"]),
-        CodebookSettings(**settings["codebook"]),
-    )
+    if name not in METHODS:
+        raise InputError(f"method {name!r} is not known to this version; known: {', '.join(METHODS)}")
+    method = METHODS[name](**{section: SECTIONS[section](**values) for section, values in settings.items()})
     return method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def method_settings(config: TrainConfig) -> dict[str, Any]:
+    """The settings that the method of a training is built from: they go into its bundle."""
+    return {name: getattr(config, name).model_dump(mode="json") for name in METHODS[config.method].sections}

@@ -1,12 +1,10 @@
 """The interface of a method: what the one training loop trains and the one scorer runs."""
 
 from abc import abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
-
-from ssvq.config import TrainConfig
 
 
 class Score(NamedTuple):
@@ -19,7 +17,14 @@ class Score(NamedTuple):
 
 
 class Method(nn.Module):
-    """A deep method. Images are float32 (n, 3, h, w), normalised by the bundle's preprocessing."""
+    """A deep method. Images are float32 (n, 3, h, w), normalised by the bundle's preprocessing.
+
+    It is built from the groups of settings that `sections` names, which go into its bundle; a method with
+    `needs_anomalies` cannot be trained without labelled anomalous samples.
+    """
+
+    sections: ClassVar[tuple[str, ...]]
+    needs_anomalies: ClassVar[bool] = False
 
     @abstractmethod
     def loss(self, normal: Tensor, anomalous: Tensor) -> dict[str, Tensor]:
@@ -35,8 +40,8 @@ class Method(nn.Module):
     def start(self, normal: Tensor, seed: int) -> None:
         """Prepare for training on the first normal batch of this rank; called once, before the first step."""
 
-    def after_step(self, step: int, seed: int) -> dict[str, float]:
-        """What is to be done after an optimiser step; returns figures for the record."""
+    def after_step(self, step: int, seed: int) -> dict[str, Tensor]:
+        """What is to be done after an optimiser step; returns figures for the record, the same on every rank."""
         return {}
 
     def forward(self, normal: Tensor, anomalous: Tensor) -> dict[str, Tensor]:
@@ -54,8 +59,3 @@ def root_sum_of_squares(squared: Tensor, valid: Tensor | None) -> Tensor:
         return squared.flatten(1).sum(1).sqrt()
     share = valid.flatten(1).float().mean(1)
     return (torch.where(valid, squared, 0).flatten(1).sum(1) / share).sqrt()
-
-
-def method_config(config: TrainConfig) -> dict[str, object]:
-    """The settings that a method is built from again: they go into its bundle."""
-    return {name: getattr(config, name).model_dump(mode="json") for name in ("architecture", "objective", "codebook")}

@@ -23,6 +23,8 @@ class SSVQVAE(Method):
     gradient; it is unbounded below and diverges.
     """
 
+    sections = ("architecture", "objective", "codebook")
+
     def __init__(self, architecture: Architecture, objective: Objective, codebook: CodebookSettings) -> None:
         super().__init__()
         self.objective, self.codebook_settings = objective, codebook
@@ -115,21 +117,22 @@ class SSVQVAE(Method):
             with torch.no_grad():
                 self.codebook.start_from(_cells(self.encode(normal)), seed)
 
-    def after_step(self, step: int, seed: int) -> dict[str, float]:
+    def after_step(self, step: int, seed: int) -> dict[str, Tensor]:
         """Move the codebook towards the normal latents of the step, and set dead codes anew now and then."""
         latents, indices = self._normal_latents, self._normal_indices
         if latents is None or indices is None:
             return {}
         self._normal_latents = self._normal_indices = None
-        used = torch.bincount(indices, minlength=len(self.codebook.codes)).float()
+        used, sums = self.codebook.usage(latents, indices)
         share = used / used.sum()
         perplexity = torch.exp(-(share * torch.log(share + 1e-10)).sum())
-        record = {"codes_used": float((used > 0).sum()), "perplexity": float(perplexity)}
+        record = {"codes_used": (used > 0).float().sum(), "perplexity": perplexity}
         if self.objective.name != "paper":
-            self.codebook.follow(latents, indices)
+            self.codebook.follow(used, sums)
             if (step + 1) % self.codebook_settings.reseed_every == 0:
                 dead_below = self.codebook_settings.dead_below
-                record["codes_reseeded"] = self.codebook.reseed_dead(latents, dead_below, seed + step)
+                reseeded = self.codebook.reseed_dead(latents, dead_below, seed + step)
+                record["codes_reseeded"] = used.new_tensor(reseeded)
         return record
 
     @torch.no_grad()

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from ssvq import storage
 from ssvq.errors import InputError
+from ssvq.imagery.grid import Tiling
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DESCRIPTION = "bundle.json"
 WEIGHTS = "model.safetensors"
 
@@ -34,27 +35,35 @@ class Preprocessing(_Part):
     """From stored pixels to the network's input: 8-bit RGB, then (x / 255 - mean) / std by channel."""
 
     tile_size: int
+    whole_images: bool = False
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
+    @property
+    def tiling(self) -> Tiling:
+        """How images become the tiles that the model was trained on."""
+        return Tiling(tile_size=self.tile_size, stride=self.tile_size, whole=self.whole_images)
+
 
 class Calibration(_Part):
-    """What scores mean, from validation tiles that the training did not see."""
+    """What scores mean, from calibration tiles: of images that neither the training nor the choice of the checkpoint
+    saw.
+    """
 
     threshold: float
     """Scores at or over it are anomalous."""
 
     rule: Literal["equal error rate", "5 % false positives"]
-    """How the threshold was chosen; the second where no validation tile is anomalous."""
+    """How the threshold was chosen; the second where no calibration tile is anomalous."""
 
     thresholds_at_false_positive_rate: dict[str, float]
     """Thresholds at given shares of false alarms among normal tiles."""
 
     normal_scores: list[float]
-    """Scores of the normal validation tiles, ascending."""
+    """Scores of the normal calibration tiles, ascending."""
 
     def p_values(self, scores: ArrayLike) -> NDArray[np.float64]:
-        """Conformal p-values (1 + k) / (n + 1), k of the n normal validation tiles scoring at least as high."""
+        """Conformal p-values (1 + k) / (n + 1), k of the n normal calibration tiles scoring at least as high."""
         normal = np.asarray(self.normal_scores)
         at_least = len(normal) - np.searchsorted(normal, np.asarray(scores), side="left")
         return (1 + at_least) / (len(normal) + 1)
@@ -68,13 +77,13 @@ class Bundle(_Part):
     model_id: str
     method: str
     settings: dict[str, Any]
-    """What the method is built from: architecture, objective, codebook."""
+    """What the method is built from, such as architecture, objective, codebook."""
 
     preprocessing: Preprocessing
     weights_sha256: str
     calibration: Calibration
     metrics: dict[str, Figure]
-    """Validation figures of these weights; NaN, in JSON null, where they need anomalous tiles and there are none."""
+    """Validation and calibration figures of these weights; NaN, in JSON null, where there is no anomalous tile."""
 
     training: dict[str, Any]
     """Resolved configuration, counts of tiles and images, data fingerprint."""

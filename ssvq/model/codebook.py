@@ -71,13 +71,20 @@ class Codebook(nn.Module):
         self.sums.copy_(self.codes * self.counts[:, None])
 
     @torch.no_grad()
-    def follow(self, latents: Tensor, indices: Tensor) -> None:
-        """One step of the moving averages: latents (cells, D) of this rank and the codes they were assigned."""
+    def usage(self, latents: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """How often each code was assigned over all ranks, float32 (K,), and the sum of its latents, float32 (K, D),
+        from the latents (cells, D) of this rank and the codes they were assigned.
+        """
         counts = torch.bincount(indices, minlength=len(self.codes)).to(self.counts)
         sums = torch.zeros_like(self.sums).index_add_(0, indices, latents.to(self.sums))
         if _world_size() > 1:
             dist.all_reduce(counts)
             dist.all_reduce(sums)
+        return counts, sums
+
+    @torch.no_grad()
+    def follow(self, counts: Tensor, sums: Tensor) -> None:
+        """One step of the moving averages, from the usage of a step."""
         self.counts.lerp_(counts, 1 - self.decay)
         self.sums.lerp_(sums, 1 - self.decay)
         total = self.counts.sum()
@@ -92,7 +99,7 @@ class Codebook(nn.Module):
         """
         mean = self.counts.mean()
         dead = self.counts < dead_below * mean
-        number = int(dead.sum())
+        number = int(dead.sum())  # the same on every rank, as the counts are
         if number == 0:
             return 0
         latents = _gather(latents)

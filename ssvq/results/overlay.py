@@ -17,6 +17,7 @@ from ssvq.results.query import literal, run_sql
 from ssvq.results.stitch import HeatMap, stitch
 
 LONGEST_SIDE = 1600  # pixels of the photograph in the picture
+NARROWEST_PANEL = 3.6  # inches, so that titles have room over a small image
 DOTS_PER_INCH = 100
 COLOURS = "inferno"  # dark to bright also in grey and without colour vision
 FULL_SCALE = 2.0  # brightest colour, as a multiple of the distance at the threshold
@@ -74,12 +75,13 @@ def draw_overlay(image: dict[str, Any], tiles: list[dict[str, Any]]) -> Figure:
     shrink = max(1, math.ceil(max(width, height) / LONGEST_SIDE))
     try:
         with open_raster(image["image_uri"]) as dataset:
-            pixels, _ = read_rgb(dataset, 0, 0, width, height, shrink=shrink)
+            pixels, _ = read_rgb(dataset, 0, 0, width, height, (-(-height // shrink), -(-width // shrink)))
     except ImageError as error:
         raise InputError(f"{image['image_uri']} {error.message}") from None
     heat = stitch(tiles, width, height)
 
-    panel_width = width / shrink / DOTS_PER_INCH / 1.6
+    room_for_titles = min(NARROWEST_PANEL, LONGEST_SIDE / DOTS_PER_INCH * width / height)
+    panel_width = max(width / shrink / DOTS_PER_INCH / 1.6, room_for_titles)
     panel_height = panel_width * height / width
     figure = Figure(figsize=(2 * panel_width + 0.9, panel_height + 0.7), dpi=DOTS_PER_INCH, layout="constrained")
     plain, heated = figure.subplots(1, 2, sharex=True, sharey=True)
@@ -116,12 +118,11 @@ def _draw_heat(axes: Axes, heat: HeatMap, threshold: float) -> AxesImage:
     strongest from twice, so that a clean image looks clean.
     """
     opacity = 0.75 * np.clip((np.nan_to_num(heat.values) / threshold - 0.5) / 1.5, 0, 1)
-    rows, cols = heat.values.shape
     return axes.imshow(
         heat.values,
         cmap=COLOURS,
         vmin=0,
         vmax=FULL_SCALE * threshold,
         alpha=opacity,
-        extent=(0, cols * heat.pitch, rows * heat.pitch, 0),
+        extent=heat.extent,
     )

@@ -9,26 +9,46 @@ from numpy.typing import NDArray
 
 from ssvq.imagery.grid import CELL
 
+WHOLE = "whole"  # edge rule of a tiling that has one tile for an image, squeezed into a square
+
 
 @dataclass(frozen=True)
 class HeatMap:
-    """`values`: float32 (rows, cols), NaN where nothing was scored. Cell (i, j) covers the source's pixels
-    from (i, j) x `pitch`, and `pitch` of them each way.
+    """`values`: float32 (rows, cols), NaN where nothing was scored. Cell (i, j) covers the source's pixels from
+    y = i x `pitch_y` and x = j x `pitch_x`, and as many each way; the last ones may be cut by the image's edge.
     """
 
     values: NDArray[np.float32]
-    pitch: int
+    pitch_x: float
+    pitch_y: float
+
+    @property
+    def extent(self) -> tuple[float, float, float, float]:
+        """Left, right, bottom and top of the map in source pixels, y downwards, as matplotlib takes it."""
+        rows, cols = self.values.shape
+        return 0, cols * self.pitch_x, rows * self.pitch_y, 0
+
+    def rows_under(self, y: int, height: int) -> NDArray[np.int64]:
+        """The map's row under the centre of each of `height` rows of pixels from `y`, int64 (height,)."""
+        return _under_pixels(y, height, self.pitch_y, self.values.shape[0])
+
+    def cols_under(self, x: int, width: int) -> NDArray[np.int64]:
+        """The map's column under the centre of each of `width` columns of pixels from `x`, int64 (width,)."""
+        return _under_pixels(x, width, self.pitch_x, self.values.shape[1])
 
 
 def stitch(rows: list[dict[str, Any]], image_width: int, image_height: int) -> HeatMap:
     """Stitch the score maps of one image's tiles; a tile without cells counts as one large cell.
 
-    The map has the pitch of the tiles' own cells. The last tiles are shifted inward by any number of pixels, so
-    a cell of the map takes the cell of each tile that lies under its centre.
+    A row has the columns tiling_id, x, y, width, height, score and score_map (nested lists or an array, (rows,
+    cols), or None). The map has the pitch of the tiles' own cells. The last tiles are shifted inward by any number
+    of pixels, so a cell of the map takes the cell of each tile that lies under its centre.
     """
-    tile_size = int(rows[0]["tiling_id"].split("-")[0])
+    size, *rest = rows[0]["tiling_id"].split("-")
+    if rest == [WHOLE]:
+        return _stretched(rows[0], image_width, image_height)
     # A stored cell is the root mean square of a whole number of latent cells.
-    pitch = math.ceil(tile_size / CELL / len(_cells(rows[0]))) * CELL
+    pitch = math.ceil(int(size) / CELL / len(_cells(rows[0]))) * CELL
     shape = (math.ceil(image_height / pitch), math.ceil(image_width / pitch))
     total, weight = np.zeros(shape), np.zeros(shape)
     for row in rows:
@@ -36,14 +56,22 @@ def stitch(rows: list[dict[str, Any]], image_width: int, image_height: int) -> H
         map_cols, tile_cols = _under_centres(row["x"], row["width"], image_width, shape[1], pitch)
         values = _cells(row)[np.ix_(tile_rows, tile_cols)]
         place = np.ix_(map_rows, map_cols)
-        total[place] += np.nan_to_num(values)
-        weight[place] += np.isfinite(values)
+        known = np.isfinite(values)
+        total[place] += np.where(known, values, 0)
+        weight[place] += known
     heat = np.divide(total, weight, out=np.full(shape, np.nan), where=weight > 0)
-    return HeatMap(heat.astype(np.float32), pitch)
+    return HeatMap(heat.astype(np.float32), pitch, pitch)
+
+
+def _stretched(row: dict[str, Any], image_width: int, image_height: int) -> HeatMap:
+    """The map of a tile that is the whole image: its square of cells lies over the image's rectangle."""
+    values = _cells(row).astype(np.float32)
+    return HeatMap(values, image_width / values.shape[1], image_height / values.shape[0])
 
 
 def _cells(row: dict[str, Any]) -> NDArray[np.float64]:
-    return np.array(row["score_map"] or [[row["score"]]], dtype=np.float64)
+    score_map = row["score_map"]
+    return np.asarray([[row["score"]]] if score_map is None else score_map, dtype=np.float64)
 
 
 def _under_centres(
@@ -54,3 +82,8 @@ def _under_centres(
     centres = (edges + np.minimum(edges + pitch, image_length)) / 2  # the last cell may be cut by the image's edge
     inside = np.flatnonzero((centres >= start) & (centres < start + length))
     return inside, ((centres[inside] - start) // pitch).astype(np.int64)
+
+
+def _under_pixels(start: int, length: int, pitch: float, cells: int) -> NDArray[np.int64]:
+    centres = np.arange(start, start + length) + 0.5
+    return np.minimum(centres // pitch, cells - 1).astype(np.int64)

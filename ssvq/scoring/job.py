@@ -34,7 +34,7 @@ def score(config: ScoreConfig) -> ExitCode:
     bundle = bundles.read_whole(config.model)
     survey = check_survey_name(config.survey_name or storage.base_name(config.survey))
     images = _outside(list_images(config.survey, "--survey"), config)
-    tiling = Tiling(tile_size=bundle.preprocessing.tile_size, stride=bundle.preprocessing.tile_size)
+    tiling = bundle.preprocessing.tiling
     partition = Partition(config.out, survey, bundle.model_id, tiling.tiling_id)
     ledger = read_ledger(config.out, survey)
     check_survey_root(ledger, survey, config.survey)

@@ -33,6 +33,8 @@ _PART_FIELDS = [
     ("valid_fraction", pa.list_(pa.float32())),
     ("anomalous_fraction", pa.list_(pa.float32())),
     ("redness", pa.list_(pa.float32())),
+    ("redness_p90", pa.list_(pa.float32())),
+    ("defect", pa.list_(pa.string())),
 ]
 READ = pa.schema([*_PART_FIELDS, ("pixels", pa.large_binary()), ("valid_cells", pa.binary())])
 SCORED = pa.schema(
@@ -83,7 +85,6 @@ def _error(part: ImagePart, error: ImageError) -> dict[str, Any]:
 
 
 def _tiles(part: ImagePart, tiles: TileArrays) -> dict[str, Any]:
-    areas = np.array([tile.width * tile.height for tile in part.grid.tiles(part.block)])
     kept = np.arange(len(tiles.pixels))
     row: dict[str, Any] = {"part": part.to_json()}
     if tiles.valid is not None:
@@ -93,13 +94,26 @@ def _tiles(part: ImagePart, tiles: TileArrays) -> dict[str, Any]:
     pixels = tiles.pixels[kept] if len(kept) < len(tiles.pixels) else tiles.pixels
     row |= {
         "kept": kept.tolist(),
-        "valid_fraction": (tiles.valid_pixels / areas)[kept].tolist(),
+        "valid_fraction": tiles.valid_fraction[kept].tolist(),
         "pixels": pixels.tobytes(),
     }
-    if tiles.anomalous is not None:
-        row["anomalous_fraction"] = (np.count_nonzero(tiles.anomalous, axis=(1, 2)) / areas)[kept].tolist()
-        row["redness"] = redness(pixels).tolist()
+    if tiles.classes is not None:
+        mean, p90 = redness(pixels)
+        row |= {
+            "anomalous_fraction": tiles.anomalous_fraction[kept].tolist(),
+            "redness": mean.tolist(),
+            "redness_p90": p90.tolist(),
+            "defect": [_defect(classes, part.source.label) for classes in tiles.classes[kept]],
+        }
     return row
+
+
+def _defect(classes: NDArray[np.uint8], label: str | None) -> str | None:
+    """Name of what is wrong with a tile: of its image's defect, else the most frequent class id of its mask."""
+    counts = np.bincount(classes.ravel(), minlength=2)[1:]
+    if not counts.any():
+        return None
+    return label or str(counts.argmax() + 1)
 
 
 class ScoreParts:

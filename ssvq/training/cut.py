@@ -21,10 +21,16 @@ def cut_into_cache(
     """
     folder = storage.join(cache_root, cache_key(images, tiling))
     index = read_index(folder)
-    if index is not None:
-        return folder, index
+    if index is None:
+        index = _cut(images, tiling, folder)
+    unusable = pa.Table.from_pylist([error_row(source, error) for source, error in missing], INDEX_SCHEMA)
+    return folder, pa.concat_tables([index, unusable])
+
+
+def _cut(images: list[SourceImage], tiling: Tiling, folder: str) -> pa.Table:
+    """Cut images into a cache. Returns its index."""
     headers, failed = inspect_images(images)
-    rows = [error_row(source, error) for source, error in [*missing, *failed]]
+    rows = [error_row(source, error) for source, error in failed]
     units = plan_units(headers, tiling)
     total = sum(len(part.block) for unit in units for part in unit)
     if units:
@@ -39,7 +45,7 @@ def cut_into_cache(
             for batch in cut.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 rows.extend(batch.to_pylist())
                 progress.advance(len(batch))
-    return folder, write_index(folder, _whole_images(rows))
+    return write_index(folder, _whole_images(rows))
 
 
 def _cut_units(batch: pa.Table, folder: str) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Which tiles the training sees: labels, the split by image, the supervision level. Every draw is seeded."""
+"""Which tiles the training sees: labels, splits, the supervision level. Every draw is seeded."""
 
 from dataclasses import asdict, dataclass
 
@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 
 from ssvq.config import TrainConfig
 from ssvq.errors import InputError
+from ssvq.imagery.catalog import NORMAL_LABEL, SourceImage
 from ssvq.imagery.grid import CELL
+from ssvq.imagery.manifest import SPLITS
 from ssvq.model.bundle import Preprocessing
+from ssvq.training.splits import CALIBRATION, TEST, TRAIN, VALIDATION, draw_splits, draw_splits_alike
 
 
 @dataclass(frozen=True)
@@ -21,15 +24,29 @@ class TileCounts:
     failed_images: int
     tiles: int
     partly_valid_tiles_left_out: int
+    tiles_between_fractions_left_out: int
     train_normal: int
+    train_normal_available: int
     train_anomalous: int
     train_anomalous_available: int
     validation_normal: int
     validation_anomalous: int
+    calibration_normal: int
+    calibration_anomalous: int
+    test_normal: int
+    test_anomalous: int
 
     def as_dict(self) -> dict[str, int]:
         """By name."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """Rows of the tile index, int64 (n,), and which of them are anomalous, bool (n,)."""
+
+    rows: NDArray[np.int64]
+    anomalous: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -38,75 +55,139 @@ class TileSets:
 
     train_normal: NDArray[np.int64]
     train_anomalous: NDArray[np.int64]
-    validation: NDArray[np.int64]
-    validation_labels: NDArray[np.bool_]
+    held_out: dict[str, LabelledRows]
+    """By split, validation, calibration and test: as many as the settings want."""
+    splits: dict[str, str]
+    """Split of each image that has a usable tile, by its image_id."""
     counts: TileCounts
     preprocessing: Preprocessing
 
 
-def draw_tile_sets(index: pa.Table, config: TrainConfig) -> TileSets:
-    """Label the tiles, split them by image, and draw the labelled anomalies that gamma allows.
+def draw_tile_sets(index: pa.Table, images: list[SourceImage], config: TrainConfig) -> TileSets:
+    """Label the tiles, draw the splits by image or group, and draw the labelled anomalies that gamma allows.
 
-    A tile is anomalous at or over `anomalous_fraction`. Images with and without an anomalous tile are split
-    apart, so that both sides have both. Of the anomalous training tiles M are drawn such that
-    M / (M + N) is gamma, or all where there are fewer. Raises InputError where too little is left to train on.
+    A tile is anomalous at or over `anomalous_fraction`, else normal; with `normal_fraction`, tiles between the two
+    are left out. Of the anomalous training tiles M are drawn such that M / (M + N) is gamma, or all where there are
+    fewer. Raises InputError where too little is left to train on, to choose the checkpoint or to calibrate.
     """
     rng = np.random.default_rng(config.seed)
+    by_id = {image.image_id: image for image in images}
     failed = pc.is_valid(index["error_stage"]).to_numpy()
     whole = index["valid_fraction"].fill_null(0).to_numpy() >= 1
     for side in ("width", "height"):  # an image smaller than a latent cell has no score
         whole &= index[side].fill_null(0).to_numpy() >= CELL
-    usable = np.flatnonzero(~failed & whole)
-    anomalous = index["anomalous_fraction"].fill_null(0).to_numpy() >= config.anomalous_fraction
     image_ids = index["image_id"].to_numpy(zero_copy_only=False)
+    anomalous, between = _labels(index, image_ids, by_id, config)
+    usable = ~failed & whole & ~between
 
-    in_validation = np.isin(image_ids, list(_validation_images(image_ids, anomalous, usable, config, rng)))
-    train, validation = usable[~in_validation[usable]], usable[in_validation[usable]]
-    normal, available = train[~anomalous[train]], train[anomalous[train]]
-    if len(normal) == 0 or not (~anomalous[validation]).any():
-        raise InputError(
-            f"--images {config.images}: {len(usable)} usable tiles do not leave normal ones both for training and "
-            "for validation; give at least 2 images with tiles below --anomalous-fraction"
-        )
+    splits = _splits([by_id[i] for i in np.unique(image_ids[usable])], image_ids, anomalous, usable, config, rng)
+    of_split = np.array([splits.get(image_id, "") for image_id in image_ids], dtype=object)
+    rows = {split: np.flatnonzero(usable & (of_split == split)) for split in SPLITS}
+    _check_enough(rows, anomalous, config)
+
+    train = rows[TRAIN]
+    normal_available, anomalous_available = train[~anomalous[train]], train[anomalous[train]]
+    normal = np.sort(rng.permutation(normal_available)[: config.normal_tiles])
     wanted = round(config.supervision / (1 - config.supervision) * len(normal))
-    labelled = np.sort(rng.permutation(available)[:wanted])
+    labelled = np.sort(rng.permutation(anomalous_available)[:wanted])
     counts = TileCounts(
-        images=len(np.unique(image_ids[usable])),
+        images=len(splits),
         failed_images=len(np.unique(image_ids[failed])),
         tiles=int((~failed).sum()),
         partly_valid_tiles_left_out=int((~failed & ~whole).sum()),
+        tiles_between_fractions_left_out=int((~failed & whole & between).sum()),
         train_normal=len(normal),
+        train_normal_available=len(normal_available),
         train_anomalous=len(labelled),
-        train_anomalous_available=len(available),
-        validation_normal=int((~anomalous[validation]).sum()),
-        validation_anomalous=int(anomalous[validation].sum()),
+        train_anomalous_available=len(anomalous_available),
+        **{
+            f"{split}_{name}": int((anomalous[rows[split]] == is_anomalous).sum())
+            for split in (VALIDATION, CALIBRATION, TEST)
+            for name, is_anomalous in (("normal", False), ("anomalous", True))
+        },
     )
-    preprocessing = _preprocessing(index, normal, config.tile_size)
-    return TileSets(normal, labelled, validation, anomalous[validation], counts, preprocessing)
+    return TileSets(
+        train_normal=normal,
+        train_anomalous=labelled,
+        held_out={
+            VALIDATION: _balanced(rows[VALIDATION], anomalous, config.validation_tiles, rng),
+            CALIBRATION: _as_they_come(rows[CALIBRATION], anomalous, config.calibration_tiles, rng),
+            TEST: _balanced(rows[TEST], anomalous, config.test_tiles, rng),
+        },
+        splits=splits,
+        counts=counts,
+        preprocessing=_preprocessing(index, normal, config),
+    )
 
 
-def _validation_images(
+def _labels(
+    index: pa.Table, image_ids: NDArray[np.object_], by_id: dict[str, SourceImage], config: TrainConfig
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which tiles are anomalous, and which are neither that nor normal, bool (tiles,) each.
+
+    A whole image has the label that its layout gives it, if any: a small defect is one all the same.
+    """
+    fraction = index["anomalous_fraction"].fill_null(0).to_numpy()
+    anomalous = fraction >= config.anomalous_fraction
+    between = ~anomalous & (fraction > config.normal_limit)
+    if config.whole_images:
+        labels = [by_id[image_id].label if image_id in by_id else None for image_id in image_ids]
+        known = np.array([label is not None for label in labels], bool)
+        anomalous = np.where(known, [label not in (None, NORMAL_LABEL) for label in labels], anomalous)
+        between &= ~known
+    return anomalous, between
+
+
+def _splits(
+    images: list[SourceImage],
     image_ids: NDArray[np.object_],
     anomalous: NDArray[np.bool_],
-    usable: NDArray[np.int64],
+    usable: NDArray[np.bool_],
     config: TrainConfig,
     rng: np.random.Generator,
-) -> set[str]:
-    images = np.unique(image_ids[usable])
-    with_anomaly = np.isin(images, image_ids[usable[anomalous[usable]]])
-    chosen: set[str] = set()
-    for group in (images[with_anomaly], images[~with_anomaly]):
-        number = round(config.validation_fraction * len(group))
-        if len(group) > 1:
-            number = min(max(number, 1), len(group) - 1)
-        chosen.update(rng.permutation(group)[:number])
-    if len(images) > 1 and len(chosen) in (0, len(images)):
-        # One image of each kind: the training keeps the anomalies, and either side may have normal tiles.
-        chosen = set(images[~with_anomaly])
-    return chosen
+) -> dict[str, str]:
+    with_anomaly = set(image_ids[usable & anomalous])
+    with_normal = set(image_ids[usable & ~anomalous])
+    splits = draw_splits(images, with_anomaly, config, rng)
+    covered = {splits[image_id] for image_id in with_normal}
+    if {TRAIN, VALIDATION, CALIBRATION} <= covered:
+        return splits
+    return draw_splits_alike(images, config, rng)
 
 
-def _preprocessing(index: pa.Table, tiles: NDArray[np.int64], tile_size: int) -> Preprocessing:
+def _check_enough(rows: dict[str, NDArray[np.int64]], anomalous: NDArray[np.bool_], config: TrainConfig) -> None:
+    lacking = [split for split in (TRAIN, VALIDATION, CALIBRATION) if not (~anomalous[rows[split]]).any()]
+    if not lacking:
+        return
+    usable = sum(len(found) for found in rows.values())
+    raise InputError(
+        f"{config.source}: {usable} usable tiles do not leave normal ones for each of training, validation and "
+        f"calibration (none for {' and '.join(lacking)}); give at least 3 images with tiles below "
+        "--anomalous-fraction"
+        + ("" if config.manifest is None else ", and each of these splits in the manifest, or an empty one")
+    )
+
+
+def _balanced(
+    rows: NDArray[np.int64], anomalous: NDArray[np.bool_], number: int, rng: np.random.Generator
+) -> LabelledRows:
+    """At most so many tiles, half of them anomalous as far as there are enough: AUROC does not depend on how many
+    there are of each, and its error does.
+    """
+    of_anomalous, of_normal = (rng.permutation(rows[anomalous[rows] == flag]) for flag in (True, False))
+    wanted = min(len(of_anomalous), max(number // 2, number - len(of_normal)))
+    chosen = np.sort(np.concatenate([of_anomalous[:wanted], of_normal[: number - wanted]]))
+    return LabelledRows(chosen, anomalous[chosen])
+
+
+def _as_they_come(
+    rows: NDArray[np.int64], anomalous: NDArray[np.bool_], number: int, rng: np.random.Generator
+) -> LabelledRows:
+    chosen = np.sort(rng.permutation(rows)[:number])
+    return LabelledRows(chosen, anomalous[chosen])
+
+
+def _preprocessing(index: pa.Table, tiles: NDArray[np.int64], config: TrainConfig) -> Preprocessing:
     """Mean and standard deviation by channel over the normal training tiles: the reconstruction error is then
     in units of the pixels' variance, comparable with the latent terms.
     """
@@ -114,4 +195,9 @@ def _preprocessing(index: pa.Table, tiles: NDArray[np.int64], tile_size: int) ->
     mean = np.stack(chosen["channel_mean"].to_numpy(zero_copy_only=False)).mean(axis=0)
     mean_square = np.stack(chosen["channel_mean_square"].to_numpy(zero_copy_only=False)).mean(axis=0)
     std = np.sqrt(np.maximum(mean_square - mean**2, 1e-6))
-    return Preprocessing(tile_size=tile_size, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+    return Preprocessing(
+        tile_size=config.tile_size,
+        whole_images=config.whole_images,
+        mean=tuple(mean.tolist()),
+        std=tuple(std.tolist()),
+    )

@@ -1,16 +1,15 @@
 """The training job: labelled images in, a bundle out."""
 
 import json
+import math
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import ray.train
 from pyarrow.fs import FSSpecHandler, PyFileSystem
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 import ssvq
@@ -18,22 +17,26 @@ from ssvq import storage
 from ssvq.config import TrainConfig, training_identity
 from ssvq.errors import ExitCode, InputError, images_exit_code
 from ssvq.evaluation.metrics import auroc, average_precision, calibrate
-from ssvq.imagery.catalog import list_images, pair_masks
 from ssvq.imagery.grid import Tiling
-from ssvq.methods import DEFAULT_METHOD
-from ssvq.methods.base import method_config
+from ssvq.imagery.layouts import find_images
+from ssvq.imagery.manifest import manifest_csv
+from ssvq.methods import METHODS, method_settings
 from ssvq.model import bundle as bundles
 from ssvq.model.bundle import Bundle
 from ssvq.ray_session import MIN_LOGICAL_CPUS, gpus_for, ray_session
+from ssvq.scoring.schema import encode_parquet
 from ssvq.training.cut import cut_into_cache
 from ssvq.training.dataset import TileSets, draw_tile_sets
-from ssvq.training.loop import RECORD, DivergedError, TrainTask, train_worker
+from ssvq.training.held_out import HELD_OUT, held_out_table
+from ssvq.training.loop import TrainOutcome, TrainTask, train_worker
 from ssvq.training.metrics_log import watch_training
-from ssvq.training.sampling import BatchPlan, TileRef
+from ssvq.training.sampling import BatchPlan
+from ssvq.training.splits import CALIBRATION, TEST, VALIDATION
+from ssvq.training.tile_cache import tile_refs
+from ssvq.training.validation import HeldOutTiles
 
-CONFIG = "config.json"
+CONFIG, MANIFEST = "config.json", "manifest.csv"
 CHECKPOINTS, CACHE = "checkpoints", "tile-cache"
-CHECKPOINTS_KEPT = 2
 WORKER_FAILURES_ALLOWED = 3
 FAILURES_SHOWN = 20
 
@@ -41,7 +44,7 @@ FAILURES_SHOWN = 20
 def train(config: TrainConfig) -> ExitCode:
     """Run the job. A finished bundle of the same configuration is left alone, an unfinished one is resumed.
 
-    Raises InputError for wrong input, and for an output that another configuration made.
+    Raises InputError for wrong input, for an output that another configuration made, and for a training that diverges.
     """
     _check_output(config)
     if bundles.is_finished(config.out):
@@ -49,18 +52,21 @@ def train(config: TrainConfig) -> ExitCode:
         print(f"{config.out} is finished (model {bundle.model_id}, {bundle.created_at:%Y-%m-%d %H:%M}): nothing to do.")
         print("To train on other images or with other settings, give another --out.")
         return ExitCode.DONE
-    images, missing = pair_masks(list_images(config.images, "--images"), config.masks)
+    images, unusable = find_images(config)
     storage.check_writable(config.out, "--out")
     cache_root = config.tile_cache or storage.join(config.out, CACHE)
-    tiling = Tiling(tile_size=config.tile_size, stride=config.tile_size)
+    tiling = Tiling(tile_size=config.tile_size, stride=config.tile_size, whole=config.whole_images)
     with ray_session(debug=config.debug, min_cpus=config.num_workers + MIN_LOGICAL_CPUS):
-        folder, index = cut_into_cache(images, missing, tiling, cache_root)
+        folder, index = cut_into_cache(images, unusable, tiling, cache_root)
         _print_failures(index)
-        tile_sets = draw_tile_sets(index, config)
+        tile_sets = draw_tile_sets(index, images, config)
         _print_counts(config, tile_sets)
         storage.put_text(storage.join(config.out, CONFIG), json.dumps(config.saved(), indent=2) + "\n")
-        checkpoint = _fit(config, _task_data(config, folder, index, tile_sets))
-        bundle = _write_bundle(config, tile_sets, storage.base_name(folder), checkpoint)
+        storage.put_text(storage.join(config.out, MANIFEST), manifest_csv(images, tile_sets.splits))
+        outcome = _fit(config, task_data(config, folder, index, tile_sets))
+        held_out = held_out_table(index, images, tile_sets, outcome.scores)
+        storage.put(storage.join(config.out, HELD_OUT), encode_parquet(held_out))
+        bundle = _write_bundle(config, tile_sets, storage.base_name(folder), outcome)
     storage.remove(storage.join(config.out, CHECKPOINTS))
     if config.tile_cache is None:
         storage.remove(cache_root)
@@ -96,63 +102,75 @@ def _print_failures(index: pa.Table) -> None:
 
 def _print_counts(config: TrainConfig, tile_sets: TileSets) -> None:
     counts = tile_sets.counts
-    print(
-        f"{counts.tiles} tiles of {config.tile_size} px from {counts.images} images ({counts.failed_images} skipped); "
-        f"training: {counts.train_normal} normal, {counts.train_anomalous} of {counts.train_anomalous_available} "
-        f"anomalous; validation, other images: {counts.validation_normal} normal, "
-        f"{counts.validation_anomalous} anomalous",
-        flush=True,
-    )
-    if config.supervision > 0 and counts.train_anomalous == 0:
-        print("warning: no labelled anomalous tile is seen: training on normal tiles alone", file=sys.stderr)
-    if config.objective.name == "paper":
+    kind = f"whole images as {config.tile_size} px" if config.whole_images else f"tiles of {config.tile_size} px"
+    lines = [
+        f"{counts.tiles} {kind} from {counts.images} images ({counts.failed_images} images skipped); left out: "
+        f"{counts.partly_valid_tiles_left_out} partly valid, "
+        f"{counts.tiles_between_fractions_left_out} neither normal nor anomalous",
+        f"  training      {counts.train_normal:>7} of {counts.train_normal_available} normal, "
+        f"{counts.train_anomalous} of {counts.train_anomalous_available} anomalous",
+        f"  validation    {counts.validation_normal:>7} normal, {counts.validation_anomalous} anomalous",
+        f"  calibration   {counts.calibration_normal:>7} normal, {counts.calibration_anomalous} anomalous",
+    ]
+    if counts.test_normal or counts.test_anomalous:
+        lines.append(f"  test, unused  {counts.test_normal:>7} normal, {counts.test_anomalous} anomalous")
+    print("\n".join(lines), flush=True)
+    if counts.train_anomalous == 0:
+        if METHODS[config.method].needs_anomalies:
+            raise InputError(f"--method {config.method} needs labelled anomalous tiles and there is none")
+        if config.supervision > 0:
+            print("warning: no labelled anomalous tile is seen: training on normal tiles alone", file=sys.stderr)
+    if config.method == "ss-vq-vae" and config.objective.name == "paper":
         print("warning: the paper's objective is unbounded below and diverges; bounded is the default", file=sys.stderr)
 
 
-def _task_data(config: TrainConfig, folder: str, index: pa.Table, tile_sets: TileSets) -> dict[str, Any]:
+def task_data(config: TrainConfig, folder: str, index: pa.Table, tile_sets: TileSets) -> dict[str, Any]:
     """What the workers train and validate on, as fields of a TrainTask."""
-
-    def refs(rows: np.ndarray) -> list[TileRef]:
-        columns = ["file", "row_group", "width", "height"]
-        return [TileRef(**row) for row in index.select(columns).take(rows).to_pylist()]
-
-    anomalous = refs(tile_sets.train_anomalous)
+    anomalous = tile_refs(index, tile_sets.train_anomalous)
     anomalous_in_batch = config.anomalous_in_batch if anomalous else 0
     plan = BatchPlan(
         cache=folder,
-        normal=refs(tile_sets.train_normal),
+        normal=tile_refs(index, tile_sets.train_normal),
         anomalous=anomalous,
         tile_size=config.tile_size,
         sample_size=config.sample_size,
         anomalous_fraction=config.anomalous_fraction,
+        normal_limit=config.normal_limit,
         normal_in_batch=config.batch_size - anomalous_in_batch,
         anomalous_in_batch=anomalous_in_batch,
-        augment=config.augment,
+        augmentation=config.augmentation,
         seed=config.seed,
     )
+
     return {
         "config": config,
         "plan": plan,
-        "validation": refs(tile_sets.validation),
-        "validation_labels": tile_sets.validation_labels,
+        **{
+            split: HeldOutTiles(tile_refs(index, labelled.rows), labelled.anomalous)
+            for split, labelled in tile_sets.held_out.items()
+        },
         "preprocessing": tile_sets.preprocessing,
     }
 
 
-def _fit(config: TrainConfig, task_data: dict[str, Any]) -> Checkpoint:
-    """Run Ray Train to its last step. Running again with the same storage goes on from the last checkpoint."""
+def _fit(config: TrainConfig, data: dict[str, Any]) -> TrainOutcome:
+    """Run Ray Train to its last step. Running again with the same storage goes on from the last checkpoint.
+
+    Raises InputError when the training diverges.
+    """
     filesystem, path = storage.filesystem(storage.join(config.out, CHECKPOINTS))
-    use_gpu = gpus_for(config.device) > 0
+    elastic = config.min_workers is not None and config.min_workers < config.num_workers
+    workers = (config.min_workers, config.num_workers) if elastic else config.num_workers
     with watch_training(config) as progress:
         trainer = TorchTrainer(
             train_worker,
-            train_loop_config=TrainTask(**task_data, progress=progress),
-            scaling_config=ScalingConfig(num_workers=config.num_workers, use_gpu=use_gpu),
+            train_loop_config=TrainTask(**data, progress=progress),
+            scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus_for(config.device) > 0),
             run_config=RunConfig(
                 name="train",
                 storage_path=path,
                 storage_filesystem=PyFileSystem(FSSpecHandler(filesystem)),
-                checkpoint_config=CheckpointConfig(num_to_keep=CHECKPOINTS_KEPT),
+                checkpoint_config=CheckpointConfig(num_to_keep=config.checkpoints),
                 failure_config=FailureConfig(max_failures=WORKER_FAILURES_ALLOWED),
             ),
         )
@@ -162,9 +180,17 @@ def _fit(config: TrainConfig, task_data: dict[str, Any]) -> Checkpoint:
             raise KeyboardInterrupt from stop
         except ray.train.WorkerGroupError as error:
             raise _explain(error) from error
-    if result.checkpoint is None:
-        raise RuntimeError("Ray Train ended without a checkpoint")
-    return result.checkpoint
+    outcome = result.return_value
+    if not isinstance(outcome, TrainOutcome):
+        raise RuntimeError("Ray Train ended without the outcome of its first worker")
+    if outcome.diverged is not None:
+        kept = "the last good checkpoint is kept" if result.checkpoint else "there is no checkpoint yet"
+        raise InputError(
+            f"the training diverged: {outcome.diverged}; lower --optimiser.learning-rate or --optimiser.clip-norm"
+            + (", or use --objective.name bounded" if config.objective.name == "paper" else "")
+            + f"; {kept} in {storage.join(config.out, CHECKPOINTS)}; other settings need another --out"
+        )
+    return outcome
 
 
 def _explain(error: ray.train.WorkerGroupError) -> Exception:
@@ -173,33 +199,25 @@ def _explain(error: ray.train.WorkerGroupError) -> Exception:
         cause = getattr(failure, "cause", failure)
         if isinstance(cause, InputError):
             return cause
-        if isinstance(cause, DivergedError):
-            return InputError(
-                f"{cause}: lower --optimiser.learning-rate or --optimiser.clip-norm, or use --objective.name bounded; "
-                "the last checkpoint is kept"
-            )
     return error
 
 
-def _write_bundle(config: TrainConfig, tile_sets: TileSets, data_fingerprint: str, checkpoint: Checkpoint) -> Bundle:
-    """Make the bundle from the last checkpoint."""
-    with checkpoint.as_directory() as folder:
-        weights = Path(folder, bundles.WEIGHTS).read_bytes()
-        record = json.loads(Path(folder, RECORD).read_text())
-    scores = np.array(record["final"]["scores"])
-    anomalous = np.array(record["final"]["anomalous"], bool)
-    settings = method_config(config)
-    digest = bundles.sha256(weights)
+def _write_bundle(config: TrainConfig, tile_sets: TileSets, data_fingerprint: str, outcome: TrainOutcome) -> Bundle:
+    """Make the bundle from the best weights, calibrated on tiles that did not choose them."""
+    settings = method_settings(config)
+    digest = bundles.sha256(outcome.weights)
+    held_out = {split: (outcome.scores[split], labelled.anomalous) for split, labelled in tile_sets.held_out.items()}
     bundle = Bundle(
-        model_id=bundles.model_id(DEFAULT_METHOD, settings, tile_sets.preprocessing, digest),
-        method=DEFAULT_METHOD,
+        model_id=bundles.model_id(config.method, settings, tile_sets.preprocessing, digest),
+        method=config.method,
         settings=settings,
         preprocessing=tile_sets.preprocessing,
         weights_sha256=digest,
-        calibration=calibrate(scores, anomalous),
+        calibration=calibrate(*held_out[CALIBRATION]),
         metrics={
-            "validation_auroc": auroc(scores, anomalous),
-            "validation_average_precision": average_precision(scores, anomalous),
+            "best_step": outcome.best_step,
+            **{f"{name}_auroc": auroc(*scored) for name, scored in held_out.items()},
+            **{f"{name}_average_precision": average_precision(*scored) for name, scored in held_out.items()},
         },
         training={
             "config": config.saved(),
@@ -209,14 +227,19 @@ def _write_bundle(config: TrainConfig, tile_sets: TileSets, data_fingerprint: st
         created_at=datetime.now(UTC),
         ssvq_version=ssvq.__version__,
     )
-    bundles.save_bundle(config.out, bundle, weights)
+    bundles.save_bundle(config.out, bundle, outcome.weights)
     return bundle
 
 
 def _print_result(config: TrainConfig, bundle: Bundle) -> None:
-    calibration = bundle.calibration
-    print(f"model {bundle.model_id} is in {config.out}")
-    print(
-        f"validation AUROC {bundle.metrics['validation_auroc']:.3f}; "
-        f"threshold {calibration.threshold:.4g} ({calibration.rule})"
-    )
+    calibration, metrics = bundle.calibration, bundle.metrics
+    print(f"model {bundle.model_id} is in {config.out} (weights of step {metrics['best_step']:.0f})")
+    known = [
+        f"{split} {figure:.3f}"
+        for split in (VALIDATION, CALIBRATION, TEST)
+        if not math.isnan(figure := metrics[f"{split}_auroc"])
+    ]
+    if known:
+        print(f"AUROC: {', '.join(known)}")
+    normal = len(calibration.normal_scores)
+    print(f"threshold {calibration.threshold:.4g} ({calibration.rule}), from {normal} normal tiles of other images")

@@ -1,18 +1,21 @@
-"""The training's figures on their way from the workers to a person: a progress bar, and a JSON-lines file."""
+"""The training's figures on their way from the workers to a person: a progress bar, a JSON-lines file, TensorBoard."""
 
 import json
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from queue import Empty
 
 from ray.util.queue import Queue
+from tensorboardX import SummaryWriter
 
 from ssvq import storage
 from ssvq.config import TrainConfig
 from ssvq.progress import Progress
 
-METRICS = "metrics.jsonl"
+METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
 
 
 class SendFigures:
@@ -28,7 +31,7 @@ class SendFigures:
 
 @contextmanager
 def watch_training(config: TrainConfig) -> Iterator[SendFigures]:
-    """While training runs, show its progress and keep its figures in `metrics.jsonl` of the output."""
+    """While training runs, show its progress and keep its figures in the output."""
     queue = Queue(actor_options={"num_cpus": 0})
     ended = threading.Event()
     watcher = threading.Thread(target=_watch, args=(config, queue, ended), daemon=True)
@@ -42,28 +45,68 @@ def watch_training(config: TrainConfig) -> Iterator[SendFigures]:
 
 
 def _watch(config: TrainConfig, queue: Queue, ended: threading.Event) -> None:
-    address = storage.join(config.out, METRICS)
-    lines = _earlier_lines(address)
     auroc = ""
-    with Progress("training", config.steps, "steps") as progress:
+    with FigureLog(config.out) as log, Progress("training", config.steps, "steps") as progress:
+        progress.begin_at(log.last_step)
         while True:
             try:
                 figures = queue.get(timeout=0.5)
             except Empty:
                 if ended.is_set():
-                    break
+                    return
                 continue
-            step = int(figures["step"])
-            # A worker that went on from a checkpoint repeats steps; the later figures count.
-            lines = {at: line for at, line in lines.items() if at <= step}
-            lines[step] = {**lines.get(step, {}), **figures}
+            log.add(figures)
             if "validation_auroc" in figures:
                 auroc = f"validation AUROC {figures['validation_auroc']:.3f}"
-                _put(address, lines)
-            loss = f"loss {figures['loss']:.4f}" if "loss" in figures else ""
-            progress.advance(step - progress.done, ", ".join(filter(None, (loss, auroc))))
-    if lines:
-        _put(address, lines)
+            note = ", ".join(filter(None, (f"loss {figures['loss']:.4f}", auroc)))
+            progress.advance(int(figures["step"]) - progress.done, note)
+
+
+class FigureLog:
+    """Figures by step, as `metrics.jsonl` and as TensorBoard events, of a run and of the runs that it goes on from.
+
+    A worker that went on from a checkpoint repeats steps: the later figures count. Both are put whole at every
+    validation and at the end, since an object on S3 cannot be appended to.
+    """
+
+    def __init__(self, out: str) -> None:
+        self.metrics, self.events = storage.join(out, METRICS), storage.join(out, TENSORBOARD)
+        self.lines = _earlier_lines(self.metrics)
+        self.last_step = max(self.lines, default=0)
+
+    def __enter__(self) -> "FigureLog":
+        self.folder = tempfile.TemporaryDirectory()
+        # Events of an earlier run are written anew, so one file always tells the whole training.
+        self.writer = SummaryWriter(self.folder.name, filename_suffix=".ssvq")
+        for figures in self.lines.values():
+            self._write_events(figures)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._put()
+        self.writer.close()
+        self.folder.cleanup()
+
+    def add(self, figures: dict[str, float]) -> None:
+        """Note the figures of a step; `step` is one of them."""
+        step = int(figures["step"])
+        self.lines = {at: line for at, line in self.lines.items() if at < step} | {step: figures}
+        self._write_events(figures)
+        if "validation_auroc" in figures:
+            self._put()
+
+    def _write_events(self, figures: dict[str, float]) -> None:
+        for name, value in figures.items():
+            if name not in ("step", "time"):
+                self.writer.add_scalar(name, value, int(figures["step"]), walltime=figures["time"])
+
+    def _put(self) -> None:
+        if not self.lines:
+            return
+        storage.put_text(self.metrics, "".join(json.dumps(self.lines[step]) + "\n" for step in sorted(self.lines)))
+        self.writer.flush()
+        for file in Path(self.folder.name).iterdir():
+            storage.put(storage.join(self.events, "events.out.tfevents.ssvq"), file.read_bytes())
 
 
 def _earlier_lines(address: str) -> dict[int, dict[str, float]]:
@@ -72,7 +115,3 @@ def _earlier_lines(address: str) -> dict[int, dict[str, float]]:
     except FileNotFoundError:
         return {}
     return {int(record["step"]): record for record in records}
-
-
-def _put(address: str, lines: dict[int, dict[str, float]]) -> None:
-    storage.put_text(address, "".join(json.dumps(lines[step]) + "\n" for step in sorted(lines)))

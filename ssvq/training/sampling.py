@@ -4,26 +4,18 @@ The global batch of a step is drawn here, and each rank takes its slice of it. A
 checkpoint, or with another number of workers, therefore sees the same samples as an undisturbed one.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssvq.training.tile_cache import read_tile
+from ssvq.config import Augmentation
+from ssvq.training.tile_cache import TileRef, read_tile
 
 CROP_TRIES = 8
 _NORMAL, _ANOMALOUS, _CROP = range(3)  # streams of random numbers that must not meet
-
-
-@dataclass(frozen=True)
-class TileRef:
-    """Where a tile lies in the tile cache."""
-
-    file: str
-    row_group: int
-    width: int
-    height: int
 
 
 @dataclass(frozen=True)
@@ -36,9 +28,11 @@ class BatchPlan:
     tile_size: int
     sample_size: int
     anomalous_fraction: float
+    normal_limit: float
+    """A crop is anomalous at or over the first share of anomalous pixels, and normal under it and up to the second."""
     normal_in_batch: int
     anomalous_in_batch: int
-    augment: bool
+    augmentation: Augmentation
     seed: int
 
 
@@ -56,15 +50,20 @@ def draw(seed: int, stream: int, start: int, number: int, length: int) -> list[i
 
 
 def make_batch(plan: BatchPlan, step: int, rank: int, world_size: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """This rank's normal and anomalous samples of a step, each uint8 (n, size, size, 3)."""
+    """This rank's normal and anomalous samples of a step, each uint8 (n, size, size, 3).
+
+    Every rank has equally many. A number of ranks that does not divide the batch, as an elastic run may come to, makes
+    the batch larger by what is lacking.
+    """
     streams = (
         (_NORMAL, plan.normal, plan.normal_in_batch, False),
         (_ANOMALOUS, plan.anomalous, plan.anomalous_in_batch, True),
     )
     batches = []
     for stream, tiles, number, wants_anomalous in streams:
-        first, last = number * rank // world_size, number * (rank + 1) // world_size
-        drawn = draw(plan.seed, stream, step * number + first, last - first, len(tiles)) if number else []
+        share = -(-number // world_size)
+        first = share * rank
+        drawn = draw(plan.seed, stream, step * number + first, share, len(tiles)) if number else []
         samples = [
             make_sample(plan, tiles[tile], wants_anomalous, np.random.default_rng([plan.seed, _CROP, stream, step, i]))
             for i, tile in enumerate(drawn, start=first)
@@ -75,23 +74,40 @@ def make_batch(plan: BatchPlan, step: int, rank: int, world_size: int) -> tuple[
 
 
 def make_sample(plan: BatchPlan, tile: TileRef, wants_anomalous: bool, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A random crop of a tile, uint8 (size, size, 3), turned and flipped when the plan says so."""
-    pixels, mask = read_tile(plan.cache, tile.file, tile.row_group, plan.tile_size)
-    y, x = choose_crop(
-        mask[: tile.height, : tile.width], plan.sample_size, plan.anomalous_fraction, wants_anomalous, rng
-    )
-    sample = pixels[y : y + plan.sample_size, x : x + plan.sample_size]
-    if plan.augment:
+    """A random crop of a tile, uint8 (size, size, 3), changed at random as the plan says."""
+    pixels, mask = read_tile(plan.cache, tile, plan.tile_size)
+    if plan.sample_size == plan.tile_size:
+        return augment(pixels, plan.augmentation, rng)
+
+    def fits(fraction: float) -> bool:
+        anomalous = fraction >= plan.anomalous_fraction
+        return anomalous if wants_anomalous else not anomalous and fraction <= plan.normal_limit
+
+    y, x = choose_crop(mask[: tile.height, : tile.width], plan.sample_size, fits, wants_anomalous, rng)
+    return augment(pixels[y : y + plan.sample_size, x : x + plan.sample_size], plan.augmentation, rng)
+
+
+def augment(sample: NDArray[np.uint8], augmentation: Augmentation, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A sample uint8 (size, size, 3) changed at random in ways that leave its label as it is."""
+    if augmentation.turns:
         sample = np.rot90(sample, int(rng.integers(4)))
-        sample = sample[:, ::-1] if rng.integers(2) else sample
+    if augmentation.flips and rng.integers(2):
+        sample = sample[:, ::-1]
+    if augmentation.brightness:
+        factor = 1 + augmentation.brightness * rng.uniform(-1, 1)
+        sample = np.clip(sample * factor + 0.5, 0, 255).astype(np.uint8)
     return sample
 
 
 def choose_crop(
-    mask: NDArray[np.bool_], size: int, anomalous_fraction: float, wants_anomalous: bool, rng: np.random.Generator
+    mask: NDArray[np.bool_],
+    size: int,
+    fits: Callable[[float], bool],
+    wants_anomalous: bool,
+    rng: np.random.Generator,
 ) -> tuple[int, int]:
-    """Corner y, x of a random crop that has the label of its stream by the same rule as tiles, from the mask
-    bool (height, width); the nearest of a few tries where none has. A crop larger than the mask starts at 0.
+    """Corner y, x of a random crop whose share of the mask, bool (height, width), fits; the nearest of a few tries
+    where none does. A crop larger than the mask starts at 0.
     """
     height, width = mask.shape
     best, best_fraction = (0, 0), -1.0
@@ -99,7 +115,7 @@ def choose_crop(
         y = int(rng.integers(max(0, height - size) + 1))
         x = int(rng.integers(max(0, width - size) + 1))
         fraction = float(mask[y : y + size, x : x + size].mean())
-        if (fraction >= anomalous_fraction) == wants_anomalous:
+        if fits(fraction):
             return y, x
         nearness = fraction if wants_anomalous else 1 - fraction
         if nearness > best_fraction:

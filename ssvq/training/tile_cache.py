@@ -1,15 +1,16 @@
-"""The tile cache: labelled tiles cut once, kept as Parquet with one row group a tile for random access.
+"""The tile cache: labelled tiles cut once, kept as Parquet in small row groups for random access.
 
     CACHE/<key>/<image_id>-<part>.parquet   pixels and mask of the tiles of one part of an image
     CACHE/<key>/index.parquet               written last: one row a tile, or one for an image that failed
 
-The key is made of the sources' fingerprints and the tiling, so changed images are cut anew; a cache without
-its index is unfinished and is cut again.
+The key is made of the sources' fingerprints, the mask classes and the tiling, so changed images are cut anew; a
+cache without its index is unfinished and is cut again.
 """
 
 import hashlib
 import io
 import json
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -20,11 +21,13 @@ from numpy.typing import NDArray
 from ssvq import storage
 from ssvq.errors import ImageError
 from ssvq.imagery.catalog import SourceImage
+from ssvq.imagery.colour import redness
 from ssvq.imagery.grid import Tiling
 from ssvq.imagery.tiles import TileArrays
 from ssvq.imagery.units import ImagePart
 
 INDEX = "index.parquet"
+ROW_GROUP_BYTES = 2**19  # of pixels: as little as possible is read for one tile, without a footer of many groups
 
 INDEX_SCHEMA = pa.schema(
     [
@@ -32,24 +35,49 @@ INDEX_SCHEMA = pa.schema(
         ("path", pa.string()),
         ("file", pa.string()),
         ("row_group", pa.int32()),
+        ("row", pa.int32()),
         ("x", pa.int32()),
         ("y", pa.int32()),
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("valid_fraction", pa.float32()),
         ("anomalous_fraction", pa.float32()),
+        ("redness", pa.float32()),
+        ("redness_p90", pa.float32()),
         ("channel_mean", pa.list_(pa.float64(), 3)),
         ("channel_mean_square", pa.list_(pa.float64(), 3)),
         ("error_stage", pa.string()),
         ("error_message", pa.string()),
     ]
 )
-"""Fractions are of the tile's own pixels; channel statistics of values scaled to 0..1."""
+"""`row` of the row group of the file. `width` and `height`: what of the tile's array is image and not padding.
+Fractions are of the tile's own pixels; channel statistics of values scaled to 0..1.
+"""
+
+
+@dataclass(frozen=True)
+class TileRef:
+    """Where a tile lies in the cache, and how many columns and rows of its array are image and not padding."""
+
+    file: str
+    row_group: int
+    row: int
+    width: int
+    height: int
+
+
+def tile_refs(index: pa.Table, rows: NDArray[np.int64]) -> list[TileRef]:
+    """Where the tiles of some rows of an index are."""
+    columns = ["file", "row_group", "row", "width", "height"]
+    return [TileRef(**row) for row in index.select(columns).take(rows).to_pylist()]
 
 
 def cache_key(images: list[SourceImage], tiling: Tiling) -> str:
     """Identity of a cache: 16 hex digits over fingerprints, masks and tiling; also the data's fingerprint."""
-    described = [tiling.tiling_id, *([image.uri, image.fingerprint, image.mask_uri] for image in images)]
+    described: list[object] = [tiling.tiling_id]
+    for image in images:
+        labels = image.label if image.mask is None else [image.mask.uri, image.mask.anomalous_classes]
+        described.append([image.uri, image.fingerprint, labels])
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
 
 
@@ -61,34 +89,43 @@ def error_row(source: SourceImage, error: ImageError) -> dict[str, object]:
 
 def write_part(folder: str, part: ImagePart, tiles: TileArrays) -> list[dict[str, object]]:
     """Put one part's tiles into the cache. Returns their index rows."""
-    assert tiles.anomalous is not None
+    if tiles.classes is None:
+        raise ValueError("the tile cache holds labelled tiles")
     name = f"{part.source.image_id}-{part.index:04d}.parquet"
     table = pa.table(
         {
             "pixels": pa.array([tile.tobytes() for tile in tiles.pixels], pa.binary()),
-            "anomalous": pa.array([np.packbits(mask).tobytes() for mask in tiles.anomalous], pa.binary()),
+            "anomalous": pa.array([np.packbits(mask).tobytes() for mask in tiles.classes > 0], pa.binary()),
         }
     )
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, row_group_size=1, compression="none", use_dictionary=False, write_statistics=False)
+    in_group = max(1, ROW_GROUP_BYTES // tiles.pixels[0].nbytes)
+    pq.write_table(
+        table, buffer, row_group_size=in_group, compression="none", use_dictionary=False, write_statistics=False
+    )
     storage.put(storage.join(folder, name), buffer.getvalue())
-
-    anomalous_pixels = np.count_nonzero(tiles.anomalous, axis=(1, 2))
+    width, height = part.grid.filled
+    red = redness(tiles.pixels)
     return [
         {
             "image_id": part.source.image_id,
             "path": part.source.path,
             "file": name,
-            "row_group": i,
+            "row_group": i // in_group,
+            "row": i % in_group,
             "x": tile.x,
             "y": tile.y,
-            "width": tile.width,
-            "height": tile.height,
-            "valid_fraction": tiles.valid_pixels[i] / (tile.width * tile.height),
-            "anomalous_fraction": anomalous_pixels[i] / (tile.width * tile.height),
+            "width": width,
+            "height": height,
+            "valid_fraction": valid_fraction,
+            "anomalous_fraction": anomalous_fraction,
+            "redness": red[0][i],
+            "redness_p90": red[1][i],
             **_channel_statistics(tiles.pixels[i]),
         }
-        for i, tile in enumerate(part.grid.tiles(part.block))
+        for i, (tile, valid_fraction, anomalous_fraction) in enumerate(
+            zip(part.grid.tiles(part.block), tiles.valid_fraction, tiles.anomalous_fraction, strict=True)
+        )
     ]
 
 
@@ -125,9 +162,9 @@ def _open_part(address: str) -> pq.ParquetFile:
     return pq.ParquetFile(address, memory_map=True)
 
 
-def read_tile(folder: str, file: str, row_group: int, tile_size: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+def read_tile(folder: str, tile: TileRef, tile_size: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """One tile of the cache: pixels uint8 (t, t, 3), and anomalous pixels bool (t, t)."""
-    row = _open_part(storage.join(folder, file)).read_row_group(row_group)
-    pixels = np.frombuffer(row["pixels"][0].as_buffer(), np.uint8).reshape(tile_size, tile_size, 3)
-    bits = np.frombuffer(row["anomalous"][0].as_buffer(), np.uint8)
+    group = _open_part(storage.join(folder, tile.file)).read_row_group(tile.row_group)
+    pixels = np.frombuffer(group["pixels"][tile.row].as_buffer(), np.uint8).reshape(tile_size, tile_size, 3)
+    bits = np.frombuffer(group["anomalous"][tile.row].as_buffer(), np.uint8)
     return pixels, np.unpackbits(bits, count=tile_size**2).reshape(tile_size, tile_size).astype(bool)

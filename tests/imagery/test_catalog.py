@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssvq.errors import InputError
-from ssvq.imagery.catalog import SourceImage, list_images, pair_masks
+from ssvq.imagery.catalog import SourceImage, list_images
 
 ODD_NAMES = ["a b.jpg", "it's.png", 'say "x".jpg', "grün 图像.tif", "100%.png", "a#1?.jpg", "a:b!c.tif", "-x.png"]
 
@@ -89,39 +89,3 @@ def test_a_name_that_is_not_utf8_is_refused_in_one_line(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", os.fsdecode(b"caf\xe9.jpg"))
     with pytest.raises(InputError, match=r"name is not UTF-8; rename it: caf\\udce9\.jpg$"):
         list_images(str(tmp_path), "--survey")
-
-
-def test_masks_are_paired_by_path_without_suffix(tmp_path: Path) -> None:
-    touch(tmp_path / "images", "a.jpg", "b c's.JPG", "grün.tif", "sub/a.jpg", "x.y.jpg")
-    touch(tmp_path / "masks", "a.png", "b c's.png", "grün.png", "sub/a.tif", "x.y.png", "spare.png")
-    images = list_images(str(tmp_path / "images"), "--images")
-    paired, missing = pair_masks(images, str(tmp_path / "masks"))
-    assert missing == []
-    masks = [str(Path(image.mask_uri or "").relative_to(tmp_path / "masks")) for image in paired]
-    assert masks == ["a.png", "b c's.png", "grün.png", "sub/a.tif", "x.y.png"]
-    assert [image.image_id for image in paired] == [image.image_id for image in images]
-
-
-def test_a_changed_mask_changes_the_fingerprint(tmp_path: Path) -> None:
-    touch(tmp_path / "images", "a.jpg")
-    touch(tmp_path / "masks", "a.png")
-    images = list_images(str(tmp_path / "images"), "--images")
-    ((before,), _) = pair_masks(images, str(tmp_path / "masks"))
-    touch(tmp_path / "masks", "a.png", content=b"drawn again")
-    ((after,), _) = pair_masks(images, str(tmp_path / "masks"))
-    assert before.fingerprint != after.fingerprint != images[0].fingerprint
-
-
-def test_an_image_without_mask_is_reported_with_the_file_that_was_looked_for(tmp_path: Path) -> None:
-    touch(tmp_path / "images", "a.jpg", "sub/b.jpg")
-    touch(tmp_path / "masks", "a.png", "b.png")
-    paired, ((image, error),) = pair_masks(list_images(str(tmp_path / "images"), "--images"), str(tmp_path / "masks"))
-    assert [image.path for image in paired] == ["a.jpg"]
-    assert (image.path, error.stage) == ("sub/b.jpg", "mask")
-    assert error.message == f"has no mask: expected sub/b.png in {tmp_path}/masks"
-
-
-def test_a_missing_folder_of_masks_is_named_with_its_setting(tmp_path: Path) -> None:
-    touch(tmp_path, "a.jpg")
-    with pytest.raises(InputError, match=r"^--masks .*/nowhere is not a folder"):
-        pair_masks(list_images(str(tmp_path), "--images"), str(tmp_path / "nowhere"))

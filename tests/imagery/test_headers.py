@@ -67,18 +67,22 @@ def test_exif_times() -> None:
         assert _exif_time(text) is None
 
 
-def test_shrink_averages_pixels_and_rounds_the_size_up(tmp_path: Path) -> None:
+def test_a_smaller_shape_averages_pixels_and_a_larger_one_interpolates(tmp_path: Path) -> None:
     blocks = np.random.default_rng(0).integers(0, 256, (5, 8), dtype=np.uint8)
     path = write_image(tmp_path / "a.tif", np.kron(blocks, np.ones((4, 4), np.uint8)))
     with open_raster(str(path)) as dataset:
-        pixels, valid = read_rgb(dataset, 0, 0, 32, 20, shrink=4)
+        pixels, valid = read_rgb(dataset, 0, 0, 32, 20, (5, 8))
         np.testing.assert_array_equal(pixels, np.dstack([blocks] * 3))
         assert valid is None
-        assert read_rgb(dataset, 0, 0, 31, 17, shrink=4)[0].shape == (5, 8, 3)
-        assert read_rgb(dataset, 0, 0, 1, 1, shrink=4)[0].shape == (1, 1, 3)
+    path = write_image(tmp_path / "b.tif", np.array([[0, 100], [0, 100]], np.uint8))
+    with open_raster(str(path)) as dataset:
+        larger = read_rgb(dataset, 0, 0, 2, 2, (4, 8))[0]
+    assert larger.shape == (4, 8, 3)
+    assert (np.diff(larger[..., 0].astype(int), axis=1) >= 0).all()
+    assert len(np.unique(larger)) > 3, "in between, not one of the two"
 
 
-def test_shrink_keeps_the_colours_of_a_palette_and_shrinks_validity(tmp_path: Path) -> None:
+def test_a_smaller_shape_keeps_the_colours_of_a_palette_and_shrinks_validity(tmp_path: Path) -> None:
     classes = np.kron(np.array([[0, 1], [2, 3]], np.uint8), np.ones((8, 8), np.uint8))
     colours = {0: (9, 9, 9, 255), 1: (10, 20, 30, 255), 2: (40, 50, 60, 255), 3: (70, 80, 90, 255)}
     path = tmp_path / "a.tif"
@@ -86,7 +90,7 @@ def test_shrink_keeps_the_colours_of_a_palette_and_shrinks_validity(tmp_path: Pa
         dataset.write(classes, 1)
         dataset.write_colormap(1, colours)
     with open_raster(str(path)) as dataset:
-        pixels, valid = read_rgb(dataset, 0, 0, 16, 16, shrink=8)
+        pixels, valid = read_rgb(dataset, 0, 0, 16, 16, (2, 2))
     assert pixels.tolist() == [[[9, 9, 9], [10, 20, 30]], [[40, 50, 60], [70, 80, 90]]]
     assert valid is not None
     assert valid.tolist() == [[False, True], [True, True]]

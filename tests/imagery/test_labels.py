@@ -7,9 +7,10 @@ import pytest
 import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
+from rasterio.windows import Window
 
 from ssvq.errors import ImageError
-from ssvq.imagery.labels import check_mask, read_anomalous
+from ssvq.imagery.labels import ANOMALOUS, check_mask, read_mask
 from ssvq.imagery.raster import open_raster
 from tests.conftest import write_image
 
@@ -18,7 +19,7 @@ CLASSES = np.random.default_rng(0).integers(0, 4, (20, 30), dtype=np.uint8)
 
 def anomalous(path: Path) -> NDArray[np.bool_]:
     with open_raster(str(path)) as mask:
-        return read_anomalous(mask, 0, 0, mask.width, mask.height)
+        return read_mask(mask, None, Window(0, 0, mask.width, mask.height)) > 0
 
 
 def test_class_ids_of_a_palette_count_and_not_their_colours(tmp_path: Path) -> None:
@@ -70,15 +71,40 @@ def test_nodata_of_a_mask_does_not_hide_classes(tmp_path: Path) -> None:
 def test_a_window_is_a_slice(tmp_path: Path) -> None:
     path = write_image(tmp_path / "a.png", CLASSES)
     with open_raster(str(path)) as mask:
-        np.testing.assert_array_equal(read_anomalous(mask, 3, 5, 11, 7), (CLASSES > 0)[5:12, 3:14])
+        np.testing.assert_array_equal(read_mask(mask, None, Window(3, 5, 11, 7)), CLASSES[5:12, 3:14])
 
 
 def test_a_mask_of_another_size_is_refused_with_both_sizes(tmp_path: Path) -> None:
     with open_raster(str(write_image(tmp_path / "a.png", CLASSES))) as mask:
-        check_mask(mask, 30, 20)
+        check_mask(mask, 30, 20, None)
         with pytest.raises(ImageError, match="mask is 30x20 but the image is 20x30: draw it again") as error:
-            check_mask(mask, 20, 30)
+            check_mask(mask, 20, 30, None)
     assert error.value.stage == "mask"
+
+
+def classes_of(path: Path, classes: tuple[int, ...] | None) -> NDArray[np.uint8]:
+    with open_raster(str(path)) as mask:
+        return read_mask(mask, classes, Window(0, 0, mask.width, mask.height))
+
+
+def test_class_ids_are_kept_and_those_not_asked_for_are_normal(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "a.png", CLASSES)
+    np.testing.assert_array_equal(classes_of(path, None), CLASSES)
+    np.testing.assert_array_equal(classes_of(path, (2, 3)), np.where(CLASSES >= 2, CLASSES, 0))
+    np.testing.assert_array_equal(classes_of(path, (7,)), 0)
+
+
+def test_fractions_and_negative_numbers_are_anomalous_too(tmp_path: Path) -> None:
+    values = np.array([[0, 0.25, -3], [1, 300, 0]], np.float32)
+    classes = classes_of(write_image(tmp_path / "a.tif", values), None)
+    np.testing.assert_array_equal(classes, [[0, ANOMALOUS, ANOMALOUS], [1, 255, 0]])
+
+
+def test_a_colour_mask_has_no_class_ids(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "a.png", np.dstack([CLASSES] * 3))
+    assert set(np.unique(classes_of(path, None))) == {0, ANOMALOUS}
+    with open_raster(str(path)) as mask, pytest.raises(ImageError, match="leave --anomalous-classes out"):
+        check_mask(mask, 30, 20, (2,))
 
 
 @pytest.mark.real_data

@@ -34,7 +34,7 @@ def test_rgb_and_windows(tmp_path: Path) -> None:
     assert valid is None
     with open_raster(str(path)) as dataset:
         np.testing.assert_array_equal(read_rgb(dataset, 3, 5, 7, 9)[0], RGB[5:14, 3:10])
-        assert read_rgb(dataset, 0, 0, 30, 20, shrink=3)[0].shape == (7, 10, 3)
+        assert read_rgb(dataset, 0, 0, 30, 20, (7, 10))[0].shape == (7, 10, 3)
 
 
 def test_grey_is_repeated(tmp_path: Path) -> None:

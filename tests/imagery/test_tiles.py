@@ -43,24 +43,25 @@ def test_tiles_are_slices_of_the_image_and_its_mask(
     grid = TileGrid(width, height, tiling)
     with tempfile.TemporaryDirectory() as folder:
         image_path = write_image(Path(folder, "a.tif"), pixels, nodata=0 if holes else None, **layout)
-        mask_path = write_image(Path(folder, "m.png"), MASK[:height, :width])
-        with open_raster(str(image_path)) as image, open_raster(str(mask_path)) as mask:
+        with open_raster(str(image_path)) as image:
             for block in grid.blocks(max_tiles):
-                found = cut_tiles(image, grid, block, mask)
+                x, y, columns, rows = grid.window(block)
+                found = cut_tiles(image, grid, block, MASK[y : y + rows, x : x + columns])
                 tiles = list(grid.tiles(block))
                 side = tiling.tile_size
                 assert found.pixels.shape == (len(tiles), side, side, 3)
-                assert found.anomalous is not None
-                valid = np.ones(found.anomalous.shape, bool) if found.valid is None else found.valid
+                assert found.classes is not None
+                valid = np.ones(found.classes.shape, bool) if found.valid is None else found.valid
                 for i, tile in enumerate(tiles):
                     there = np.s_[: tile.height, : tile.width]
                     own = np.s_[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
                     np.testing.assert_array_equal(found.pixels[i][there], pixels[own])
                     np.testing.assert_array_equal(valid[i][there], ~invalid[own])
-                    np.testing.assert_array_equal(found.anomalous[i][there], MASK[own] > 0)
+                    np.testing.assert_array_equal(found.classes[i][there], MASK[own])
                     # All else is padding.
-                    assert valid[i].sum() == found.valid_pixels[i] == (~invalid[own]).sum()
-                    assert found.anomalous[i].sum() == np.count_nonzero(MASK[own])
+                    assert valid[i].sum() == (~invalid[own]).sum()
+                    assert found.valid_fraction[i] == pytest.approx((~invalid[own]).mean())
+                    assert np.count_nonzero(found.classes[i]) == np.count_nonzero(MASK[own])
 
 
 @pytest.mark.parametrize(("height", "width"), [(20, 25), (3, 64), (64, 3), (1, 1)])
@@ -80,8 +81,9 @@ def test_a_small_image_is_padded_by_its_reflection(tmp_path: Path, height: int, 
     expected[:height, :width] = True
     assert found.valid is not None
     np.testing.assert_array_equal(found.valid[0], expected)
-    assert found.valid_pixels.tolist() == [height * width]
-    assert found.anomalous is None
+    assert found.valid_fraction.tolist() == [1]
+    assert found.area == height * width
+    assert found.classes is None
 
 
 def test_valid_is_none_where_every_pixel_is(tmp_path: Path) -> None:
@@ -93,9 +95,9 @@ def test_valid_is_none_where_every_pixel_is(tmp_path: Path) -> None:
     with open_raster(str(path)) as image:
         whole, holed = cut_tiles(image, grid, first), cut_tiles(image, grid, second)
     assert whole.valid is None
-    assert whole.valid_pixels.tolist() == [64 * 64]
+    assert whole.valid_fraction.tolist() == [1]
     assert holed.valid is not None
-    assert holed.valid_pixels.tolist() == [64 * 64 - 1]
+    assert holed.valid_fraction.tolist() == [1 - 1 / 64**2]
 
 
 def test_a_block_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

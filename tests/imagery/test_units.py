@@ -1,6 +1,7 @@
 """From images to units of work, and from units to tiles."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ssvq.config import LabelledImages
 from ssvq.errors import ImageError, InputError
-from ssvq.imagery.catalog import SourceImage, list_images, pair_masks
+from ssvq.imagery.catalog import NORMAL_LABEL, Mask, SourceImage, list_images
 from ssvq.imagery.grid import TileGrid, Tiling
+from ssvq.imagery.layouts import find_images
 from ssvq.imagery.raster import ImageHeader
 from ssvq.imagery.tiles import TileArrays, valid_cells
 from ssvq.imagery.units import MAX_TILES, ImagePart, inspect, plan_units, read_unit
 from tests.conftest import write_image
 
 TILING = Tiling(tile_size=32, stride=32)
+
+
+def labelled(folder: Path) -> tuple[list[SourceImage], list[tuple[SourceImage, ImageError]]]:
+    return find_images(LabelledImages(images=str(folder / "i"), masks=str(folder / "m")))
 
 
 def header(width: int, height: int, *, random_access: bool = False) -> ImageHeader:
@@ -53,7 +60,15 @@ def test_every_tile_is_in_exactly_one_unit(images: list[tuple[int, int, bool]]) 
 
 
 def test_a_part_travels_as_json() -> None:
-    part = plan_units([(SourceImage("/a b'ü.png", "a b'ü.png", "v", 1, "/m.png"), header(70, 40))], TILING)[0][0]
+    part = plan_units(
+        [
+            (
+                SourceImage("/a b'ü.png", "a b'ü.png", "v", 1, Mask("/m.png", (2, 3)), "rust", "part 7", "test"),
+                header(70, 40),
+            )
+        ],
+        TILING,
+    )[0][0]
     assert ImagePart.from_json(part.to_json()) == part
 
 
@@ -64,15 +79,16 @@ def test_tiles_are_slices_of_the_image(tmp_path: Path, size: tuple[int, int]) ->
     mask = rng.integers(0, 2, size, dtype=np.uint8)
     write_image(tmp_path / "i" / "a.png", pixels)
     write_image(tmp_path / "m" / "a.png", mask)
-    (source,), _ = pair_masks(list_images(str(tmp_path / "i"), "--images"), str(tmp_path / "m"))
+    (source,), _ = labelled(tmp_path)
     for part, result in read_all(source):
         assert isinstance(result, TileArrays)
-        assert result.anomalous is not None
+        assert result.classes is not None
         for i, tile in enumerate(part.grid.tiles(part.block)):
             own = np.s_[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
             np.testing.assert_array_equal(result.pixels[i, : tile.height, : tile.width], pixels[own])
-            np.testing.assert_array_equal(result.anomalous[i, : tile.height, : tile.width], mask[own] > 0)
-            assert result.valid_pixels[i] == tile.width * tile.height, "padding is not valid"
+            np.testing.assert_array_equal(result.classes[i, : tile.height, : tile.width], mask[own])
+            assert result.valid_fraction[i] == 1, "padding is neither valid nor counted"
+            assert result.anomalous_fraction[i] == pytest.approx((mask[own] > 0).mean())
 
 
 def test_a_bad_image_between_good_ones(tmp_path: Path) -> None:
@@ -94,7 +110,7 @@ def test_masks_that_do_not_fit(tmp_path: Path) -> None:
     write_image(tmp_path / "m" / "fits.png", np.zeros((40, 50), np.uint8))
     write_image(tmp_path / "m" / "other size.png", np.zeros((50, 40), np.uint8))
     (tmp_path / "m" / "unreadable.png").write_bytes(b"?")
-    paired, missing = pair_masks(list_images(str(tmp_path / "i"), "--images"), str(tmp_path / "m"))
+    paired, missing = labelled(tmp_path)
     assert [source.path for source, _ in missing] == ["without.jpg"]
     assert "without.png" in missing[0][1].message
     inspect(paired[0])
@@ -117,11 +133,11 @@ def test_every_value_of_a_mask_but_nought_is_anomalous(tmp_path: Path, form: str
     }
     write_image(tmp_path / "i" / "a.png", np.zeros((32, 32, 3), np.uint8))
     write_image(tmp_path / "m" / "a.png", masks[form])
-    (source,), _ = pair_masks(list_images(str(tmp_path / "i"), "--images"), str(tmp_path / "m"))
+    (source,), _ = labelled(tmp_path)
     ((_, result),) = read_all(source)
     assert isinstance(result, TileArrays)
-    assert result.anomalous is not None
-    np.testing.assert_array_equal(result.anomalous[0], classes > 0)
+    assert result.classes is not None
+    np.testing.assert_array_equal(result.classes[0] > 0, classes > 0)
 
 
 def test_cells_that_touch_an_invalid_pixel_are_not_valid() -> None:
@@ -166,3 +182,48 @@ def test_bands_of_a_large_image_before_the_damage_are_read(
     results = [result for unit in planned for result in read_unit(unit)]
     assert [part.index for part, _ in results] == [0, 1, 2, 3]
     assert [isinstance(result, ImageError) for _, result in results] == [False, False, True, True]
+
+
+def test_a_label_without_a_mask_holds_for_every_tile(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", np.zeros((20, 50, 3), np.uint8))
+    (source,) = list_images(str(tmp_path), "--images")
+    for label, fraction in ((NORMAL_LABEL, 0), ("crack", 1)):
+        ((_, tiles),) = read_all(replace(source, label=label))
+        assert isinstance(tiles, TileArrays)
+        assert set(tiles.anomalous_fraction) == {fraction}, "padding has no label"
+    ((_, tiles),) = read_all(source)
+    assert isinstance(tiles, TileArrays)
+    assert tiles.classes is None
+
+
+@pytest.mark.parametrize("damaged", ["i", "m"])
+def test_the_damaged_one_of_image_and_mask_is_named(tmp_path: Path, damaged: str) -> None:
+    noise = np.random.default_rng(1).integers(0, 255, (200, 200), dtype=np.uint8)
+    for folder in ("i", "m"):
+        write_image(tmp_path / folder / "a.png", noise)
+    (source,), _ = labelled(tmp_path)
+    planned = plan_units([(source, inspect(source))], TILING)
+    path = tmp_path / damaged / "a.png"
+    path.write_bytes(path.read_bytes()[:9000])  # the header is whole
+    ((_, error),) = read_unit(planned[0])
+    assert isinstance(error, ImageError)
+    assert error.stage == {"i": "read", "m": "mask"}[damaged]
+    assert ("mask a.png" in error.message) == (damaged == "m")
+
+
+def test_a_whole_image_is_one_tile_of_all_its_pixels(tmp_path: Path) -> None:
+    blocks = np.random.default_rng(0).integers(0, 255, (32, 32), dtype=np.uint8)
+    pixels = np.kron(blocks, np.ones((3, 5), np.uint8))
+    write_image(tmp_path / "i" / "a.png", pixels)
+    write_image(tmp_path / "m" / "a.png", (pixels > 127).astype(np.uint8))
+    (source,), _ = labelled(tmp_path)
+    tiling = Tiling(tile_size=32, stride=32, whole=True)
+    ((part,),) = plan_units([(source, inspect(source))], tiling)
+    ((_, tiles),) = read_unit([part])
+    assert isinstance(tiles, TileArrays)
+    np.testing.assert_array_equal(tiles.pixels[0, ..., 0], blocks)
+    assert tiles.classes is not None
+    np.testing.assert_array_equal(tiles.classes[0] > 0, blocks > 127)
+    assert tiles.anomalous_fraction[0] == pytest.approx((blocks > 127).mean())
+    (tile,) = part.grid.tiles(part.block)
+    assert (tile.x, tile.y, tile.width, tile.height) == (0, 0, 160, 96)

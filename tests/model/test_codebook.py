@@ -179,7 +179,7 @@ def test_moving_averages_equal_the_slow_reference() -> None:
     for step in range(STEPS):
         latents = latents_of(10 + step, 40)
         indices = codebook.assign(latents)
-        codebook.follow(latents, indices)
+        codebook.follow(*codebook.usage(latents, indices))
         counts, sums, codes = slow_follow(counts, sums, latents.double().numpy(), indices.numpy(), 0.7)
         assert codebook.counts.numpy() == pytest.approx(counts, rel=1e-5)
         assert codebook.sums.numpy() == pytest.approx(sums, rel=1e-4, abs=1e-5)
@@ -192,7 +192,7 @@ def test_a_code_moves_to_the_mean_of_its_latents_and_no_other_moves() -> None:
     mean = torch.tensor([2.0, 3])
     away = [float((codebook.codes[0] - mean).norm())]
     for _ in range(60):
-        codebook.follow(latents, torch.zeros(2, dtype=torch.int64))
+        codebook.follow(*codebook.usage(latents, torch.zeros(2, dtype=torch.int64)))
         away.append(float((codebook.codes[0] - mean).norm()))
     assert away == sorted(away, reverse=True)
     assert away[-1] < 0.01
@@ -205,7 +205,7 @@ def test_a_code_that_was_never_used_stays_a_number() -> None:
     codebook = codebook_with(latents_of(0, 4))
     codebook.counts[2] = 0
     codebook.sums[2] = 0
-    codebook.follow(latents_of(1, 5), torch.zeros(5, dtype=torch.int64))
+    codebook.follow(*codebook.usage(latents_of(1, 5), torch.zeros(5, dtype=torch.int64)))
     assert torch.isfinite(codebook.codes).all()
 
 
@@ -229,7 +229,7 @@ def test_only_dead_codes_are_set_anew() -> None:
     # They are alive now, and stand where they were set while nothing is assigned to them.
     assert codebook.reseed_dead(latents, dead_below=0.05, seed=4) == 0
     alive = codebook.codes.clone()
-    codebook.follow(latents[:1] * 0, torch.zeros(1, dtype=torch.int64))
+    codebook.follow(*codebook.usage(latents[:1] * 0, torch.zeros(1, dtype=torch.int64)))
     torch.testing.assert_close(codebook.codes[dead], alive[dead], rtol=1e-4, atol=1e-5)
 
 
@@ -247,10 +247,10 @@ def learn(codebook: Codebook, batches: list[Tensor]) -> dict[str, Tensor]:
     """The whole life of a codebook: started, followed for some steps, dead codes set anew."""
     codebook.start_from(batches[0], seed=5)
     for latents in batches:
-        codebook.follow(latents, codebook.assign(latents))
+        codebook.follow(*codebook.usage(latents, codebook.assign(latents)))
     # High, so that several codes count as dead.
     assert codebook.reseed_dead(batches[-1], dead_below=0.95, seed=6) >= 4
-    codebook.follow(batches[0], codebook.assign(batches[0]))
+    codebook.follow(*codebook.usage(batches[0], codebook.assign(batches[0])))
     return codebook.state_dict()
 
 

@@ -63,10 +63,10 @@ def test_every_pixel_lies_under_a_cell(image: tuple[int, int, Tiling]) -> None:
     width, height, tiling = image
     heat = stitch(rows_of(width, height, tiling, lambda y, x: np.full((1, 1), 3.5)), width, height)
     assert heat.values.dtype == np.float32
-    assert heat.pitch == pooled_side(tiling.tile_size)[1]
+    assert heat.pitch_x == heat.pitch_y == pooled_side(tiling.tile_size)[1]
     rows, cols = heat.values.shape
-    assert (rows - 1) * heat.pitch < height <= rows * heat.pitch
-    assert (cols - 1) * heat.pitch < width <= cols * heat.pitch
+    assert (rows - 1) * heat.pitch_y < height <= rows * heat.pitch_y
+    assert (cols - 1) * heat.pitch_x < width <= cols * heat.pitch_x
     np.testing.assert_array_equal(heat.values, 3.5)
 
 
@@ -77,9 +77,10 @@ def test_a_cell_is_off_by_half_a_cell_at_most(image: tuple[int, int, Tiling]) ->
     down = stitch(rows_of(width, height, tiling, lambda y, x: y + 0 * x), width, height)
     right = stitch(rows_of(width, height, tiling, lambda y, x: x + 0 * y), width, height)
     rows, cols = down.values.shape
-    half = down.pitch / 2 + 1e-2
-    assert np.abs(down.values - centres_of(height, rows, down.pitch)[:, None]).max() <= half
-    assert np.abs(right.values - centres_of(width, cols, down.pitch)[None, :]).max() <= half
+    pitch = pooled_side(tiling.tile_size)[1]
+    half = pitch / 2 + 1e-2
+    assert np.abs(down.values - centres_of(height, rows, pitch)[:, None]).max() <= half
+    assert np.abs(right.values - centres_of(width, cols, pitch)[None, :]).max() <= half
 
 
 def test_tiles_that_fall_on_whole_cells_are_laid_side_by_side() -> None:
@@ -87,7 +88,7 @@ def test_tiles_that_fall_on_whole_cells_are_laid_side_by_side() -> None:
     rows = rows_of(32, 48, tiling, lambda y, x: 100 * y + x)
     heat = stitch(rows, 32, 48)
     centres_y, centres_x = np.arange(12) * 4 + 2, np.arange(8) * 4 + 2
-    assert heat.pitch == 4
+    assert heat.pitch_x == heat.pitch_y == 4
     np.testing.assert_array_equal(heat.values, 100 * centres_y[:, None] + centres_x)
     np.testing.assert_array_equal(stitch(rows[::-1], 32, 48).values, heat.values)
 
@@ -139,7 +140,7 @@ def test_the_pitch_is_known_for_every_tile_size() -> None:
     for tile_size in range(16, 4097, CELL):
         side, pitch = pooled_side(tile_size)
         row = {"tiling_id": f"{tile_size}-{tile_size}-shift", "x": 0, "y": 0, "width": 4, "height": 4, "score": 1.0}
-        assert stitch([{**row, "score_map": [[1.0] * side] * side}], 4, 4).pitch == pitch
+        assert stitch([{**row, "score_map": [[1.0] * side] * side}], 4, 4).pitch_x == pitch
 
 
 def test_a_method_without_cells_colours_whole_tiles() -> None:
@@ -148,6 +149,57 @@ def test_a_method_without_cells_colours_whole_tiles() -> None:
     for score, row in zip((1.0, 2.0, 3.0), rows, strict=True):
         row |= {"score_map": None, "score": score}
     heat = stitch(rows, 40, 16)
-    assert heat.pitch == 16
+    assert heat.pitch_x == heat.pitch_y == 16
     # The last tile begins at 24, where the second cell of the map has its centre: it is under both tiles.
     np.testing.assert_array_equal(heat.values, [[1, 2.5, 3]])
+
+
+@given(images())
+@settings(max_examples=50)
+def test_pixels_lie_in_the_cell_under_them(image: tuple[int, int, Tiling]) -> None:
+    width, height, tiling = image
+    heat = stitch(rows_of(width, height, tiling, lambda y, x: y + 1000 * x), width, height)
+    pitch = pooled_side(tiling.tile_size)[1]
+    np.testing.assert_array_equal(heat.rows_under(0, height), np.arange(height) // pitch)
+    np.testing.assert_array_equal(heat.cols_under(0, width), np.arange(width) // pitch)
+    np.testing.assert_array_equal(
+        heat.rows_under(height // 2, height - height // 2), np.arange(height)[height // 2 :] // pitch
+    )
+    assert heat.extent == (0, heat.values.shape[1] * pitch, heat.values.shape[0] * pitch, 0)
+
+
+@given(st.integers(1, 500), st.integers(1, 500), st.sampled_from([64, 128, 132]))
+def test_a_whole_image_that_was_squeezed_into_a_square_is_stretched_back(
+    width: int, height: int, tile_size: int
+) -> None:
+    side, _ = pooled_side(tile_size)
+    row = {"tiling_id": f"{tile_size}-whole", "x": 0, "y": 0, "width": width, "height": height, "score": 1.0}
+    values = np.arange(side * side, dtype=float).reshape(side, side)
+    heat = stitch([{**row, "score_map": values.tolist()}], width, height)
+    np.testing.assert_array_equal(heat.values, values)
+    assert heat.pitch_x * side == pytest.approx(width)
+    assert heat.pitch_y * side == pytest.approx(height)
+    for pixels, cells in ((heat.rows_under(0, height), height), (heat.cols_under(0, width), width)):
+        np.testing.assert_array_equal(pixels, ((np.arange(cells) + 0.5) * side / cells).astype(int))
+    assert heat.extent == pytest.approx((0, width, height, 0))
+
+
+def test_a_whole_image_of_a_method_without_cells_is_one_cell() -> None:
+    row = {"tiling_id": "64-whole", "x": 0, "y": 0, "width": 30, "height": 20, "score": 2.0, "score_map": None}
+    heat = stitch([row], 30, 20)
+    np.testing.assert_array_equal(heat.values, [[2.0]])
+    assert (heat.pitch_x, heat.pitch_y) == (30, 20)
+
+
+def test_the_map_may_be_an_array() -> None:
+    tiling = Tiling(tile_size=16, stride=16)
+    rows = rows_of(40, 16, tiling, lambda y, x: y + 100 * x)
+    arrays = [{**row, "score_map": np.array(row["score_map"], np.float16)} for row in rows]
+    np.testing.assert_array_equal(stitch(arrays, 40, 16).values, stitch(rows, 40, 16).values)
+
+
+def test_a_distance_that_is_not_finite_is_no_value() -> None:
+    tiling = Tiling(tile_size=16, stride=8)
+    first, second = rows_of(24, 16, tiling, lambda y, x: np.full((1, 1), 2.0))
+    first["score_map"][0][2] = float("inf")
+    np.testing.assert_array_equal(stitch([first, second], 24, 16).values, 2.0)

@@ -1,6 +1,7 @@
 """What a step sees is a pure function of the seed and the step, whoever makes it."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,15 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from ssvq.config import Augmentation
 from ssvq.imagery.catalog import SourceImage
 from ssvq.imagery.grid import TileGrid, Tiling
 from ssvq.imagery.raster import ImageHeader
 from ssvq.imagery.tiles import TileArrays
 from ssvq.imagery.units import ImagePart
-from ssvq.training.sampling import BatchPlan, TileRef, choose_crop, draw, make_batch, make_sample
-from ssvq.training.tile_cache import read_tile, write_part
+from ssvq.training.sampling import BatchPlan, augment, choose_crop, draw, make_batch, make_sample
+from ssvq.training.tile_cache import TileRef, read_tile, write_part
 
 TILE = 16
+STILL = Augmentation(flips=False, turns=False)
 NORMAL, ANOMALOUS = 10, 6
 
 
@@ -29,8 +32,8 @@ def write_tiles(folder: Path, name: str, pixels: NDArray[np.uint8], masks: NDArr
     tiling = Tiling(tile_size=TILE, stride=TILE)
     (block,) = TileGrid(TILE * n, TILE, tiling).blocks(n)
     part = ImagePart(SourceImage(name, name, "1", 1), header, tiling, block, 0, 1)
-    rows = write_part(str(folder), part, TileArrays(pixels, None, masks))
-    return [TileRef(str(row["file"]), int(str(row["row_group"])), TILE, TILE) for row in rows]
+    rows = write_part(str(folder), part, TileArrays(pixels, None, masks.astype(np.uint8), TILE**2))
+    return [TileRef(*(row[name] for name in ("file", "row_group", "row", "width", "height"))) for row in rows]  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +57,8 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> BatchPlan:
         anomalous_fraction=0.5,
         normal_in_batch=8,
         anomalous_in_batch=4,
-        augment=True,
+        normal_limit=1.0,
+        augmentation=Augmentation(),
         seed=3,
     )
 
@@ -125,8 +129,8 @@ def test_without_anomalies_that_stream_is_empty(plan: BatchPlan) -> None:
 @pytest.mark.parametrize("augment", [False, True])
 def test_a_sample_is_a_crop_of_its_tile(plan: BatchPlan, augment: bool) -> None:
     """Augmentation turns and flips, and changes no pixel: each knows its place in the tile."""
-    plan = replace(plan, augment=augment)
-    tile, _ = read_tile(plan.cache, plan.normal[4].file, plan.normal[4].row_group, TILE)
+    plan = replace(plan, augmentation=Augmentation(flips=augment, turns=augment))
+    tile, _ = read_tile(plan.cache, plan.normal[4], TILE)
     orientations = set()
     for seed in range(60):
         sample = make_sample(plan, plan.normal[4], False, np.random.default_rng(seed))
@@ -146,27 +150,67 @@ def test_a_sample_is_a_crop_of_its_tile(plan: BatchPlan, augment: bool) -> None:
 
 
 def test_whole_tiles_are_samples_too(plan: BatchPlan) -> None:
-    plan = replace(plan, sample_size=TILE, augment=False)
+    plan = replace(plan, sample_size=TILE, augmentation=STILL)
     sample = make_sample(plan, plan.anomalous[2], True, np.random.default_rng(0))
-    np.testing.assert_array_equal(sample, read_tile(plan.cache, plan.anomalous[2].file, 2, TILE)[0])
+    np.testing.assert_array_equal(sample, read_tile(plan.cache, plan.anomalous[2], TILE)[0])
 
 
 def test_crops_stay_off_the_padding_of_a_small_image(plan: BatchPlan) -> None:
     small = replace(plan.normal[0], width=10, height=9)
     for seed in range(40):
-        sample = make_sample(replace(plan, augment=False), small, False, np.random.default_rng(seed))
+        sample = make_sample(replace(plan, augmentation=STILL), small, False, np.random.default_rng(seed))
         assert sample[..., 1].max() < 9
         assert sample[..., 2].max() < 10
 
 
 def test_a_crop_larger_than_the_image_takes_its_padding(plan: BatchPlan) -> None:
     small = replace(plan.normal[0], width=4, height=6)
-    sample = make_sample(replace(plan, augment=False), small, False, np.random.default_rng(0))
-    tile = read_tile(plan.cache, small.file, small.row_group, TILE)[0]
+    sample = make_sample(replace(plan, augmentation=STILL), small, False, np.random.default_rng(0))
+    tile = read_tile(plan.cache, small, TILE)[0]
     np.testing.assert_array_equal(sample, tile[:8, :8])
 
 
+# Augmentation
+
+
+def test_brightness_is_within_its_bounds_and_keeps_black_black() -> None:
+    grey = np.full((4, 4, 3), 100, np.uint8)
+    grey[0] = 0
+    mild = Augmentation(flips=False, turns=False, brightness=0.2)
+    values = [augment(grey, mild, np.random.default_rng(seed)) for seed in range(200)]
+    assert all((value[0] == 0).all() for value in values)
+    found = np.array([value[1, 0, 0] for value in values])
+    assert (found.min(), found.max()) == pytest.approx((80, 120), abs=2)
+    assert all(len(np.unique(value[1:])) == 1 for value in values)
+    assert augment(np.full((4, 4, 3), 250, np.uint8), mild, np.random.default_rng(1)).max() <= 255
+
+
+@pytest.mark.parametrize("world_size", [3, 5])
+def test_ranks_that_do_not_divide_the_batch_have_equally_many(plan: BatchPlan, world_size: int) -> None:
+    """As an elastic run may come to; the ranks gather their latents, which must be of one shape."""
+    whole = make_batch(plan, 2, 0, 1)
+    ranks = [make_batch(plan, 2, rank, world_size) for rank in range(world_size)]
+    for stream in (0, 1):
+        assert len({len(batch[stream]) for batch in ranks}) == 1
+        together = np.concatenate([batch[stream] for batch in ranks])
+        np.testing.assert_array_equal(together[: len(whole[stream])], whole[stream])
+
+
+@pytest.mark.parametrize(("limit", "reached"), [(1.0, 1.0), (0.1, 0.5)])
+def test_normal_crops_keep_to_the_limits_of_normal_tiles(plan: BatchPlan, limit: float, reached: float) -> None:
+    plan = replace(plan, normal_limit=limit, augmentation=STILL)
+    columns = [make_sample(plan, plan.anomalous[0], False, np.random.default_rng(s))[0, 0, 2] for s in range(100)]
+    shares = np.clip(TILE // 2 - np.array(columns, int), 0, 8) / 8  # of a crop, that lies in the anomalous left half
+    # A few tries find one of the 9 places that is under a tenth in 6 cases of 10, and one under half nearly always.
+    assert np.mean(shares <= limit) >= reached
+    assert np.mean(shares < 0.5) > 0.9
+
+
 # Crops
+
+
+def by_half(wants: bool) -> Callable[[float], bool]:
+    return lambda share: (share >= 0.5) == wants
 
 
 @given(
@@ -177,7 +221,7 @@ def test_a_crop_lies_within_the_mask(
     height: int, width: int, size: int, fraction: float, wants: bool, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    y, x = choose_crop(rng.random((height, width)) < 0.5, size, fraction, wants, rng)
+    y, x = choose_crop(rng.random((height, width)) < 0.5, size, lambda share: share >= fraction, wants, rng)
     assert 0 <= y <= max(0, height - size)
     assert 0 <= x <= max(0, width - size)
 
@@ -186,7 +230,7 @@ def test_a_crop_lies_within_the_mask(
 def test_a_crop_has_the_label_of_its_stream_by_the_rule_of_tiles(wants: bool) -> None:
     mask = np.zeros((32, 32), bool)
     mask[:, :16] = True
-    corners = [choose_crop(mask, 8, 0.5, wants, np.random.default_rng(seed)) for seed in range(200)]
+    corners = [choose_crop(mask, 8, by_half(wants), wants, np.random.default_rng(seed)) for seed in range(200)]
     labels = [mask[y : y + 8, x : x + 8].mean() >= 0.5 for y, x in corners]
     # Half of all crops have the label, so 8 tries miss it once in 256.
     assert np.mean([label == wants for label in labels]) > 0.97
@@ -203,7 +247,7 @@ def test_at_the_fraction_a_crop_is_anomalous() -> None:
             seen.append(high)
             return 0
 
-    choose_crop(mask, 8, 0.5, True, Spy())  # type: ignore[arg-type]
+    choose_crop(mask, 8, by_half(True), True, Spy())  # type: ignore[arg-type]
     assert len(seen) == 2  # the first try was taken
 
 
@@ -211,8 +255,7 @@ def test_at_the_fraction_a_crop_is_anomalous() -> None:
 def test_where_no_crop_has_the_label_the_nearest_is_taken(wants: bool) -> None:
     rng = np.random.default_rng(0)
     mask = rng.random((32, 32)) < np.linspace(0.2, 0.8, 32)
-    limit = 1.0 if wants else 0.01  # out of reach of any crop
-    nearest = choose_crop(mask, 8, limit, wants, np.random.default_rng(1))
+    nearest = choose_crop(mask, 8, lambda share: False, wants, np.random.default_rng(1))
     same_draws = np.random.default_rng(1)
     tries = [(int(same_draws.integers(25)), int(same_draws.integers(25))) for _ in range(8)]
     best = max(tries, key=lambda at: (1 if wants else -1) * mask[at[0] : at[0] + 8, at[1] : at[1] + 8].mean())

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,13 +12,14 @@ from hypothesis import strategies as st
 
 from ssvq import storage
 from ssvq.errors import ImageError
-from ssvq.imagery.catalog import SourceImage
+from ssvq.imagery.catalog import Mask, SourceImage
 from ssvq.imagery.grid import TileBlock, Tiling
 from ssvq.imagery.tiles import TileArrays
 from ssvq.imagery.units import ImagePart, inspect, read_unit, split_image
 from ssvq.training.tile_cache import (
     INDEX,
     INDEX_SCHEMA,
+    TileRef,
     cache_key,
     error_row,
     read_index,
@@ -28,7 +30,7 @@ from ssvq.training.tile_cache import (
 from tests.conftest import write_image
 
 TILING = Tiling(tile_size=16, stride=16)
-SOURCE = SourceImage("/survey/a.png", "a.png", "10-1", 10, "/masks/a.png")
+SOURCE = SourceImage("/survey/a.png", "a.png", "10-1", 10, Mask("/masks/a.png"))
 
 
 def cut(tmp_path: Path, width: int = 40, height: int = 24, seed: int = 0) -> tuple[ImagePart, TileArrays]:
@@ -36,24 +38,27 @@ def cut(tmp_path: Path, width: int = 40, height: int = 24, seed: int = 0) -> tup
     rng = np.random.default_rng(seed)
     image = write_image(tmp_path / "a.png", rng.integers(0, 256, (height, width, 3), np.uint8))
     mask = write_image(tmp_path / "mask.png", rng.integers(0, 2, (height, width), np.uint8))
-    source = SourceImage(str(image), "a.png", "1", image.stat().st_size, str(mask))
+    source = SourceImage(str(image), "a.png", "1", image.stat().st_size, Mask(str(mask)))
     (part,) = split_image(source, inspect(source), TILING)
     ((_, tiles),) = read_unit([part])
     assert isinstance(tiles, TileArrays)
     return part, tiles
 
 
+def ref(row: dict[str, Any]) -> TileRef:
+    return TileRef(row["file"], row["row_group"], row["row"], row["width"], row["height"])
+
+
 @pytest.mark.parametrize("size", [(40, 24), (16, 16), (10, 30)])
 def test_pixels_and_masks_come_back(tmp_path: Path, size: tuple[int, int]) -> None:
     part, tiles = cut(tmp_path, *size)
     rows = write_part(str(tmp_path / "cache"), part, tiles)
-    assert tiles.anomalous is not None
+    assert tiles.classes is not None
     assert len(rows) == len(tiles.pixels) == len(part.grid)
     for i, row in enumerate(rows):
-        file, row_group = str(row["file"]), int(str(row["row_group"]))
-        pixels, mask = read_tile(str(tmp_path / "cache"), file, row_group, 16)
+        pixels, mask = read_tile(str(tmp_path / "cache"), ref(row), 16)
         np.testing.assert_array_equal(pixels, tiles.pixels[i])
-        np.testing.assert_array_equal(mask, tiles.anomalous[i])
+        np.testing.assert_array_equal(mask, tiles.classes[i] > 0)
         assert (pixels.dtype, mask.dtype) == (np.uint8, bool)
 
 
@@ -66,9 +71,9 @@ def test_masks_of_any_size_come_back(tmp_path_factory: pytest.TempPathFactory, s
     part = replace(part, tiling=Tiling(tile_size=side, stride=side), block=TileBlock(0, 1, 0, 1))
     pixels = rng.integers(0, 256, (1, side, side, 3), np.uint8)
     mask = rng.random((1, side, side)) < 0.5
-    (row,) = write_part(str(folder), part, TileArrays(pixels, None, mask))
+    (row,) = write_part(str(folder), part, TileArrays(pixels, None, mask.astype(np.uint8), side**2))
     assert row["anomalous_fraction"] == pytest.approx(mask.mean())
-    found = read_tile(str(folder), str(row["file"]), 0, side)
+    found = read_tile(str(folder), ref(row), side)
     np.testing.assert_array_equal(found[0], pixels[0])
     np.testing.assert_array_equal(found[1], mask[0])
 
@@ -88,7 +93,7 @@ def test_the_index_says_where_a_tile_is_and_what_is_in_it(tmp_path: Path) -> Non
         }
         assert (row["image_id"], row["path"]) == (part.source.image_id, "a.png")
         assert row["error_stage"] is None
-        pixels, mask = read_tile(str(tmp_path / "cache"), row["file"], row["row_group"], 16)
+        pixels, mask = read_tile(str(tmp_path / "cache"), ref(row), 16)
         assert row["valid_fraction"] == 1
         assert row["anomalous_fraction"] == pytest.approx(mask.mean(), rel=1e-6)
         scaled = pixels.reshape(-1, 3) / 255
@@ -100,7 +105,7 @@ def test_fractions_are_of_the_pixels_that_a_tile_has(tmp_path: Path) -> None:
     """Padding of a small image is neither invalid nor normal."""
     image = write_image(tmp_path / "a.png", np.zeros((8, 12, 3), np.uint8))
     mask = write_image(tmp_path / "mask.png", np.ones((8, 12), np.uint8))
-    source = SourceImage(str(image), "a.png", "1", 1, str(mask))
+    source = SourceImage(str(image), "a.png", "1", 1, Mask(str(mask)))
     (part,) = split_image(source, inspect(source), TILING)
     ((_, tiles),) = read_unit([part])
     assert isinstance(tiles, TileArrays)
@@ -109,12 +114,25 @@ def test_fractions_are_of_the_pixels_that_a_tile_has(tmp_path: Path) -> None:
     assert row["valid_fraction"] == row["anomalous_fraction"] == 1
 
 
-def test_a_tile_is_read_alone(tmp_path: Path) -> None:
+def test_little_more_than_a_tile_is_read_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several small tiles share a row group, so that a file of many has a short footer."""
+    part, tiles = cut(tmp_path, 80, 64)
+    for tiles_in_group in (1, 3, 100):
+        monkeypatch.setattr("ssvq.training.tile_cache.ROW_GROUP_BYTES", tiles_in_group * 16 * 16 * 3 + 5)
+        folder = tmp_path / f"cache {tiles_in_group}"
+        rows = write_part(str(folder), part, tiles)
+        parquet = pq.ParquetFile(folder / str(rows[0]["file"]))
+        assert parquet.num_row_groups == -(-len(rows) // tiles_in_group)
+        for i, row in enumerate(rows):
+            np.testing.assert_array_equal(read_tile(str(folder), ref(row), 16)[0], tiles.pixels[i])
+
+
+def test_redness_is_that_of_the_tile(tmp_path: Path) -> None:
     part, tiles = cut(tmp_path)
-    rows = write_part(str(tmp_path / "cache"), part, tiles)
-    parquet = pq.ParquetFile(tmp_path / "cache" / str(rows[0]["file"]))
-    assert parquet.num_row_groups == len(rows)
-    assert [row["row_group"] for row in rows] == list(range(len(rows)))
+    for row, pixels in zip(write_part(str(tmp_path / "cache"), part, tiles), tiles.pixels, strict=True):
+        difference = pixels[..., 0].astype(int) - pixels[..., 2]
+        assert row["redness"] == pytest.approx(difference.mean(), abs=1e-3)
+        assert row["redness_p90"] == pytest.approx(np.percentile(difference, 90), abs=1e-3)
 
 
 def test_the_index_is_sorted_whatever_the_order_of_the_tasks(tmp_path: Path) -> None:
@@ -153,17 +171,22 @@ def test_the_index_makes_the_cache_whole(tmp_path: Path, monkeypatch: pytest.Mon
     assert read_index(folder) is not None
 
 
-def test_the_key_is_the_sources_and_the_tiling() -> None:
+def test_the_key_is_the_sources_their_labels_and_the_tiling() -> None:
     key = cache_key([SOURCE], TILING)
     assert len(key) == 16
     assert key == cache_key([replace(SOURCE)], TILING)
     others = [
         cache_key([replace(SOURCE, fingerprint="10-2")], TILING),
         cache_key([replace(SOURCE, uri="/other/a.png")], TILING),
-        cache_key([replace(SOURCE, mask_uri="/other/a.png")], TILING),
+        cache_key([replace(SOURCE, mask=Mask("/other/a.png"))], TILING),
+        cache_key([replace(SOURCE, mask=Mask("/masks/a.png", (2,)))], TILING),
+        cache_key([replace(SOURCE, mask=None, label="good")], TILING),
+        cache_key([replace(SOURCE, mask=None, label="crack")], TILING),
         cache_key([SOURCE, replace(SOURCE, uri="/survey/b.png")], TILING),
         cache_key([], TILING),
         cache_key([SOURCE], Tiling(tile_size=32, stride=16)),
         cache_key([SOURCE], Tiling(tile_size=16, stride=8)),
+        cache_key([SOURCE], Tiling(tile_size=16, stride=16, whole=True)),
     ]
     assert len({key, *others}) == 1 + len(others)
+    assert key == cache_key([replace(SOURCE, group="g", split="test")], TILING), "what is cut does not depend on it"

@@ -1,0 +1,108 @@
+"""What every command's settings share: where they are read from, and how they are saved.
+
+A setting is filled by, in rising precedence: its default, the YAML file named by `--config`, the environment
+(`SSVQ_STEPS`, nested `SSVQ_OPTIMISER__LEARNING_RATE`), the command line (`--steps`, `--optimiser.learning-rate`).
+The docstring under a field is its line in `--help`. What a command resolved is saved beside its output.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+from ssvq import storage
+from ssvq.errors import InputError
+
+ENV_PREFIX = "SSVQ_"
+
+Location = Annotated[str, AfterValidator(storage.absolute)]
+Device = Literal["auto", "cuda", "cpu"]
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
+
+
+class Section(BaseModel):
+    """A group of settings; unknown ones are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Command(BaseSettings):
+    """What every command takes."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        nested_model_default_partial_update=True,
+        cli_kebab_case=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        cli_implicit_flags="dual",
+        cli_exit_on_error=False,
+        protected_namespaces=(),
+    )
+
+    config: Path | None = None
+    """YAML file with settings of this command."""
+
+    debug: bool = False
+    """Show tracebacks and Ray's own log."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Rank the sources: flags (put first by the command line), environment, YAML file."""
+        return init_settings, env_settings, ConfigFile(settings_cls)
+
+    def saved(self) -> dict[str, Any]:
+        """The resolved settings as JSON values, for saving beside an output. No setting is a secret."""
+        return self.model_dump(mode="json", exclude={"config", "debug"})
+
+
+class ConfigFile(YamlConfigSettingsSource):
+    """The YAML file that a stronger source (flag or environment) named by `config`."""
+
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        super().__init__(settings_cls, yaml_file=None)
+
+    def __call__(self) -> dict[str, Any]:
+        path = self.current_state.get("config")
+        if path is None:
+            return {}
+        try:
+            values = yaml.safe_load(Path(path).read_text())
+        except OSError as error:
+            raise InputError(f"--config {path} cannot be read: {error.strerror}") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InputError(f"--config {path} is not YAML: {' '.join(str(error).split())}") from None
+        if not isinstance(values or {}, dict):
+            raise InputError(f"--config {path} must hold `setting: value` lines")
+        return values or {}
+
+
+class ImageJob(Command):
+    """A job over many images with a model, on Ray."""
+
+    device: Device = "auto"
+    """Device of the model: CUDA where the cluster has GPUs, else CPU."""
+
+    precision: Precision = "auto"
+    """Arithmetic of the network: bf16 where the hardware has it, fp16 on older GPUs, else fp32."""
+
+    allow_failed_images: bool = False
+    """Exit 0 also when some images failed (else 3); they are reported either way."""

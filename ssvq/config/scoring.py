@@ -1,0 +1,57 @@
+"""Settings of the commands that run a trained model: `ssvq score` and `ssvq evaluate`."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from ssvq.config.base import ImageJob, Location
+from ssvq.config.data import LabelledImages
+
+
+class ScoringSettings(ImageJob):
+    """How a trained model is run over tiles."""
+
+    model: Location
+    """Folder or s3:// prefix of the bundle."""
+
+    batch_size: int = Field(16, gt=0)
+    """Tiles in a batch of the model."""
+
+    scorers: int | None = Field(None, gt=0)
+    """Scoring actors (default: one for each GPU, or one for each node without GPUs)."""
+
+
+class ScoreConfig(ScoringSettings):
+    """Score the images of a survey and write Parquet score maps; only new and changed images are scored."""
+
+    survey: Location
+    """Folder or s3:// prefix of the images to score."""
+
+    survey_name: str | None = None
+    """Name of the survey in the output (default: the last part of its path)."""
+
+    out: Location
+    """Folder or s3:// prefix of the score maps, shared by all surveys."""
+
+
+class EvaluateConfig(LabelledImages, ScoringSettings):
+    """Score labelled images and report how well the scores tell anomalous from normal ones."""
+
+    split: Literal["train", "validation", "calibration", "test"] | None = None
+    """Only images of this split, which the manifest names (default: all)."""
+
+    bootstrap: int = Field(1000, ge=0)
+    """Resamples of the images behind each 95 % interval; 0 for none."""
+
+    seed: int = Field(0, ge=0)
+    """Seed of the resamples."""
+
+    plot: Path | None = None
+    """PNG file for the histogram of scores and the ROC curve."""
+
+    predictions: Location | None = None
+    """Parquet file for the score and label of every tile."""
+
+    json_output: bool = Field(False, alias="json")
+    """Print one JSON object instead of tables."""

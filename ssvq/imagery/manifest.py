@@ -1,0 +1,134 @@
+"""The manifest: a table of labelled images, as CSV or Parquet.
+
+Columns: `image`; and any of `mask`, `label` (`good`, `normal` or `0`: normal; every other name is a defect), `split`
+(train, validation, calibration or test; empty: drawn) and `group`. Paths are relative to the manifest's folder,
+absolute, or s3:// addresses. A label without a mask holds for every tile of its image.
+"""
+
+import io
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from ssvq import storage
+from ssvq.errors import ImageError, InputError
+from ssvq.imagery.catalog import NORMAL_LABEL, Mask, SourceImage
+
+SPLITS = ("train", "validation", "calibration", "test")
+COLUMNS = ("image", "mask", "label", "split", "group")
+OTHER_NORMAL_LABELS = ("normal", "0")
+STAT_THREADS = 16  # a look at an object on S3 is a round trip
+
+
+def read_manifest(
+    address: str, classes: tuple[int, ...] | None
+) -> tuple[list[SourceImage], list[tuple[SourceImage, ImageError]]]:
+    """The images of a manifest, in its order, and those that are missing or have neither mask nor label.
+
+    Raises InputError when the manifest cannot be used.
+    """
+    rows = _read_rows(address)
+    folder = address.rpartition("/")[0]
+
+    def source(row: dict[str, str | None]) -> SourceImage | tuple[SourceImage, ImageError]:
+        path = str(row["image"])
+        label = NORMAL_LABEL if row["label"] in OTHER_NORMAL_LABELS else row["label"]
+        image = SourceImage(_resolve(folder, path), path, "", 0, None, label, row["group"], row["split"])
+        if row["mask"] is None and label is None:
+            return image, ImageError("mask", "has neither mask nor label in the manifest")
+        try:
+            info = storage.stat(image.uri)
+            fingerprint, mask = info.version, None
+            if row["mask"] is not None:
+                mask = Mask(_resolve(folder, row["mask"]), classes)
+                try:
+                    fingerprint = f"{fingerprint}+{storage.stat(mask.uri).version}"
+                except FileNotFoundError:
+                    return image, ImageError("mask", f"has no mask: expected {mask.uri}")
+        except FileNotFoundError:
+            return image, ImageError("read", "is named by the manifest but is not there")
+        return replace(image, fingerprint=fingerprint, size=info.size, mask=mask)
+
+    with ThreadPoolExecutor(STAT_THREADS) as threads:
+        found = list(threads.map(source, rows))
+    return [s for s in found if isinstance(s, SourceImage)], [s for s in found if not isinstance(s, SourceImage)]
+
+
+def manifest_csv(images: list[SourceImage], splits: dict[str, str]) -> str:
+    """A manifest of images, with the split of each by its image_id; an image without one is left out."""
+    rows = [
+        {
+            "image": image.uri,
+            "mask": image.mask.uri if image.mask else None,
+            "label": image.label,
+            "split": splits[image.image_id],
+            "group": image.group,
+        }
+        for image in images
+        if image.image_id in splits
+    ]
+    table = pa.Table.from_pylist(rows, pa.schema([(name, pa.string()) for name in COLUMNS]))
+    buffer = io.BytesIO()
+    pyarrow.csv.write_csv(table, buffer)
+    return buffer.getvalue().decode()
+
+
+def _read_rows(address: str) -> list[dict[str, str | None]]:
+    """The rows with all columns of COLUMNS as text; what is empty is None."""
+    name = f"--manifest {address}"
+    try:
+        data = pa.BufferReader(storage.read_bytes(address))
+        if address.endswith(".parquet"):
+            table = pq.read_table(data)
+        else:
+            # Everything is text: a group of 0012 is not the number 12.
+            header = pyarrow.csv.open_csv(data).schema.names
+            text = pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=True, null_values=[""]
+            )
+            data.seek(0)
+            table = pyarrow.csv.read_csv(data, convert_options=text)
+    except FileNotFoundError:
+        raise InputError(f"{name} is not there") from None
+    except storage.StorageError as error:
+        raise InputError(f"{name} cannot be read: {error}") from None
+    except pa.ArrowException as error:
+        raise InputError(f"{name} is neither CSV nor Parquet: {' '.join(str(error).split())}") from None
+    if "image" not in table.column_names:
+        raise InputError(f"{name} has no column image (it has {', '.join(table.column_names)})")
+    if not {"mask", "label"} & set(table.column_names):
+        raise InputError(f"{name} has neither a column mask nor a column label: which images are normal is not known")
+    rows = [{column: _text(row.get(column)) for column in COLUMNS} for row in table.to_pylist()]
+    _check(name, rows)
+    return rows
+
+
+def _check(name: str, rows: list[dict[str, str | None]]) -> None:
+    if not rows:
+        raise InputError(f"{name} names no image")
+    for number, row in enumerate(rows, start=1):
+        if row["image"] is None:
+            raise InputError(f"{name}: row {number} names no image")
+        if row["split"] is not None and row["split"] not in SPLITS:
+            raise InputError(f"{name}: row {number} has split {row['split']!r}; allowed: {', '.join(SPLITS)} or empty")
+    (image, times) = Counter(row["image"] for row in rows).most_common(1)[0]
+    if times > 1:
+        raise InputError(f"{name} names {image} {times} times")
+
+
+def _text(value: Any) -> str | None:
+    text = "" if value is None else str(value).strip()
+    return text or None
+
+
+def _resolve(folder: str, path: str) -> str:
+    if storage.is_remote(path) or Path(path).is_absolute():
+        return storage.absolute(path)
+    joined = storage.join(folder, path)
+    return joined if storage.is_remote(joined) else storage.absolute(joined)

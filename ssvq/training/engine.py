@@ -1,0 +1,109 @@
+"""One optimiser step of a method, on one device. Knows nothing of Ray, of files, or of where batches come from."""
+
+import math
+from typing import cast
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ssvq.config import Optimiser, TrainConfig
+from ssvq.methods import build_method, method_settings
+from ssvq.methods.base import Method
+from ssvq.model.bundle import Preprocessing
+from ssvq.model.precision import autocast, resolve_device, resolve_precision
+from ssvq.scoring.scorer import normalise
+
+LARGEST_GROWTH = 1e4  # of the loss over its first value; a training that works stays under 10
+
+
+class Engine:
+    """A method in training: its weights, their moving average, optimiser and gradient scaler.
+
+    `model` is what the loss is called on: the method itself, or the same wrapped for DDP.
+    """
+
+    def __init__(self, config: TrainConfig, preprocessing: Preprocessing) -> None:
+        torch.manual_seed(config.seed)
+        self.config, self.preprocessing = config, preprocessing
+        self.device = resolve_device(config.device)
+        self.precision = resolve_precision(config.precision, self.device)
+        self.method = build_method(config.method, method_settings(config)).to(self.device)
+        self.model: nn.Module = self.method
+        self.optimiser = torch.optim.Adam(self.method.parameters(), lr=config.optimiser.learning_rate)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+        decay = config.optimiser.weight_average
+        # The codebook, which consists of buffers and moves on its own averages, is copied and not averaged again.
+        self.average = AveragedModel(self.method, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
+
+    @property
+    def scored(self) -> Method:
+        """The weights that are scored with and become the bundle: the moving average, where there is one."""
+        return self.method if self.average is None else cast(Method, self.average.module)
+
+    def start(self, normal: NDArray[np.uint8]) -> None:
+        """Prepare the method on the first normal samples, uint8 (n, size, size, 3)."""
+        with autocast(self.precision, self.device):
+            self.method.start(self._input(normal), self.config.seed)
+
+    def step(self, step: int, normal: NDArray[np.uint8], anomalous: NDArray[np.uint8]) -> dict[str, Tensor]:
+        """One step, counted from 0, on samples uint8 (n, size, size, 3). Returns its figures, scalars of this rank."""
+        optimiser = self.config.optimiser
+        self.method.train()
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(optimiser, step, self.config.steps)
+        with autocast(self.precision, self.device):
+            terms: dict[str, Tensor] = self.model(self._input(normal), self._input(anomalous))
+        self.optimiser.zero_grad(set_to_none=True)
+        self.scaler.scale(terms["loss"]).backward()
+        self.scaler.unscale_(self.optimiser)
+        gradient_norm = nn.utils.clip_grad_norm_(self.method.parameters(), optimiser.clip_norm)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        figures = self.method.after_step(step, self.config.seed)
+        if self.average is not None:
+            self.average.update_parameters(self.method)
+        return {**{name: term.detach() for name, term in terms.items()}, "gradient_norm": gradient_norm, **figures}
+
+    def _input(self, samples: NDArray[np.uint8]) -> Tensor:
+        # Ray Data's batches are views that cannot be written to, which torch warns of.
+        pixels = torch.from_numpy(np.require(samples, requirements=["C", "W"]))
+        return normalise(pixels.to(self.device, non_blocking=True), self.preprocessing)
+
+
+def learning_rate(optimiser: Optimiser, step: int, steps: int) -> float:
+    """Learning rate of a step, counted from 0, of a training of so many steps."""
+    rate, warmup = optimiser.learning_rate, optimiser.warmup_steps
+    if step < warmup:
+        return rate * (step + 1) / (warmup + 1)
+    done = (step - warmup) / max(steps - warmup, 1)
+    match optimiser.schedule:
+        case "constant":
+            return rate
+        case "linear":
+            return rate * (1 - done)
+        case "cosine":
+            return rate * (1 + math.cos(math.pi * done)) / 2
+
+
+def mean_over_ranks(figures: dict[str, Tensor]) -> dict[str, float]:
+    """Figures as floats, each the mean over all ranks, which therefore all decide alike."""
+    values = torch.stack([torch.as_tensor(value).detach().double().cpu() for value in figures.values()])
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        values = values.to(device)
+        dist.all_reduce(values)
+        values = values.cpu() / dist.get_world_size()
+    return dict(zip(figures, values.tolist(), strict=True))
+
+
+def divergence(loss: float, first: float) -> str | None:
+    """What is wrong with a loss, if anything is: it must be a number, and not grow without end."""
+    if not math.isfinite(loss):
+        return f"the loss is {loss}"
+    if abs(loss) > LARGEST_GROWTH * max(abs(first), 1):
+        return f"the loss is {loss:.3g}, and began at {first:.3g}"
+    return None
