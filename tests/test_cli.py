@@ -80,7 +80,14 @@ def test_saved_settings_are_a_configuration_file(tmp_path: Path, monkeypatch: py
     ("arguments", "expected"),
     [
         (["fly"], "'fly' is not a command; commands: train"),
-        (["train"], "--images is missing"),
+        (["train"], "--out is missing"),
+        (["train", "--out", "o"], "--images is missing (or --mvtec, or --manifest)"),
+        (["train", "--images", "i", "--mvtec", "m", "--out", "o"], "--images and --mvtec name two layouts"),
+        (["train", "--images", "i", "--out", "o", "--group-pattern", "("], "--group-pattern '(' is not a regular"),
+        (["train", "--images", "i", "--out", "o", "--crop", "64", "--whole-images"], "--crop and --whole-images"),
+        (["train", "--images", "i", "--out", "o", "--normal-fraction", "0.5"], "--normal-fraction 0.5 must be under"),
+        (["train", "--images", "i", "--out", "o", "--test-fraction", "0.7"], "leave no image for training"),
+        (["train", "--images", "i", "--out", "o", "--min-workers", "2"], "--min-workers 2 is over --num-workers 1"),
         (["train", "--stepz", "3"], "--stepz"),
         (["train", "--images", "i", "--masks", "m", "--out", "o", "--steps", "many"], "--steps: "),
         (["train", "--images", "i", "--masks", "m", "--out", "o", "--steps", "0"], "--steps: "),
@@ -152,7 +159,7 @@ class TestWrongInput:
         for arguments, expected in cases:
             assert expected in fails_with_one_line(capsys, ["score", *arguments])
         description = model / bundles.DESCRIPTION
-        description.write_text(bundle.model_dump_json().replace('"version":1', '"version":99'))
+        description.write_text(bundle.model_dump_json().replace('"version":2', '"version":99'))
         arguments = ["score", "--survey", str(survey), "--model", str(model), "--out", out]
         assert "version 99" in fails_with_one_line(capsys, arguments)
         assert not Path(out).exists()

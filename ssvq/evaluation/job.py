@@ -46,7 +46,7 @@ def evaluate_model(config: EvaluateConfig) -> dict[str, Any]:
     """
     bundle = bundles.read_whole(config.model)
     _check_outputs(config)
-    images, failed = _of_split(config, *find_images(config))
+    images, failed = _of_split(config, *find_images(_with_classes(config, bundle)))
     with ray_session(debug=config.debug):
         headers, unreadable = inspect_images(images)
         units = plan_units(headers, bundle.preprocessing.tiling)
@@ -77,6 +77,12 @@ def _of_split(config: EvaluateConfig, images: list[SourceImage], failed: list[tu
         return images, failed
     of_split = [image for image in images if image.split == config.split]
     return of_split, [(image, error) for image, error in failed if image.split == config.split]
+
+
+def _with_classes(config: EvaluateConfig, bundle: Bundle) -> EvaluateConfig:
+    """The settings with the anomalous classes that the model was trained with, unless they name others."""
+    classes = config.anomalous_classes or bundle.training["config"].get("anomalous_classes")
+    return config.model_copy(update={"anomalous_classes": classes})
 
 
 def _figures(config: EvaluateConfig, bundle: Bundle, scored: ScoredTiles) -> dict[str, Any]:
