@@ -40,19 +40,20 @@ COMMON: dict[str, Any] = {
     "calibration_fraction": 0.05,
     "allow_failed_images": True,
 }
+PATCHES: dict[str, Any] = {
+    "tile_size": 64,
+    "normal_tiles": 4000,
+    "validation_tiles": 500,
+    "calibration_tiles": 200,
+    "test_tiles": 2000,
+}
 SETTINGS: dict[str, dict[str, Any]] = {
     # 64x64 patches of the corrosion photographs, anomalous at 50 %
-    "patches": {"tile_size": 64, "normal_tiles": 4000, "validation_tiles": 1000, "calibration_tiles": 500},
+    "patches": PATCHES,
     # whole 512x512 tiles, trained on crops
     "tiles": {"tile_size": 512, "crop": 64, "validation_tiles": 60, "calibration_tiles": 20, "test_tiles": 300},
     # 64x64 patches of magnetic tiles, where colour tells nothing
-    "magnetic": {
-        "tile_size": 64,
-        "anomalous_fraction": 0.05,
-        "normal_tiles": 4000,
-        "validation_tiles": 1000,
-        "calibration_tiles": 500,
-    },
+    "magnetic": PATCHES | {"anomalous_fraction": 0.05},
 }
 
 
@@ -98,7 +99,7 @@ def main() -> int:
     source = _magnetic_source(arguments.data, out) if arguments.name == "magnetic" else _corrosion(arguments.data)
     settings = COMMON | SETTINGS[arguments.name] | source | _nested(arguments.set)
     settings |= {"steps": arguments.steps, "batch_size": arguments.batch_size}
-    settings |= {"validate_every": max(1, arguments.steps // 4), "tile_cache": str(arguments.out / "tile-cache")}
+    settings |= {"validate_every": max(1, arguments.steps // 3), "tile_cache": str(arguments.out / "tile-cache")}
     runs = []
     with ray_session(debug=False):
         for seed in range(arguments.seeds):
@@ -107,15 +108,7 @@ def main() -> int:
                     if gamma == 0 and method == "classifier":
                         continue  # nothing to classify
                     bundle = out / f"{method}-{gamma:g}-{seed}"
-                    config = TrainConfig(
-                        out=str(bundle),
-                        method=method,
-                        supervision=gamma,
-                        seed=seed,
-                        **settings,
-                        allow_failed_images=True,
-                    )
-                    train(config)
+                    train(TrainConfig(out=str(bundle), method=method, supervision=gamma, seed=seed, **settings))
                     table = pq.read_table(bundle / "held-out.parquet")
                     runs.append(Run(method, gamma, seed, table.filter(pc.equal(table["split"], "test"))))
                     print(f"test AUROC {runs[-1].auroc():.3f} ({bundle.name})", flush=True)

@@ -44,7 +44,7 @@ def demo(config: DemoConfig) -> ExitCode:
                 steps=config.steps,
                 batch_size=BATCH,
                 validate_every=max(1, config.steps // 3),
-                validation_tiles=32,
+                validation_tiles=48,
                 seed=config.seed,
             )
         )
