@@ -117,10 +117,13 @@ def read_text(location: str) -> str:
 
 
 @_storage_errors()
-def open_read(location: str) -> BinaryIO:
-    """A seekable binary file over an object; on S3 only the ranges that are read are fetched."""
+def open_read(location: str, *, ahead: bool = True) -> BinaryIO:
+    """A seekable binary file over an object; on S3 only the ranges that are read are fetched, and what follows them
+    unless not `ahead`: reads here and there of a few hundred KiB would fetch tens of MiB each.
+    """
     fs, path = filesystem(location)
-    return cast(BinaryIO, fs.open(path, "rb"))
+    options = {} if ahead or not is_remote(location) else {"cache_type": "none"}
+    return cast(BinaryIO, fs.open(path, "rb", **options))
 
 
 def _version(details: dict[str, Any]) -> str:

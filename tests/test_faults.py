@@ -59,13 +59,13 @@ def test_training_that_is_killed_goes_on_and_ends_as_if_it_had_not_been(tmp_path
         torch.testing.assert_close(weights[0][name], weights[1][name], rtol=1e-4, atol=1e-5, msg=name)
 
 
-def train_worker_pids(group: int) -> list[int]:
-    """Processes of Ray Train's workers in a process group."""
+def train_worker_pids(session: int) -> list[int]:
+    """Processes of Ray Train's workers in a session; each leads a process group of its own."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             named = b"RayTrainWorker" in (folder / "cmdline").read_bytes()
-            if named and os.getpgid(int(folder.name)) == group:
+            if named and os.getsid(int(folder.name)) == session:
                 found.append(int(folder.name))
         except (OSError, ProcessLookupError):
             continue  # ended meanwhile

@@ -158,7 +158,7 @@ def read_index(folder: str) -> pa.Table | None:
 @lru_cache(maxsize=64)
 def _open_part(address: str) -> pq.ParquetFile:
     if storage.is_remote(address):
-        return pq.ParquetFile(storage.open_read(address))
+        return pq.ParquetFile(storage.open_read(address, ahead=False))
     return pq.ParquetFile(address, memory_map=True)
 
 
