@@ -47,7 +47,6 @@ def watch_training(config: TrainConfig) -> Iterator[SendFigures]:
 def _watch(config: TrainConfig, queue: Queue, ended: threading.Event) -> None:
     auroc = ""
     with FigureLog(config.out) as log, Progress("training", config.steps, "steps") as progress:
-        progress.begin_at(log.last_step)
         while True:
             try:
                 figures = queue.get(timeout=0.5)
@@ -56,6 +55,8 @@ def _watch(config: TrainConfig, queue: Queue, ended: threading.Event) -> None:
                     return
                 continue
             log.add(figures)
+            if not progress.done and figures["step"] > 1:  # goes on from a checkpoint
+                progress.begin_at(int(figures["step"]))
             if "validation_auroc" in figures:
                 auroc = f"validation AUROC {figures['validation_auroc']:.3f}"
             note = ", ".join(filter(None, (f"loss {figures['loss']:.4f}", auroc)))
