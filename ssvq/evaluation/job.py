@@ -1,6 +1,5 @@
 """`ssvq evaluate`: the figures of a model on labelled images that it has not seen."""
 
-import io
 import json
 import math
 import sys
@@ -8,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ssvq import storage
 from ssvq.config import EvaluateConfig
@@ -24,6 +22,7 @@ from ssvq.model import bundle as bundles
 from ssvq.model.bundle import Bundle
 from ssvq.pipeline import inspect_images
 from ssvq.ray_session import ray_session
+from ssvq.scoring.schema import encode_parquet
 
 
 def evaluate(config: EvaluateConfig) -> ExitCode:
@@ -122,10 +121,8 @@ def _check_outputs(config: EvaluateConfig) -> None:
 
 
 def _write_predictions(address: str, tiles: pa.Table) -> None:
-    buffer = io.BytesIO()
-    pq.write_table(tiles, buffer, compression="zstd")
     try:
-        storage.put(address, buffer.getvalue())
+        storage.put(address, encode_parquet(tiles))
     except storage.StorageError as error:
         raise InputError(f"--predictions {address} cannot be written: {error}") from None
 
