@@ -2,11 +2,12 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from ssvq.config.base import ImageJob, Location
 from ssvq.config.data import LabelledImages
 from ssvq.config.learning import Architecture, Augmentation, CodebookSettings, Objective, Optimiser
+from ssvq.imagery.pixel_rule import PixelRule
 
 
 class TrainConfig(LabelledImages, ImageJob):
@@ -23,6 +24,12 @@ class TrainConfig(LabelledImages, ImageJob):
 
     whole_images: bool = False
     """Take every image whole, resized to a square of --tile-size, as the paper takes objects."""
+
+    bands: list[int] | None = None
+    """Bands that are red, green and blue, such as 4,3,2, or one for grey (default: as the image's colours say)."""
+
+    value_range: tuple[float, float] | None = None
+    """Stored values that become 0 and 255, such as 0,10000; below 0 as =-50,50 (default: 8-bit values as they are)."""
 
     crop: int | None = Field(None, ge=16, multiple_of=4)
     """Train on random crops of this side from the tiles, in pixels (default: whole tiles)."""
@@ -93,6 +100,16 @@ class TrainConfig(LabelledImages, ImageJob):
     optimiser: Optimiser = Optimiser()
     augmentation: Augmentation = Augmentation()
 
+    @field_validator("bands", "value_range")
+    @classmethod
+    def _is_rule(cls, value: Any, info: ValidationInfo) -> Any:
+        """Checked where the rule is defined, so that the message names the setting."""
+        try:
+            PixelRule.model_validate({info.field_name: value})
+        except ValidationError as error:
+            raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+        return value
+
     @model_validator(mode="after")
     def _consistent(self) -> "TrainConfig":
         if self.crop is not None and self.crop > self.tile_size:
@@ -118,6 +135,11 @@ class TrainConfig(LabelledImages, ImageJob):
                 f"samples, which --num-workers {self.num_workers} cannot share evenly"
             )
         return self
+
+    @property
+    def pixel_rule(self) -> PixelRule:
+        """How stored values become pixels, for the training and for all that use its bundle."""
+        return PixelRule(bands=None if self.bands is None else tuple(self.bands), value_range=self.value_range)
 
     @property
     def anomalous_in_batch(self) -> int:

@@ -24,6 +24,7 @@ from rasterio.windows import Window
 
 from ssvq import storage
 from ssvq.errors import ImageError
+from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
 
 SIGNATURES = {
     "GTiff": rb"II\*\0|MM\0\*|II\+\0|MM\0\+",  # classic and BigTIFF, either byte order
@@ -123,7 +124,13 @@ def read_header(dataset: DatasetReader) -> ImageHeader:
 
 
 def read_rgb(
-    dataset: DatasetReader, x: int, y: int, width: int, height: int, out_shape: tuple[int, int] | None = None
+    dataset: DatasetReader,
+    x: int,
+    y: int,
+    width: int,
+    height: int,
+    out_shape: tuple[int, int] | None = None,
+    rule: PixelRule = AS_STORED,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
     """A window as RGB, uint8 (height, width, 3), and which of its pixels are valid, bool (height, width); both
     resized to `out_shape` (rows, columns) when it is given: averaged where that is smaller, else interpolated.
@@ -134,12 +141,7 @@ def read_rgb(
 
     Raises ImageError (stage `read`) for pixels that are not 8 bit: how their range maps to 8 bit is not known.
     """
-    if any(dtype != "uint8" for dtype in dataset.dtypes):
-        raise ImageError(
-            "read",
-            f"{dataset.dtypes[0]} pixels have no known range: convert the image to 8 bit "
-            "(gdal_translate -ot Byte -scale MIN MAX)",
-        )
+    _check(dataset, rule)
     window = Window(x, y, width, height)
     shape = out_shape or (height, width)
     valid = None
@@ -154,6 +156,16 @@ def read_rgb(
     resampling = Resampling.average if smaller else Resampling.bilinear
     pixels = dataset.read(_rgb_bands(dataset), window=window, out_shape=(3, *shape), resampling=resampling)
     return np.ascontiguousarray(np.moveaxis(pixels, 0, -1)), valid
+
+
+def _check(dataset: DatasetReader, rule: PixelRule) -> None:
+    """Raises ImageError (stage `read`) for a raster that the rule cannot bring to 8-bit RGB."""
+    if any(dtype != "uint8" for dtype in dataset.dtypes):
+        raise ImageError(
+            "read",
+            f"{dataset.dtypes[0]} pixels have no known range: train the model with --value-range LOW,HIGH, or "
+            "convert the image to 8 bit (gdal_translate -ot Byte -scale LOW HIGH)",
+        )
 
 
 def _rgb_bands(dataset: DatasetReader) -> list[int]:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 
 from ssvq.imagery.grid import TileBlock, TileGrid
+from ssvq.imagery.pixel_rule import PixelRule
 from ssvq.imagery.raster import read_rgb
 
 
@@ -44,18 +45,20 @@ def cut_tiles(
     image: DatasetReader,
     grid: TileGrid,
     block: TileBlock,
+    rule: PixelRule,
     classes: NDArray[np.uint8] | None = None,
 ) -> TileArrays:
     """Read the block's window once and cut it into tiles; one read decodes each of the file's blocks once.
 
-    `classes`: of the pixels of the block's window, in the size that `window_shape` says, or None.
+    `rule` says how stored values become pixels. `classes`: of the pixels of the block's window, in the size that
+    `window_shape` says, or None.
 
     A tile that reaches over an image smaller than it is padded by reflection, so that the network sees plausible
     surroundings, and its padding is not valid, so that it is not scored.
     """
     x, y, width, height = grid.window(block)
     shape = window_shape(grid, block)
-    pixels, valid = read_rgb(image, x, y, width, height, shape)
+    pixels, valid = read_rgb(image, x, y, width, height, shape, rule)
     size = grid.tiling.tile_size
     rows, cols = shape
     if cols < size or rows < size:

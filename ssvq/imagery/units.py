@@ -22,6 +22,7 @@ from ssvq.errors import ImageError
 from ssvq.imagery.catalog import NORMAL_LABEL, Mask, SourceImage
 from ssvq.imagery.grid import TileBlock, TileGrid, Tiling
 from ssvq.imagery.labels import ANOMALOUS, check_mask, read_mask
+from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
 from ssvq.imagery.raster import ImageHeader, open_raster, read_errors, read_header
 from ssvq.imagery.tiles import TileArrays, cut_tiles, window_shape
 
@@ -30,7 +31,7 @@ MAX_TILES = 128  # 96 MiB of 512x512 RGB pixels, under Ray Data's block size of 
 
 @dataclass(frozen=True)
 class ImagePart:
-    """A block of one image's tiles; `index` of `count` parts of that image."""
+    """A block of one image's tiles; `index` of `count` parts of that image; `rule` is the model's."""
 
     source: SourceImage
     header: ImageHeader
@@ -38,6 +39,7 @@ class ImagePart:
     block: TileBlock
     index: int
     count: int
+    rule: PixelRule = AS_STORED
 
     @property
     def grid(self) -> TileGrid:
@@ -114,19 +116,26 @@ def _classes(
     return np.full(shape, 0 if source.label == NORMAL_LABEL else ANOMALOUS, np.uint8)
 
 
-def split_image(source: SourceImage, header: ImageHeader, tiling: Tiling) -> list[ImagePart]:
-    """The parts that cover every tile of an image."""
+def split_image(
+    source: SourceImage, header: ImageHeader, tiling: Tiling, rule: PixelRule = AS_STORED
+) -> list[ImagePart]:
+    """The parts that cover every tile of an image, which are read by the model's rule."""
     blocks = TileGrid(header.width, header.height, tiling).blocks(MAX_TILES)
-    return [ImagePart(source, header, tiling, block, i, len(blocks)) for i, block in enumerate(blocks)]
+    return [ImagePart(source, header, tiling, block, i, len(blocks), rule) for i, block in enumerate(blocks)]
 
 
-def plan_units(images: Iterable[tuple[SourceImage, ImageHeader]], tiling: Tiling) -> list[list[ImagePart]]:
-    """Pack the parts of images into units: each part in exactly one unit, the parts of an image in order."""
+def plan_units(
+    images: Iterable[tuple[SourceImage, ImageHeader]], tiling: Tiling, rule: PixelRule = AS_STORED
+) -> list[list[ImagePart]]:
+    """Pack the parts of images into units: each part in exactly one unit, the parts of an image in order.
+
+    `tiling` and `rule` are those of the model's preprocessing.
+    """
     units: list[list[ImagePart]] = []
     small: list[ImagePart] = []
     tiles = 0
     for source, header in images:
-        parts = split_image(source, header, tiling)
+        parts = split_image(source, header, tiling, rule)
         if len(parts) > 1:
             units.extend([[part] for part in parts] if header.random_access else [parts])
             continue
@@ -153,7 +162,7 @@ def read_unit(unit: list[ImagePart]) -> Iterator[tuple[ImagePart, TileArrays | I
                 for part in parts:
                     window, shape = Window(*part.grid.window(part.block)), window_shape(part.grid, part.block)
                     classes = _classes(source, mask, window, shape)
-                    yield part, cut_tiles(image, part.grid, part.block, classes)
+                    yield part, cut_tiles(image, part.grid, part.block, part.rule, classes)
                     done += 1
         except ImageError as error:
             yield from ((part, error) for part in parts[done:])

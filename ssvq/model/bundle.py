@@ -18,6 +18,7 @@ from torch import Tensor
 from ssvq import storage
 from ssvq.errors import InputError
 from ssvq.imagery.grid import Tiling
+from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
 
 FORMAT_VERSION = 2
 DESCRIPTION = "bundle.json"
@@ -32,10 +33,11 @@ class _Part(BaseModel):
 
 
 class Preprocessing(_Part):
-    """From stored pixels to the network's input: 8-bit RGB, then (x / 255 - mean) / std by channel."""
+    """From stored pixels to the network's input: 8-bit RGB by a rule, then (x / 255 - mean) / std by channel."""
 
     tile_size: int
     whole_images: bool = False
+    pixels: PixelRule = AS_STORED
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 

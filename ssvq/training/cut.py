@@ -6,6 +6,7 @@ from ssvq import storage
 from ssvq.errors import ImageError
 from ssvq.imagery.catalog import SourceImage
 from ssvq.imagery.grid import Tiling
+from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
 from ssvq.imagery.units import plan_units, read_unit
 from ssvq.pipeline import TASK_RETRIES, inspect_images, units_dataset, units_of
 from ssvq.progress import Progress
@@ -13,25 +14,29 @@ from ssvq.training.tile_cache import INDEX_SCHEMA, cache_key, error_row, read_in
 
 
 def cut_into_cache(
-    images: list[SourceImage], missing: list[tuple[SourceImage, ImageError]], tiling: Tiling, cache_root: str
+    images: list[SourceImage],
+    missing: list[tuple[SourceImage, ImageError]],
+    tiling: Tiling,
+    cache_root: str,
+    rule: PixelRule = AS_STORED,
 ) -> tuple[str, pa.Table]:
-    """Cut the images into tiles unless a whole cache of the same images and tiling is there.
+    """Cut the images into tiles unless a whole cache of the same images, tiling and rule is there.
 
     Returns the cache's folder and its index. Images that fail, `missing` ones among them, are rows of it.
     """
-    folder = storage.join(cache_root, cache_key(images, tiling))
+    folder = storage.join(cache_root, cache_key(images, tiling, rule))
     index = read_index(folder)
     if index is None:
-        index = _cut(images, tiling, folder)
+        index = _cut(images, tiling, rule, folder)
     unusable = pa.Table.from_pylist([error_row(source, error) for source, error in missing], INDEX_SCHEMA)
     return folder, pa.concat_tables([index, unusable])
 
 
-def _cut(images: list[SourceImage], tiling: Tiling, folder: str) -> pa.Table:
+def _cut(images: list[SourceImage], tiling: Tiling, rule: PixelRule, folder: str) -> pa.Table:
     """Cut images into a cache. Returns its index."""
     headers, failed = inspect_images(images)
     rows = [error_row(source, error) for source, error in failed]
-    units = plan_units(headers, tiling)
+    units = plan_units(headers, tiling, rule)
     total = sum(len(part.block) for unit in units for part in unit)
     if units:
         cut = units_dataset(units).map_batches(

@@ -198,6 +198,7 @@ def _preprocessing(index: pa.Table, tiles: NDArray[np.int64], config: TrainConfi
     return Preprocessing(
         tile_size=config.tile_size,
         whole_images=config.whole_images,
+        pixels=config.pixel_rule,
         mean=tuple(mean.tolist()),
         std=tuple(std.tolist()),
     )

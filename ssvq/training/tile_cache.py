@@ -3,8 +3,8 @@
     CACHE/<key>/<image_id>-<part>.parquet   pixels and mask of the tiles of one part of an image
     CACHE/<key>/index.parquet               written last: one row a tile, or one for an image that failed
 
-The key is made of the sources' fingerprints, the mask classes and the tiling, so changed images are cut anew; a
-cache without its index is unfinished and is cut again.
+The key is made of the sources' fingerprints, the mask classes, the tiling and the pixel rule, so
+changed images are cut anew; a cache without its index is unfinished and is cut again.
 """
 
 import hashlib
@@ -23,6 +23,7 @@ from ssvq.errors import ImageError
 from ssvq.imagery.catalog import SourceImage
 from ssvq.imagery.colour import redness
 from ssvq.imagery.grid import Tiling
+from ssvq.imagery.pixel_rule import PixelRule
 from ssvq.imagery.tiles import TileArrays
 from ssvq.imagery.units import ImagePart
 
@@ -72,9 +73,9 @@ def tile_refs(index: pa.Table, rows: NDArray[np.int64]) -> list[TileRef]:
     return [TileRef(**row) for row in index.select(columns).take(rows).to_pylist()]
 
 
-def cache_key(images: list[SourceImage], tiling: Tiling) -> str:
-    """Identity of a cache: 16 hex digits over fingerprints, masks and tiling; also the data's fingerprint."""
-    described: list[object] = [tiling.tiling_id]
+def cache_key(images: list[SourceImage], tiling: Tiling, rule: PixelRule) -> str:
+    """Identity of a cache: 16 hex digits over fingerprints, masks, tiling and rule; also the data's fingerprint."""
+    described: list[object] = [tiling.tiling_id, rule.model_dump(mode="json")]
     for image in images:
         labels = image.label if image.mask is None else [image.mask.uri, image.mask.anomalous_classes]
         described.append([image.uri, image.fingerprint, labels])

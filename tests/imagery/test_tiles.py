@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ssvq.imagery.grid import TileGrid, Tiling
+from ssvq.imagery.pixel_rule import AS_STORED
 from ssvq.imagery.raster import open_raster
 from ssvq.imagery.tiles import cut_tiles, valid_cells
 from tests.conftest import write_image
@@ -46,7 +47,7 @@ def test_tiles_are_slices_of_the_image_and_its_mask(
         with open_raster(str(image_path)) as image:
             for block in grid.blocks(max_tiles):
                 x, y, columns, rows = grid.window(block)
-                found = cut_tiles(image, grid, block, MASK[y : y + rows, x : x + columns])
+                found = cut_tiles(image, grid, block, AS_STORED, MASK[y : y + rows, x : x + columns])
                 tiles = list(grid.tiles(block))
                 side = tiling.tile_size
                 assert found.pixels.shape == (len(tiles), side, side, 3)
@@ -71,7 +72,7 @@ def test_a_small_image_is_padded_by_its_reflection(tmp_path: Path, height: int, 
     grid = TileGrid(width, height, Tiling(tile_size=64, stride=64))
     (block,) = grid.blocks(128)
     with open_raster(str(path)) as image:
-        found = cut_tiles(image, grid, block)
+        found = cut_tiles(image, grid, block, AS_STORED)
     row, col = (
         np.concatenate([np.r_[0:size], np.r_[size - 1 : -1 : -1]])[np.arange(64) % (2 * size)]
         for size in (height, width)
@@ -93,7 +94,7 @@ def test_valid_is_none_where_every_pixel_is(tmp_path: Path) -> None:
     grid = TileGrid(128, 64, Tiling(tile_size=64, stride=64))
     first, second = grid.blocks(1)
     with open_raster(str(path)) as image:
-        whole, holed = cut_tiles(image, grid, first), cut_tiles(image, grid, second)
+        whole, holed = cut_tiles(image, grid, first, AS_STORED), cut_tiles(image, grid, second, AS_STORED)
     assert whole.valid is None
     assert whole.valid_fraction.tolist() == [1]
     assert holed.valid is not None
@@ -115,7 +116,7 @@ def test_a_block_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
                 windows.append(window.flatten())
                 return image.read(*args, window=window, **options)
 
-        cut_tiles(Recorder(), grid, block)  # type: ignore[arg-type]
+        cut_tiles(Recorder(), grid, block, AS_STORED)  # type: ignore[arg-type]
     assert windows == [(0, 0, 190, 170)]
 
 

@@ -11,6 +11,7 @@ import torch
 
 from ssvq import storage
 from ssvq.errors import InputError
+from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
 from ssvq.model import bundle as bundles
 from ssvq.model.bundle import DESCRIPTION, FORMAT_VERSION, WEIGHTS, Bundle, Calibration, Preprocessing
 from tests.surveys import make_bundle
@@ -175,11 +176,34 @@ def test_nothing_is_unpickled(location: str) -> None:
         bundles.read_whole(location)
 
 
+# Preprocessing
+
+
+def test_the_pixel_rule_is_in_the_description(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path)
+    pixels = PixelRule(bands=(4, 3, 2), value_range=(-50, 10_000))
+    ruled = bundle.model_copy(update={"preprocessing": bundle.preprocessing.model_copy(update={"pixels": pixels})})
+    bundles.save_bundle(str(tmp_path), ruled, (tmp_path / WEIGHTS).read_bytes())
+    assert json.loads((tmp_path / DESCRIPTION).read_text())["preprocessing"]["pixels"] == {
+        "bands": [4, 3, 2],
+        "value_range": [-50, 10_000],
+    }
+    assert bundles.read_description(str(tmp_path)).preprocessing.pixels == pixels
+
+
+def test_a_bundle_from_before_the_pixel_rule_takes_pixels_as_they_are(location: str) -> None:
+    preprocessing = json.loads(Path(location, DESCRIPTION).read_text())["preprocessing"]
+    del preprocessing["pixels"]
+    change(location, preprocessing=preprocessing)
+    assert bundles.read_description(location).preprocessing.pixels == AS_STORED
+
+
 # Identity
 
 
 SETTINGS = {"architecture": {"hidden": 8}, "objective": {"eta": 0.5}, "codebook": {"decay": 0.99}}
 PREPROCESSING = Preprocessing(tile_size=32, mean=(0.4, 0.4, 0.4), std=(0.2, 0.2, 0.2))
+RULE = PixelRule(bands=(4, 3, 2), value_range=(0, 10_000))
 IDENTITY = bundles.model_id("ss-vq-vae", SETTINGS, PREPROCESSING, "abc")
 
 
@@ -192,6 +216,7 @@ def test_a_model_is_its_weights_architecture_and_preprocessing() -> None:
         bundles.model_id("ss-vq-vae", SETTINGS, PREPROCESSING.model_copy(update={"tile_size": 64}), "abc"),
         bundles.model_id("ss-vq-vae", SETTINGS, PREPROCESSING.model_copy(update={"mean": (0.5, 0.4, 0.4)}), "abc"),
         bundles.model_id("ss-vq-vae", SETTINGS, PREPROCESSING.model_copy(update={"std": (0.3, 0.2, 0.2)}), "abc"),
+        bundles.model_id("ss-vq-vae", SETTINGS, PREPROCESSING.model_copy(update={"pixels": RULE}), "abc"),
         bundles.model_id("ss-vq-vae", SETTINGS, PREPROCESSING, "abd"),
     ]
     assert len({IDENTITY, *others}) == 1 + len(others)

@@ -14,6 +14,7 @@ from ssvq import storage
 from ssvq.errors import ImageError
 from ssvq.imagery.catalog import Mask, SourceImage
 from ssvq.imagery.grid import TileBlock, Tiling
+from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
 from ssvq.imagery.tiles import TileArrays
 from ssvq.imagery.units import ImagePart, inspect, read_unit, split_image
 from ssvq.training.tile_cache import (
@@ -172,21 +173,25 @@ def test_the_index_makes_the_cache_whole(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_the_key_is_the_sources_their_labels_and_the_tiling() -> None:
-    key = cache_key([SOURCE], TILING)
+    key = cache_key([SOURCE], TILING, AS_STORED)
     assert len(key) == 16
-    assert key == cache_key([replace(SOURCE)], TILING)
+    assert key == cache_key([replace(SOURCE)], TILING, AS_STORED)
     others = [
-        cache_key([replace(SOURCE, fingerprint="10-2")], TILING),
-        cache_key([replace(SOURCE, uri="/other/a.png")], TILING),
-        cache_key([replace(SOURCE, mask=Mask("/other/a.png"))], TILING),
-        cache_key([replace(SOURCE, mask=Mask("/masks/a.png", (2,)))], TILING),
-        cache_key([replace(SOURCE, mask=None, label="good")], TILING),
-        cache_key([replace(SOURCE, mask=None, label="crack")], TILING),
-        cache_key([SOURCE, replace(SOURCE, uri="/survey/b.png")], TILING),
-        cache_key([], TILING),
-        cache_key([SOURCE], Tiling(tile_size=32, stride=16)),
-        cache_key([SOURCE], Tiling(tile_size=16, stride=8)),
-        cache_key([SOURCE], Tiling(tile_size=16, stride=16, whole=True)),
+        cache_key([replace(SOURCE, fingerprint="10-2")], TILING, AS_STORED),
+        cache_key([replace(SOURCE, uri="/other/a.png")], TILING, AS_STORED),
+        cache_key([replace(SOURCE, mask=Mask("/other/a.png"))], TILING, AS_STORED),
+        cache_key([replace(SOURCE, mask=Mask("/masks/a.png", (2,)))], TILING, AS_STORED),
+        cache_key([replace(SOURCE, mask=None, label="good")], TILING, AS_STORED),
+        cache_key([replace(SOURCE, mask=None, label="crack")], TILING, AS_STORED),
+        cache_key([SOURCE, replace(SOURCE, uri="/survey/b.png")], TILING, AS_STORED),
+        cache_key([], TILING, AS_STORED),
+        cache_key([SOURCE], TILING, PixelRule(bands=(3, 2, 1))),
+        cache_key([SOURCE], TILING, PixelRule(value_range=(0, 10000))),
+        cache_key([SOURCE], Tiling(tile_size=32, stride=16), AS_STORED),
+        cache_key([SOURCE], Tiling(tile_size=16, stride=8), AS_STORED),
+        cache_key([SOURCE], Tiling(tile_size=16, stride=16, whole=True), AS_STORED),
     ]
     assert len({key, *others}) == 1 + len(others)
-    assert key == cache_key([replace(SOURCE, group="g", split="test")], TILING), "what is cut does not depend on it"
+    assert key == cache_key([replace(SOURCE, group="g", split="test")], TILING, AS_STORED), (
+        "what is cut does not depend on it"
+    )

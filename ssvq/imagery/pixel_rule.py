@@ -1,0 +1,35 @@
+"""The rule by which stored bands and values become a model's input; part of the model, set at training."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+
+Band = Annotated[int, Field(ge=1)]
+
+
+class PixelRule(BaseModel):
+    """Which bands of a raster are the model's red, green and blue, and which of their values become 0 and 255.
+
+    It is written in the bundle and followed wherever tiles are cut: at training, scoring and evaluation.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bands: tuple[Band, ...] | None = None
+    """Three band numbers, from 1, for red, green and blue, or one for grey; None: as the raster's colours say."""
+
+    value_range: tuple[FiniteFloat, FiniteFloat] | None = None
+    """Values low, high that map linearly to 0, 255, clipped; None: values are 8 bit and taken as they are."""
+
+    @model_validator(mode="after")
+    def _usable(self) -> "PixelRule":
+        if self.bands is not None and len(self.bands) not in (1, 3):
+            raise ValueError(f"give three bands (red,green,blue) or one (grey), not {len(self.bands)}")
+        if self.value_range is not None and self.value_range[0] >= self.value_range[1]:
+            low, high = self.value_range
+            raise ValueError(f"the value range {low:g},{high:g} is empty: give LOW,HIGH with LOW under HIGH")
+        return self
+
+
+AS_STORED = PixelRule()
+"""8-bit pictures as they are."""
