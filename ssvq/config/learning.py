@@ -25,6 +25,9 @@ class Architecture(Section):
     dimensions: int = Field(64, gt=0)
     """Dimensions D of a code."""
 
+    whiten_colours: bool = True
+    """Take the correlation out of red, green and blue first; off is the paper's."""
+
 
 class Objective(Section):
     """The training objective (Eq. 2 to 4)."""

@@ -35,6 +35,10 @@ class Classifier(Method):
         with torch.autocast(pooled.device.type, enabled=False):
             return self.to_logit(pooled)[:, 0]
 
+    def start(self, normal: Tensor, seed: int) -> None:
+        """Measure the colours of the first normal batch."""
+        self.encoder.start(normal)
+
     def loss(self, normal: Tensor, anomalous: Tensor) -> dict[str, Tensor]:
         """Binary cross-entropy, mean over the batch, and its mean over each class."""
         logits = self.logits(torch.cat([normal, anomalous]))

@@ -60,7 +60,7 @@ class SSVQVAE(Method):
         # Straight-through: the decoder sees the codes, the encoder gets the decoder's gradient.
         reconstruction = self.decoder(latents + (codes - latents).detach()).float()
         return {
-            "reconstruction": _squared_norm(reconstruction - images),
+            "reconstruction": _squared_norm(reconstruction - self.encoder.whitening(images)),
             "codebook": _squared_norm(latents.detach() - codes),
             "commitment": _squared_norm(latents - codes.detach()),
             "latents": latents,
@@ -77,7 +77,7 @@ class SSVQVAE(Method):
         latents = self.encode(torch.cat([normal, anomalous]))
         codes, indices = self.quantise(latents)
         straight_through = latents[:n] + (codes[:n] - latents[:n]).detach()
-        reconstruction = F.mse_loss(self.decoder(straight_through).float(), normal)
+        reconstruction = F.mse_loss(self.decoder(straight_through).float(), self.encoder.whitening(normal))
         distance = (latents - codes.detach()).square().mean(1)  # (samples, h, w)
         commitment = distance[:n].mean()
         normal_loss = reconstruction + objective.beta * commitment
@@ -112,7 +112,8 @@ class SSVQVAE(Method):
         self._normal_latents, self._normal_indices = _cells(latents).detach(), indices
 
     def start(self, normal: Tensor, seed: int) -> None:
-        """Start the codebook from k-means over the latents of the first normal batch."""
+        """Measure the colours of the first normal batch; start the codebook from k-means over its latents."""
+        self.encoder.start(normal)
         if self.objective.name != "paper":
             with torch.no_grad():
                 self.codebook.start_from(_cells(self.encode(normal)), seed)

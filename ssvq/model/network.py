@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ssvq.config import Architecture
+from ssvq.model.whitening import ColourWhitening
 
 
 class ResidualLayer(nn.Module):
@@ -35,11 +36,16 @@ def residual_stack(architecture: Architecture) -> nn.Sequential:
 
 
 class Encoder(nn.Module):
-    """E: images (n, 3, h, w), normalised, to latents (n, D, h / 4, w / 4)."""
+    """E: images (n, 3, h, w), normalised, to latents (n, D, h / 4, w / 4).
+
+    `whitening` comes first, and what the decoder is to give back is its output.
+    """
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         hidden = architecture.hidden
+        self.whiten_colours = architecture.whiten_colours
+        self.whitening = ColourWhitening()
         self.features = nn.Sequential(
             nn.Conv2d(3, hidden // 2, 4, stride=2, padding=1),
             nn.ReLU(),
@@ -54,13 +60,18 @@ class Encoder(nn.Module):
         """Latents in fp32 also under autocast: the score is a difference of vectors that nearly agree, and
         rounding them to half precision would be most of it.
         """
-        features = self.features(images)
+        features = self.features(self.whitening(images))
         with torch.autocast(features.device.type, enabled=False):
             return self.to_latent(features.float())
 
+    def start(self, normal: Tensor) -> None:
+        """Measure the whitening on the first normal samples (n, 3, h, w), where it is wanted."""
+        if self.whiten_colours:
+            self.whitening.start_from(normal)
+
 
 class Decoder(nn.Module):
-    """D: quantised latents (n, D, h / 4, w / 4) to reconstructions (n, 3, h, w), normalised."""
+    """D: quantised latents (n, D, h / 4, w / 4) to reconstructions (n, 3, h, w) of the whitened images."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()

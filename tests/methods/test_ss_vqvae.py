@@ -13,6 +13,7 @@ from ssvq.config import Architecture, CodebookSettings, Objective
 from ssvq.errors import InputError
 from ssvq.methods import build_method
 from ssvq.methods.ss_vqvae import SSVQVAE
+from ssvq.model.whitening import ColourWhitening
 
 TINY = Architecture(hidden=8, residual_hidden=4, residual_layers=1, codes=16, dimensions=4)
 SIDE = 16
@@ -281,6 +282,20 @@ def test_start_puts_the_codes_among_the_first_latents() -> None:
     assert (method.score(normal).score < before).all()
 
 
+@pytest.mark.parametrize("name", ["bounded", "paper"])
+def test_whitened_colours_are_what_is_reconstructed(name: str) -> None:
+    method, plain = make(name=name), make(name=name)
+    mixed = images(3, 1) @ torch.ones(SIDE, SIDE).triu() + 0.1 * images(3, 2)
+    method.start(mixed, seed=0)
+    plain.load_state_dict(method.state_dict())
+    plain.encoder.whitening = ColourWhitening()
+    found = method.loss(mixed, images(0))["reconstruction"]
+    assert found.item() == pytest.approx(
+        plain.loss(method.encoder.whitening(mixed), images(0))["reconstruction"].item(), rel=1e-4
+    )
+    assert found.item() != pytest.approx(plain.loss(mixed, images(0))["reconstruction"].item(), rel=1e-2)
+
+
 # The score
 
 
@@ -398,7 +413,7 @@ def test_bounded_objective_learns_a_small_problem() -> None:
     normal, anomalous = patches(100, 9_001, noisy=False), patches(100, 9_002, noisy=True)
     scores = method.score(torch.cat([normal, anomalous])).score
     assert roc_auc_score([0] * 100 + [1] * 100, scores) > 0.95
-    assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:10])
+    assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:10])
 
 
 def test_paper_objective_falls_without_bound() -> None:
