@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -104,5 +104,18 @@ class ImageJob(Command):
     precision: Precision = "auto"
     """Arithmetic of the network: bf16 where the hardware has it, fp16 on older GPUs, else fp32."""
 
+    drivers: list[str] | None = None
+    """GDAL drivers, such as HFA,NITF, for images of other kinds than TIFF, JPEG, PNG, WebP and JPEG 2000."""
+
     allow_failed_images: bool = False
     """Exit 0 also when some images failed (else 3); they are reported either way."""
+
+    @field_validator("drivers")
+    @classmethod
+    def _drivers_are_known(cls, drivers: list[str] | None) -> list[str] | None:
+        """Only who names a driver waits for GDAL to load."""
+        if not drivers:
+            return None
+        from ssvq.imagery.drivers import known_driver
+
+        return [known_driver(name) for name in drivers]

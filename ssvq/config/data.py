@@ -4,10 +4,10 @@ import re
 
 from pydantic import Field, model_validator
 
-from ssvq.config.base import Command, Location
+from ssvq.config.base import ImageJob, Location
 
 
-class LabelledImages(Command):
+class LabelledImages(ImageJob):
     """Labelled images, from one of three layouts: --images with --masks, --mvtec, or --manifest."""
 
     images: Location | None = None

@@ -1,12 +1,13 @@
 """The catalogue of a survey: which images a folder or S3 prefix holds, each with identity and fingerprint."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from ssvq import storage
 from ssvq.errors import InputError
-from ssvq.imagery.raster import SUFFIXES
+from ssvq.imagery.drivers import suffixes
 
 NORMAL_LABEL = "good"
 """The label of an image without an anomaly; MVTec AD's name for it."""
@@ -29,6 +30,8 @@ class SourceImage:
 
     Where labels are known: `mask`; `label` of the image as a whole, NORMAL_LABEL or the name of its defect; `group`,
     which images of one part share; and the `split` that it was given.
+
+    `drivers`: GDAL drivers that a setting names, and that may open it and its mask where the usual ones do not.
     """
 
     uri: str
@@ -39,6 +42,7 @@ class SourceImage:
     label: str | None = None
     group: str | None = None
     split: str | None = None
+    drivers: tuple[str, ...] = ()
 
     @property
     def image_id(self) -> str:
@@ -46,17 +50,21 @@ class SourceImage:
         return hashlib.sha256(self.path.encode()).hexdigest()[:20]
 
 
-def list_images(root: str, setting: str) -> list[SourceImage]:
+def list_images(root: str, setting: str, drivers: Sequence[str] | None = None) -> list[SourceImage]:
     """All images below a folder or prefix, by their suffix, in order of their paths.
+
+    `drivers`: GDAL drivers that a setting names; the suffixes of their files count too.
 
     Raises InputError, naming the setting, when the folder is missing, cannot be listed or holds no image.
     """
     root = storage.absolute(root)
+    named = tuple(drivers or ())
+    known = suffixes(named)
     try:
         images = [
-            SourceImage(storage.join(root, info.path), info.path, info.version, info.size)
+            SourceImage(storage.join(root, info.path), info.path, info.version, info.size, drivers=named)
             for info in storage.list_files(root)
-            if PurePosixPath(info.path).suffix.lower() in SUFFIXES
+            if PurePosixPath(info.path).suffix.lower() in known
         ]
         is_folder = bool(images) or storage.is_folder(root)
     except storage.StorageError as error:
@@ -69,7 +77,7 @@ def list_images(root: str, setting: str) -> list[SourceImage]:
         return images
     if not is_folder:
         raise InputError(f"{setting} {root} is not a folder; give the folder (or s3:// prefix) that holds the images")
-    raise InputError(f"{setting} {root} holds no image ({', '.join(SUFFIXES)})")
+    raise InputError(f"{setting} {root} holds no image ({', '.join(known)})")
 
 
 def _is_utf8(path: str) -> bool:

@@ -23,36 +23,37 @@ def find_images(config: LabelledImages) -> Found:
     """
     classes = None if config.anomalous_classes is None else tuple(sorted(config.anomalous_classes))
     if config.mvtec is not None:
-        images, failed = _mvtec(config.mvtec, classes)
+        images, failed = _mvtec(config, config.mvtec, classes)
     elif config.manifest is not None:
         images, failed = read_manifest(config.manifest, classes)
+        images = [replace(image, drivers=tuple(config.drivers or ())) for image in images]
     else:
-        images, failed = _folders(str(config.images), config.masks, classes)
+        images, failed = _folders(config, str(config.images), classes)
     if config.group_pattern is not None:
         images = [replace(image, group=_group(image.path, config.group_pattern)) for image in images]
     return images, failed
 
 
-def _folders(images_root: str, masks_root: str | None, classes: tuple[int, ...] | None) -> Found:
+def _folders(config: LabelledImages, images_root: str, classes: tuple[int, ...] | None) -> Found:
     """Images in one folder and masks in another, with the same paths but for the suffix; all normal without masks."""
-    images = list_images(images_root, "--images")
-    if masks_root is None:
+    images = list_images(images_root, "--images", config.drivers)
+    if config.masks is None:
         return [replace(image, label=NORMAL_LABEL) for image in images], []
-    by_stem = {_stem(mask.path): mask for mask in list_images(masks_root, "--masks")}
+    by_stem = {_stem(mask.path): mask for mask in list_images(config.masks, "--masks", config.drivers)}
     return _with_masks(
         images,
         lambda image: by_stem.get(_stem(image.path)),
-        lambda image: f"{_stem(image.path)}.png in {masks_root}",
+        lambda image: f"{_stem(image.path)}.png in {config.masks}",
         classes,
     )
 
 
-def _mvtec(root: str, classes: tuple[int, ...] | None) -> Found:
+def _mvtec(config: LabelledImages, root: str, classes: tuple[int, ...] | None) -> Found:
     """One category of MVTec AD (Bergmann et al. 2019): `train/good`, `test/DEFECT`, `ground_truth/DEFECT/*_mask.png`.
 
     Its own split has no anomaly in `train`, so splits are drawn from all images alike, as the paper does.
     """
-    found = list_images(root, "--mvtec")
+    found = list_images(root, "--mvtec", config.drivers)
     images = [image for image in found if re.match(r"(train|test)/[^/]+/", image.path)]
     masks = {image.path: image for image in found if image.path.startswith("ground_truth/")}
     if not any(image.path.startswith(f"train/{NORMAL_LABEL}/") for image in images):

@@ -1,0 +1,50 @@
+"""Which of GDAL's drivers may open a file: a short list, told by the first bytes, and those that a setting names.
+
+GDAL has well over a hundred drivers, and some of them read other files or addresses from inside a file, as a VRT
+does. None of those is asked unless the user names it.
+"""
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+import rasterio
+from rasterio.drivers import raster_driver_extensions
+
+SIGNATURES = {
+    "GTiff": rb"II\*\0|MM\0\*|II\+\0|MM\0\+",  # classic and BigTIFF, either byte order
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "WEBP": rb"RIFF....WEBP",
+    "JP2OpenJPEG": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+}
+LONGEST_SIGNATURE = 16
+SUFFIXES = (".tif", ".tiff", ".jpg", ".jpeg", ".png", ".webp", ".jp2")
+
+
+def driver_of(start: bytes) -> str | None:
+    """The driver of SIGNATURES for a file that starts with these bytes, or None."""
+    for driver, signature in SIGNATURES.items():
+        if re.match(signature, start, re.DOTALL):
+            return driver
+    return None
+
+
+def known_driver(name: str) -> str:
+    """The name of a driver of this rasterio as GDAL writes it. Raises ValueError, with a suggestion, for another."""
+    with rasterio.Env() as env:
+        known = {driver.lower(): driver for driver in env.drivers()}
+    if name.lower() not in known:
+        near = get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+        hint = f" (similar: {', '.join(known[driver] for driver in near)})" if near else ""
+        raise ValueError(f"{name!r} is no driver of this GDAL{hint}; `rio env --formats` lists them")
+    return known[name.lower()]
+
+
+def suffixes(drivers: Iterable[str]) -> tuple[str, ...]:
+    """The suffixes of image files, lower case and with their dot: SUFFIXES, and those of the named drivers.
+
+    A driver whose files GDAL knows no suffix of, such as ENVI, adds none.
+    """
+    of_named = [f".{suffix}" for suffix, driver in raster_driver_extensions().items() if driver in set(drivers)]
+    return (*SUFFIXES, *(suffix for suffix in of_named if suffix not in SUFFIXES))
