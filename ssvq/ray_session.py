@@ -12,6 +12,7 @@ from typing import Any
 import ray
 import ray.data
 
+from ssvq import storage
 from ssvq.config import Device
 from ssvq.errors import InputError
 
@@ -42,7 +43,7 @@ def ray_session(*, debug: bool, min_cpus: int = MIN_LOGICAL_CPUS) -> Iterator[No
     try:
         with nullcontext() if debug else _silent_stderr():
             if address:
-                ray.init(**quiet)
+                ray.init(runtime_env=_worker_environment(), **quiet)
             else:
                 cpus = max(os.cpu_count() or 1, min_cpus)
                 store = (cpus + QUEUED_BLOCKS) * BLOCK_BYTES
@@ -53,6 +54,19 @@ def ray_session(*, debug: bool, min_cpus: int = MIN_LOGICAL_CPUS) -> Iterator[No
         yield
     finally:
         ray.shutdown()
+
+
+def _worker_environment() -> dict[str, dict[str, str]] | None:
+    """What the workers of a cluster, which do not inherit the environment of this process, are handed of it. Never
+    credentials: they would be shown with the job's description.
+    """
+    handed = {name: os.environ[name] for name in (storage.TIMEOUT_VARIABLE,) if name in os.environ}
+    if not handed:
+        return None
+    os.environ.setdefault(
+        "RAY_OVERRIDE_JOB_RUNTIME_ENV", "1"
+    )  # else a job submitted with the variable ends in an error
+    return {"env_vars": handed}
 
 
 def _quieten() -> None:

@@ -2,22 +2,27 @@
 
 A location is a plain local path or an `s3://bucket/key` address. Endpoint and credentials come from the usual
 AWS variables (`AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`, ...) or the machine's role; they are never stored here.
+Requests to S3 are repeated until they are answered or `timeout()` is over (see `s3.py`).
 """
 
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 import fsspec
-from botocore.exceptions import BotoCoreError
 from fsspec import AbstractFileSystem
 
 from ssvq.errors import InputError
+from ssvq.readahead import ReadAhead
+
+TIMEOUT_VARIABLE = "SSVQ_STORAGE_TIMEOUT"
+DEFAULT_TIMEOUT = 600.0  # seconds
+
+fsspec.register_implementation("s3", "ssvq.s3.PatientS3FileSystem", clobber=True)  # imported when it is needed
 
 # What a storage answers when it is not there, not allowed, full, or not reachable: nothing broader needs to be caught.
 StorageError = OSError
@@ -56,25 +61,38 @@ def base_name(location: str) -> str:
     return PurePosixPath(absolute(location)).name
 
 
-@contextmanager
-def _storage_errors() -> Iterator[None]:
-    """s3fs turns what a server answers into OSError, but not what keeps botocore from asking (no credentials,
-    no connection): those errors derive from Exception alone.
+def timeout() -> float:
+    """For how many seconds a request to S3 is repeated while it fails for a reason that may pass.
+
+    Raises InputError when the environment's `SSVQ_STORAGE_TIMEOUT` is not a positive number.
     """
+    text = os.environ.get(TIMEOUT_VARIABLE, str(DEFAULT_TIMEOUT))
     try:
-        yield
-    except BotoCoreError as error:
-        raise StorageError(str(error)) from error
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise InputError(f"{TIMEOUT_VARIABLE}={text}: must be a number of seconds over 0")
+    return seconds
+
+
+def set_timeout(seconds: float) -> None:
+    """Set `timeout` for this process and those that it starts: it travels in the environment, as credentials do.
+
+    Raises InputError when it is not a positive number.
+    """
+    os.environ[TIMEOUT_VARIABLE] = f"{seconds:g}"
+    timeout()
 
 
 @cache
+def _s3(seconds: float) -> AbstractFileSystem:
+    return fsspec.filesystem("s3", storage_timeout=seconds)
+
+
 def _remote_filesystem(protocol: str) -> AbstractFileSystem:
     try:
-        if protocol == "s3":
-            # Standard retries with back-off ride out throttling and short outages of the server.
-            config = {"retries": {"mode": "standard", "max_attempts": 8}}
-            return fsspec.filesystem("s3", config_kwargs=config, use_listings_cache=False)
-        return fsspec.filesystem(protocol)
+        return _s3(timeout()) if protocol == "s3" else fsspec.filesystem(protocol)
     except (ImportError, ValueError) as error:
         raise InputError(f"{protocol}:// is not a supported address ({error}); use s3:// or a local path") from None
 
@@ -87,21 +105,18 @@ def filesystem(location: str) -> tuple[AbstractFileSystem, str]:
     return fsspec.filesystem("file"), location
 
 
-@_storage_errors()
 def exists(location: str) -> bool:
     """Whether an object or folder is there."""
     fs, path = filesystem(location)
     return bool(fs.exists(path))
 
 
-@_storage_errors()
 def is_folder(location: str) -> bool:
     """Whether the location is a folder, or on S3 a prefix that holds something."""
     fs, path = filesystem(location)
     return bool(fs.isdir(path))
 
 
-@_storage_errors()
 def read_bytes(location: str) -> bytes:
     """The bytes of an object. Raises FileNotFoundError when it is not there."""
     fs, path = filesystem(location)
@@ -116,14 +131,19 @@ def read_text(location: str) -> str:
     return read_bytes(location).decode("utf-8")
 
 
-@_storage_errors()
 def open_read(location: str, *, ahead: bool = True) -> BinaryIO:
-    """A seekable binary file over an object; on S3 only the ranges that are read are fetched, and what follows them
-    unless not `ahead`: reads here and there of a few hundred KiB would fetch tens of MiB each.
+    """A seekable binary file over an object; on S3 the ranges that are read are fetched, and some of what follows them
+    (see `readahead.py`) unless not `ahead`, when each read is a request of its own.
     """
     fs, path = filesystem(location)
     options = {} if ahead or not is_remote(location) else {"cache_type": "none"}
     return cast(BinaryIO, fs.open(path, "rb", **options))
+
+
+def advise_sequential(file: BinaryIO) -> None:
+    """Tell that a file of `open_read` will be read from its start to its end: that takes few, large requests."""
+    if isinstance(getattr(file, "cache", None), ReadAhead):
+        file.cache.sequential = True  # type: ignore[attr-defined]
 
 
 def _version(details: dict[str, Any]) -> str:
@@ -138,7 +158,6 @@ def _local_info(path: Path, relative: str) -> ObjectInfo:
     return ObjectInfo(relative, status.st_size, _version({"size": status.st_size, "mtime_ns": status.st_mtime_ns}))
 
 
-@_storage_errors()
 def stat(location: str) -> ObjectInfo:
     """Size and version of an object as it is now. Raises FileNotFoundError when it is not there."""
     if not is_remote(location):
@@ -158,8 +177,7 @@ def list_files(root: str) -> Iterator[ObjectInfo]:
     """
     if is_remote(root):
         fs, prefix = filesystem(root)
-        with _storage_errors():
-            found = fs.find(prefix, detail=True, refresh=True)
+        found = fs.find(prefix, detail=True, refresh=True)
         for path in sorted(found):
             relative = path[len(prefix) :].lstrip("/")
             if relative and not any(part.startswith(".") for part in relative.split("/")):
@@ -181,7 +199,6 @@ def _walk(root: Path, folder: str) -> Iterator[ObjectInfo]:
             yield _local_info(root / path, path)
 
 
-@_storage_errors()
 def put(location: str, data: bytes, *, staging: str | None = None) -> ObjectInfo:
     """Write an object atomically: a reader sees all of it or what was there before, never a part.
 
@@ -192,6 +209,12 @@ def put(location: str, data: bytes, *, staging: str | None = None) -> ObjectInfo
     """
     if is_remote(location):
         fs, path = filesystem(location)
+        if location.startswith("s3://"):
+            # Never in parts: to complete an upload twice, its first answer lost, is an error. And the version is that
+            # of these bytes, not of what another job may have put before the object could be looked at.
+            bucket, key, _ = fs.split_path(path)
+            answer = fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data)
+            return ObjectInfo(base_name(location), len(data), _version({"size": len(data), "ETag": answer["ETag"]}))
         fs.pipe_file(path, data)
         return stat(location)
     target = Path(location)
@@ -217,7 +240,6 @@ def put_text(location: str, text: str) -> ObjectInfo:
     return put(location, text.encode("utf-8"))
 
 
-@_storage_errors()
 def remove(location: str) -> None:
     """Remove an object, or a folder with all that is in it. Nothing happens when it is not there."""
     fs, path = filesystem(location)

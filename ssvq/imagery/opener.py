@@ -1,0 +1,104 @@
+"""How rasterio reads an image that is not a local file: through the one storage module, with its credentials."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+from rasterio._err import CPLE_BaseError
+from rasterio.abc import FileContainer
+from rasterio.errors import RasterioError
+
+
+class _Reader:
+    """The open file as GDAL's plugin for Python files reads it, which an exception must not leave: it would be lost in
+    GDAL's code, or surface anywhere. The first failure is kept instead and all reads from then on are empty, which
+    every driver takes for a file that is cut short.
+
+    GDAL may open one file several times, so that each has a position of its own.
+    """
+
+    def __init__(self, opener: "FileOpener") -> None:
+        self._opener = opener
+        self._position = 0
+
+    def read(self, size: int = -1) -> bytes:
+        if self._opener.failure is not None:
+            return b""
+        try:
+            self._opener.file.seek(self._position)
+            data = self._opener.file.read(size)
+        except OSError as error:
+            self._opener.failure = error
+            return b""
+        self._position += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._opener.length}[whence]
+        self._position = start + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def __enter__(self) -> "_Reader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass  # the file is closed by who opened it
+
+
+class FileOpener(FileContainer):
+    """rasterio's `opener` for one file that is open already, under the one name that it is given.
+
+    No other name is found through it, so no image leads GDAL to another, and nothing is asked of the storage but the
+    ranges that are read. `failure` is what a read met with; rasterio's own error says only that the file is short.
+    """
+
+    def __init__(self, file: BinaryIO, path: str) -> None:
+        self.file, self.path = file, path
+        self.length = file.seek(0, os.SEEK_END)
+        self.failure: OSError | None = None
+
+    def open(self, path: str, mode: str = "r", **_: Any) -> _Reader:
+        if path != self.path:
+            raise FileNotFoundError(path)
+        return _Reader(self)
+
+    def isfile(self, path: str) -> bool:
+        return path == self.path
+
+    def isdir(self, path: str) -> bool:
+        return False
+
+    def ls(self, path: str) -> list[str]:
+        return []
+
+    def mtime(self, path: str) -> int:
+        return 0
+
+    def rm(self, path: str) -> None:
+        raise OSError(f"{path} is open for reading")
+
+    def size(self, path: str) -> int:
+        if path != self.path:
+            raise FileNotFoundError(path)
+        return self.length
+
+
+@contextmanager
+def file_opener(file: BinaryIO, path: str) -> Iterator[dict[str, FileOpener]]:
+    """The argument of `rasterio.open` that makes it read an open file under the name `path`.
+
+    Raises OSError, what the storage said, in place of what GDAL makes of it.
+    """
+    opener = FileOpener(file, path)
+    try:
+        yield {"opener": opener}
+    except (RasterioError, CPLE_BaseError):
+        if opener.failure is not None:
+            raise opener.failure from None
+        raise
+    if opener.failure is not None:
+        raise opener.failure

@@ -1,0 +1,78 @@
+"""What an open file on S3 keeps of what it read, and how much it reads beyond what is asked for.
+
+fsspec's own caches suit one way of reading each: with a large block a window of a COG fetches tens of MiB that nobody
+reads, with a small one a JPEG takes hundreds of requests.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fsspec.caching import BaseCache
+
+KIB, MIB = 2**10, 2**20
+FIRST_AHEAD = 64 * KIB  # holds the header of most images, and costs no more time than its request
+LARGEST_AHEAD = 8 * MIB
+GROWTH = 2
+SEQUENTIAL_GROWTH = 16
+KEPT = 32 * MIB
+
+
+@dataclass(frozen=True)
+class _Extent:
+    """Bytes that were fetched, and how far ahead of the reader that was."""
+
+    start: int
+    data: bytes
+    ahead: int
+
+    @property
+    def stop(self) -> int:
+        return self.start + len(self.data)
+
+
+class ReadAhead(BaseCache):
+    """A read elsewhere fetches what it asks for, at least 64 KiB; one that goes on where a fetch ended fetches twice as
+    far ahead each time, or sixteen times once `sequential` is set: for a file that is read from its start to its end.
+    """
+
+    name = "ssvq-readahead"
+
+    def __init__(self, blocksize: int, fetcher: Callable[[int, int], bytes], size: int) -> None:
+        super().__init__(blocksize, fetcher, size)
+        self.sequential = False
+        self._extents: OrderedDict[int, _Extent] = OrderedDict()  # by start; the one used last is the last
+
+    def _fetch(self, start: int | None, stop: int | None) -> bytes:
+        position, stop = start or 0, self.size if stop is None else min(stop, self.size)
+        pieces = []
+        while position < stop:
+            extent = self._holding(position) or self._load(position, stop)
+            piece = extent.data[position - extent.start : stop - extent.start]
+            if not piece:
+                raise OSError(f"byte {position} of {self.size} is not there")
+            pieces.append(piece)
+            position += len(piece)
+        return b"".join(pieces)
+
+    def _holding(self, position: int) -> _Extent | None:
+        for extent in reversed(self._extents.values()):
+            if extent.start <= position < extent.stop:
+                self._extents.move_to_end(extent.start)
+                self.hit_count += 1
+                return extent
+        return None
+
+    def _load(self, start: int, stop: int) -> _Extent:
+        before = next((extent for extent in reversed(self._extents.values()) if extent.stop == start), None)
+        growth = SEQUENTIAL_GROWTH if self.sequential else GROWTH
+        ahead = min(before.ahead * growth, LARGEST_AHEAD) if before else FIRST_AHEAD
+        known = min((extent.start for extent in self._extents.values() if extent.start > start), default=self.size)
+        stop = min(max(stop, start + ahead), known)
+        extent = _Extent(start, self.fetcher(start, stop), ahead)
+        self.miss_count += 1
+        self.total_requested_bytes += stop - start
+        self._extents[start] = extent
+        while len(self._extents) > 1 and sum(len(kept.data) for kept in self._extents.values()) > KEPT:
+            self._extents.popitem(last=False)
+        return extent
