@@ -7,13 +7,14 @@ user names. Pixel coordinates are those of the stored raster: EXIF orientation i
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import rasterio
 from rasterio._err import CPLE_BaseError  # GDAL's own, which escape rasterio where a damaged TIFF is looked into
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 from rasterio.transform import from_gcps
 
@@ -82,7 +83,7 @@ def open_raster(uri: str, named: Sequence[str] = ()) -> Iterator[DatasetReader]:
         with (
             rasterio.Env(**gdal_options),
             source as options,
-            rasterio.open(path, driver=drivers, **options) as dataset,
+            _open(path, drivers, **options) as dataset,
         ):
             yield dataset
 
@@ -97,6 +98,15 @@ def read_errors(uri: str) -> Iterator[None]:
         path = storage.filesystem(uri)[1]
         reason = str(error.__cause__ or error).replace(path, storage.base_name(uri))
         raise ImageError("read", f"cannot be read as an image: {reason}") from error
+
+
+def _open(path: str, drivers: Sequence[str], **options: Any) -> DatasetReader:
+    """The file as the first of the drivers that takes it opens it; rasterio asks one at a time."""
+    *others, last = drivers
+    for driver in others:
+        with suppress(RasterioIOError):
+            return rasterio.open(path, driver=driver, **options)
+    return rasterio.open(path, driver=last, **options)
 
 
 def _drivers(start: bytes, named: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -117,6 +127,7 @@ def read_header(dataset: DatasetReader) -> ImageHeader:
     Raises ImageError (stage `read`) for a size that no image has.
     """
     _check_size(dataset)
+    _ = dataset.mask_flag_enums  # GDAL tells of a damaged mask once, to who looks first: not to the lookup of tags
     crs, transform = dataset.crs, dataset.transform
     gcps, gcp_crs = dataset.gcps
     if gcps and gcp_crs:

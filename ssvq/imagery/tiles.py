@@ -9,7 +9,7 @@ from rasterio.io import DatasetReader
 
 from ssvq.imagery.grid import TileBlock, TileGrid
 from ssvq.imagery.pixel_rule import PixelRule
-from ssvq.imagery.raster import read_rgb
+from ssvq.imagery.pixels import read_rgb
 
 
 @dataclass(frozen=True)

@@ -64,10 +64,10 @@ def inspect(source: SourceImage) -> ImageHeader:
 
     Raises ImageError (stage `read` or `mask`).
     """
-    with open_raster(source.uri) as dataset:
+    with open_raster(source.uri, source.drivers) as dataset:
         header = read_header(dataset)
     if source.mask is not None:
-        with _mask_errors(source.mask), open_raster(source.mask.uri) as mask:
+        with _mask_errors(source.mask), open_raster(source.mask.uri, source.drivers) as mask:
             check_mask(mask, header.width, header.height, source.mask.anomalous_classes)
     return header
 
@@ -102,7 +102,7 @@ def _enter_mask(source: SourceImage, stack: ExitStack) -> DatasetReader | None:
     if source.mask is None:
         return None
     with _mask_errors(source.mask):
-        return stack.enter_context(open_raster(source.mask.uri))
+        return stack.enter_context(open_raster(source.mask.uri, source.drivers))
 
 
 def _classes(
@@ -158,7 +158,7 @@ def read_unit(unit: list[ImagePart]) -> Iterator[tuple[ImagePart, TileArrays | I
         try:
             with ExitStack() as stack:
                 mask = _enter_mask(source, stack)
-                image = stack.enter_context(open_raster(source.uri))
+                image = stack.enter_context(open_raster(source.uri, source.drivers))
                 for part in parts:
                     window, shape = Window(*part.grid.window(part.block)), window_shape(part.grid, part.block)
                     classes = _classes(source, mask, window, shape)

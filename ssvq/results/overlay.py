@@ -12,7 +12,8 @@ from matplotlib.patches import Rectangle
 from ssvq.config import OverlayConfig
 from ssvq.errors import ExitCode, ImageError, InputError
 from ssvq.imagery.grid import CELL
-from ssvq.imagery.raster import open_raster, read_rgb
+from ssvq.imagery.pixels import read_rgb
+from ssvq.imagery.raster import open_raster
 from ssvq.results.query import literal, run_sql
 from ssvq.results.stitch import HeatMap, stitch
 

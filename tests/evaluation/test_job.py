@@ -16,7 +16,8 @@ from ssvq.config import EvaluateConfig
 from ssvq.errors import ExitCode, InputError
 from ssvq.evaluation.collect import TILES
 from ssvq.evaluation.job import evaluate_model
-from ssvq.imagery.raster import open_raster, read_rgb
+from ssvq.imagery.pixels import read_rgb
+from ssvq.imagery.raster import open_raster
 from ssvq.model import bundle as bundles
 from ssvq.results.stitch import stitch
 from ssvq.scoring.scorer import TileScorer

@@ -9,7 +9,9 @@ import rasterio
 from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine, from_gcps
 
-from ssvq.imagery.raster import ImageHeader, _exif_angle, _exif_time, open_raster, read_header, read_rgb
+from ssvq.imagery.exif import exif_angle, exif_time
+from ssvq.imagery.pixels import read_rgb
+from ssvq.imagery.raster import ImageHeader, open_raster, read_header
 from tests.conftest import write_image
 
 GREY = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
@@ -58,13 +60,13 @@ def test_a_transform_without_crs_is_no_georeference(tmp_path: Path) -> None:
     ],
 )
 def test_exif_angles(text: str | None, reference: str | None, degrees: float | None) -> None:
-    assert _exif_angle(text, reference) == (None if degrees is None else pytest.approx(degrees, abs=1e-8))
+    assert exif_angle(text, reference, 180) == (None if degrees is None else pytest.approx(degrees, abs=1e-8))
 
 
 def test_exif_times() -> None:
-    assert _exif_time("2016:06:23 16:32:43") == datetime(2016, 6, 23, 16, 32, 43)
+    assert exif_time("2016:06:23 16:32:43") == datetime(2016, 6, 23, 16, 32, 43)
     for text in (None, "", "0000:00:00 00:00:00", "    :  :     :  :  ", "2016-06-23"):
-        assert _exif_time(text) is None
+        assert exif_time(text) is None
 
 
 def test_a_smaller_shape_averages_pixels_and_a_larger_one_interpolates(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssvq.errors import ImageError
-from ssvq.imagery.raster import open_raster, read_header, read_rgb
+from ssvq.imagery.pixels import read_rgb
+from ssvq.imagery.raster import open_raster, read_header
 from tests.conftest import write_image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)

@@ -10,7 +10,8 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import Affine, from_origin
 
 from ssvq.errors import ImageError
-from ssvq.imagery.raster import ImageHeader, open_raster, read_header, read_rgb
+from ssvq.imagery.pixels import read_rgb
+from ssvq.imagery.raster import ImageHeader, open_raster, read_header
 from tests.conftest import write_image
 
 RNG = np.random.default_rng(0)
