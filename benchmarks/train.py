@@ -83,7 +83,7 @@ def plain_steps_per_second(config: TrainConfig, warm_up: int) -> float:
     """Steps a second after the warm-up in this process."""
     images, unusable = find_images(config)
     tiling = Tiling(tile_size=config.tile_size, stride=config.tile_size)
-    folder, index = cut_into_cache(images, unusable, tiling, str(config.tile_cache))
+    folder, index = cut_into_cache(images, unusable, tiling, str(config.tile_cache), config.pixel_rule, config.read)
     tile_sets = draw_tile_sets(index, images, config)
     plan = task_data(config, folder, index, tile_sets)["plan"]
     engine = Engine(config, tile_sets.preprocessing)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp, CliSettingsSource, SettingsError
 
 import ssvq
-from ssvq import config
+from ssvq import config, storage
 from ssvq.errors import ExitCode, InputError
 
 
@@ -59,6 +59,7 @@ def run(command: str, arguments: Sequence[str]) -> int:
         _warn_of_unknown_variables()
         settings = _parse(command, spec.settings, arguments)
         debug = settings.debug
+        storage.set_timeout(settings.storage_timeout)
         module, name = spec.function.split(":")
         function: Callable[[config.Command], ExitCode] = getattr(importlib.import_module(module), name)
         return function(settings)
@@ -69,6 +70,10 @@ def run(command: str, arguments: Sequence[str]) -> int:
         # The reader of our output has gone (`ssvq query ... | head`): nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE
+    except OSError as error:
+        # Ray hands on what a task raised as the cause of its own. The work that is done is kept whatever happens.
+        message = f"{getattr(error, 'cause', error)}; what is done is kept: mend it and run the same command again"
+        return _fail(command, message, ExitCode.INTERNAL_ERROR, debug)
     except InputError as error:
         return _fail(command, str(error), ExitCode.WRONG_INPUT, debug)
     except Exception as error:  # noqa: BLE001 - the last place: a bug ends as one line and exit code 1

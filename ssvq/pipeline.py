@@ -3,23 +3,25 @@
 import pyarrow as pa
 import ray
 
+from ssvq.config import ReadLimits
 from ssvq.errors import ImageError
 from ssvq.imagery.catalog import SourceImage
+from ssvq.imagery.decoder import decoder
 from ssvq.imagery.raster import ImageHeader
-from ssvq.imagery.units import ImagePart, inspect
+from ssvq.imagery.units import ImagePart
 
 IMAGES_IN_TASK = 64
 TASK_RETRIES = 2  # Ray Data's default is without end: one image that crashes its reader would loop for ever
 
 
 def inspect_images(
-    images: list[SourceImage],
+    images: list[SourceImage], limits: ReadLimits
 ) -> tuple[list[tuple[SourceImage, ImageHeader]], list[tuple[SourceImage, ImageError]]]:
     """Headers of images, read by CPU tasks, in the order given; and the images that fail, with why."""
     chunks = [images[i : i + IMAGES_IN_TASK] for i in range(0, len(images), IMAGES_IN_TASK)]
     inspect_chunk = ray.remote(max_retries=TASK_RETRIES)(_inspect_chunk)
     headers, failed = [], []
-    for chunk, results in zip(chunks, ray.get([inspect_chunk.remote(chunk) for chunk in chunks]), strict=True):
+    for chunk, results in zip(chunks, ray.get([inspect_chunk.remote(chunk, limits) for chunk in chunks]), strict=True):
         for source, result in zip(chunk, results, strict=True):
             if isinstance(result, ImageError):
                 failed.append((source, result))
@@ -28,11 +30,11 @@ def inspect_images(
     return headers, failed
 
 
-def _inspect_chunk(images: list[SourceImage]) -> list[ImageHeader | ImageError]:
+def _inspect_chunk(images: list[SourceImage], limits: ReadLimits) -> list[ImageHeader | ImageError]:
     results: list[ImageHeader | ImageError] = []
     for source in images:
         try:
-            results.append(inspect(source))
+            results.append(decoder(limits).inspect(source))
         except ImageError as error:
             results.append(error)
     return results

@@ -2,7 +2,10 @@
 
 import json
 import os
+import re
+import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +16,7 @@ import torch
 from ssvq.errors import ExitCode
 from ssvq.model import bundle as bundles
 from ssvq.results.query import run_sql
+from tests import faulty_decoding
 from tests.commands import start
 from tests.surveys import make_bundle, make_survey, tiny_training
 
@@ -27,6 +31,19 @@ def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
+
+
+def worker_pids(session: int, *names: str) -> list[int]:
+    """Ray's workers of a session that run one of the named things."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            running = (folder / "cmdline").read_bytes()
+            if any(name.encode() in running for name in names) and os.getsid(int(folder.name)) == session:
+                found.append(int(folder.name))
+        except (OSError, ProcessLookupError):
+            continue  # ended meanwhile
+    return found
 
 
 def test_training_that_is_killed_goes_on_and_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
@@ -59,19 +76,6 @@ def test_training_that_is_killed_goes_on_and_ends_as_if_it_had_not_been(tmp_path
         torch.testing.assert_close(weights[0][name], weights[1][name], rtol=1e-4, atol=1e-5, msg=name)
 
 
-def train_worker_pids(session: int) -> list[int]:
-    """Processes of Ray Train's workers in a session; each leads a process group of its own."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            named = b"RayTrainWorker" in (folder / "cmdline").read_bytes()
-            if named and os.getsid(int(folder.name)) == session:
-                found.append(int(folder.name))
-        except (OSError, ProcessLookupError):
-            continue  # ended meanwhile
-    return found
-
-
 def test_training_whose_worker_is_killed_goes_on_by_itself(tmp_path: Path) -> None:
     survey = make_survey(tmp_path / "survey")
     settings = tmp_path / "train.json"
@@ -80,7 +84,7 @@ def test_training_whose_worker_is_killed_goes_on_by_itself(tmp_path: Path) -> No
     settings.write_text(json.dumps({k: v for k, v in config.saved().items() if k != "out"}))
     first = start("train", "--config", str(settings), "--out", str(hit))
     wait_for(lambda: len(list(hit.glob("checkpoints/train/checkpoint_*"))) >= 2)
-    os.kill(train_worker_pids(first.pid)[0], signal.SIGKILL)
+    os.kill(worker_pids(first.pid, "RayTrainWorker")[0], signal.SIGKILL)
     second = start("train", "--config", str(settings), "--out", str(undisturbed))
     for run in (first, second):
         _, errors = run.communicate()
@@ -134,3 +138,99 @@ def test_scoring_that_is_stopped_goes_on_and_ends_as_if_it_had_not_been(tmp_path
     assert run_sql(str(stopped), SCORES).equals(run_sql(str(undisturbed), SCORES))
     files = [sorted(path.name for path in (out / "tiles").rglob("*")) for out in (stopped, undisturbed)]
     assert files[0] == files[1], "no stray file under tiles/"
+
+
+@pytest.mark.parametrize("victim", ["MapBatches(read_parts)", "MapWorker", "MapBatches(write_parts)", "decoding"])
+def test_scoring_whose_worker_is_killed_goes_on_by_itself(tmp_path: Path, victim: str) -> None:
+    survey = make_survey(tmp_path / "survey", images=40, height=320, width=320) / "images"
+    make_bundle(tmp_path / "bundle")
+    undisturbed, hit = tmp_path / "undisturbed", tmp_path / "hit"
+
+    def arguments(out: Path) -> list[str]:
+        return ["score", "--survey", str(survey), "--model", str(tmp_path / "bundle"), "--out", str(out)]
+
+    first = start(*arguments(hit))
+    wait_for(lambda: len(list(hit.glob("tiles/*/*/*/*.parquet"))) >= 3)
+    victims: list[int] = []
+    wait_for(lambda: bool(victims.extend(worker_pids(first.pid, victim)) or victims or first.poll() is not None))
+    for pid in victims[:1]:
+        os.kill(pid, signal.SIGKILL)
+    second = start(*arguments(undisturbed))
+    for run in (first, second):
+        _, errors = run.communicate()
+        assert run.returncode == ExitCode.DONE, errors
+    assert run_sql(str(hit), SCORES).equals(run_sql(str(undisturbed), SCORES))
+
+
+def test_two_jobs_started_at_once_end_as_one(tmp_path: Path) -> None:
+    survey = make_survey(tmp_path / "survey", images=24, height=160, width=160) / "images"
+    make_bundle(tmp_path / "bundle")
+    out = tmp_path / "scores"
+    command = ["score", "--survey", str(survey), "--model", str(tmp_path / "bundle"), "--out", str(out)]
+    runs = [start(*command) for _ in range(2)]
+    for run in runs:
+        _, errors = run.communicate()
+        assert run.returncode == ExitCode.DONE, errors
+    last = start(*command)
+    output, errors = last.communicate()
+    assert last.returncode == ExitCode.DONE, errors
+    counted = run_sql(str(out), "SELECT count(*) AS n, count(DISTINCT tile_id) AS d FROM tiles").to_pylist()
+    assert counted == [{"n": 24 * 25, "d": 24 * 25}]
+    again = start(*command)
+    output, errors = again.communicate()
+    assert "nothing to do" in output
+
+
+def test_images_that_break_their_reader_are_rows_of_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    survey = make_survey(tmp_path / "survey", images=4) / "images"
+    for name in ("crash header", "crash pixels", "hang", "hungry", "once"):
+        shutil.copy(survey / "00.png", survey / f"{name}.png")
+    make_bundle(tmp_path / "bundle")
+    monkeypatch.setenv("PYTHONPATH", str(faulty_decoding.install(tmp_path / "faults")))
+    out = str(tmp_path / "scores")
+    limits = ["--read.seconds", "5", "--read.memory", "512"]
+    run = start("score", "--survey", str(survey), "--model", str(tmp_path / "bundle"), "--out", out, *limits)
+    _, errors = run.communicate()
+    assert run.returncode == ExitCode.SOME_IMAGES_FAILED, errors
+    sql = "SELECT regexp_extract(image_uri, '[^/]+$') AS name, tiles, error_stage, error_message FROM images"
+    images = {row["name"]: row for row in run_sql(out, sql).to_pylist()}
+    assert {name: row["error_message"] for name, row in images.items() if row["error_stage"]} == {
+        "crash header.png": "decoding crashed (SIGSEGV), 2 times",
+        "crash pixels.png": "decoding crashed (SIGSEGV), 2 times",
+        "hang.png": "decoding took over 5 s (--read.seconds), 2 times",
+        "hungry.png": "cannot be read in 512 MiB of memory (--read.memory)",
+    }
+    assert {row["error_stage"] for row in images.values()} == {None, "read"}
+    assert all(row["tiles"] == 8 for row in images.values() if not row["error_stage"])
+    assert len(images) == 9
+
+
+def test_a_full_disk_ends_in_one_line_and_loses_nothing(tmp_path: Path) -> None:
+    survey = make_survey(tmp_path / "survey", images=30, height=320, width=320) / "images"
+    make_bundle(tmp_path / "bundle")
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(small)], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
+    try:
+        out = small / "scores"
+        command = ["score", "--survey", str(survey), "--model", str(tmp_path / "bundle"), "--out", str(out)]
+        run = start(*command)
+        _, errors = run.communicate()
+        assert run.returncode == ExitCode.INTERNAL_ERROR
+        assert re.search(r"^ssvq score: error: .*No space left on device.*run the same command again$", errors, re.M), (
+            errors
+        )
+        kept = {path.name for path in out.glob("tiles/*/*/*/*.parquet")}
+        assert 0 < len(kept) < 30
+        subprocess.run(["mount", "-o", "remount,size=30m", str(small)], check=True)
+        run = start(*command)
+        _, errors = run.communicate()
+        assert run.returncode == ExitCode.DONE, errors
+        assert kept <= {path.name for path in out.glob("tiles/*/*/*/*.parquet")}
+        assert run_sql(str(out), "SELECT count(*) AS n FROM tiles").to_pylist() == [{"n": 3000}]
+    finally:
+        subprocess.run(["umount", str(small)], check=True)

@@ -1,6 +1,6 @@
 """Every setting of every command: typed, validated, documented; the one place where defaults stand."""
 
-from ssvq.config.base import ENV_PREFIX, Command, Device, Location, Precision, Section
+from ssvq.config.base import ENV_PREFIX, Command, Device, Location, Precision, ReadLimits, Section
 from ssvq.config.data import LabelledImages
 from ssvq.config.learning import Architecture, Augmentation, CodebookSettings, Objective, Optimiser
 from ssvq.config.results import DemoConfig, OverlayConfig, QueryConfig
@@ -23,6 +23,7 @@ __all__ = [
     "OverlayConfig",
     "Precision",
     "QueryConfig",
+    "ReadLimits",
     "ScoreConfig",
     "ScoringSettings",
     "Section",

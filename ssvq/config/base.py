@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -33,6 +33,16 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+class ReadLimits(Section):
+    """What decoding may take; an image that takes more fails."""
+
+    seconds: float = Field(120, gt=0)
+    """Time for one part of an image, of at most 128 tiles; waiting for S3 is not counted."""
+
+    memory: int = Field(2048, ge=256)
+    """MiB of memory of a process that decodes."""
+
+
 class Command(BaseSettings):
     """What every command takes."""
 
@@ -53,6 +63,9 @@ class Command(BaseSettings):
 
     config: Path | None = None
     """YAML file with settings of this command."""
+
+    storage_timeout: float = Field(storage.DEFAULT_TIMEOUT, gt=0)
+    """Seconds for which requests to S3 are repeated while it does not answer."""
 
     debug: bool = False
     """Show tracebacks and Ray's own log."""
@@ -103,6 +116,8 @@ class ImageJob(Command):
 
     precision: Precision = "auto"
     """Arithmetic of the network: bf16 where the hardware has it, fp16 on older GPUs, else fp32."""
+
+    read: ReadLimits = ReadLimits()
 
     drivers: list[str] | None = None
     """GDAL drivers, such as HFA,NITF, for images of other kinds than TIFF, JPEG, PNG, WebP and JPEG 2000."""

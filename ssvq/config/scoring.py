@@ -18,6 +18,9 @@ class ScoringSettings(ImageJob):
     batch_size: int = Field(16, gt=0)
     """Tiles in a batch of the model."""
 
+    compile: bool = False
+    """Compile the network with torch.compile: slower to start, faster on GPUs."""
+
     scorers: int | None = Field(None, gt=0)
     """Scoring actors (default: one for each GPU, or one for each node without GPUs)."""
 
@@ -33,6 +36,27 @@ class ScoreConfig(ScoringSettings):
 
     out: Location
     """Folder or s3:// prefix of the score maps, shared by all surveys."""
+
+    stride: int | None = Field(None, gt=0)
+    """Pixels from one tile to the next; under the model's tile size tiles overlap (default: the tile size)."""
+
+    include: list[str] = Field([])
+    """Score only images whose path in the survey matches one of these patterns, such as 'north/*.jpg'."""
+
+    exclude: list[str] = Field([])
+    """Leave out images whose path in the survey matches one of these patterns; * matches / too."""
+
+    limit: int | None = Field(None, gt=0)
+    """Score at most so many of the images that are left to do."""
+
+    retry_failed: bool = True
+    """Score images again that failed in an earlier run and have not changed since."""
+
+    prune: bool = False
+    """Remove the scores of images that are no longer in the survey."""
+
+    dry_run: bool = False
+    """Say what would be done and how long it would take, and do nothing."""
 
 
 class EvaluateConfig(LabelledImages, ScoringSettings):

@@ -169,5 +169,7 @@ def training_identity(saved: dict[str, Any]) -> dict[str, Any]:
         "allow_failed_images",
         "checkpoints",
         "log_every",
+        "read",
+        "storage_timeout",
     }
     return {name: value for name, value in saved.items() if name not in elsewhere}

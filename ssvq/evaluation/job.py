@@ -47,7 +47,7 @@ def evaluate_model(config: EvaluateConfig) -> dict[str, Any]:
     _check_outputs(config)
     images, failed = _of_split(config, *find_images(_with_classes(config, bundle)))
     with ray_session(debug=config.debug):
-        headers, unreadable = inspect_images(images)
+        headers, unreadable = inspect_images(images, config.read)
         units = plan_units(headers, bundle.preprocessing.tiling, bundle.preprocessing.pixels)
         scored = score_labelled(units, config, bundle.anomalous_fraction)
     failures = _name_failures([*failed, *unreadable, *scored.failed])

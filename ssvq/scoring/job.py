@@ -1,154 +1,131 @@
 """The scoring job: a survey in, score maps and a ledger out; only new and changed images are scored."""
 
 import json
-import sys
 import time
-from collections import Counter
 from typing import Any
 
 from ssvq import storage
 from ssvq.config import ScoreConfig
-from ssvq.errors import ExitCode, InputError, images_exit_code
-from ssvq.imagery.catalog import SourceImage, list_images
-from ssvq.imagery.grid import Tiling
-from ssvq.imagery.units import ImagePart, plan_units
-from ssvq.model import bundle as bundles
-from ssvq.pipeline import TASK_RETRIES, inspect_images
+from ssvq.errors import ExitCode, images_exit_code
+from ssvq.imagery.catalog import SourceImage
+from ssvq.imagery.units import plan_units
+from ssvq.pipeline import inspect_images
 from ssvq.progress import Progress
 from ssvq.ray_session import ray_session
-from ssvq.scoring.layout import Partition, check_survey_name, model_file, new_run_id, run_file
-from ssvq.scoring.ledger import LedgerWriter, check_survey_root, not_done, read_ledger
-from ssvq.scoring.schema import SCORE_MAP
-from ssvq.scoring.stages import score_units
-from ssvq.scoring.writer import ScoredImage, ScoringRun, join_parts, put_image, write_parts
+from ssvq.scoring.collector import Collector
+from ssvq.scoring.dry_run import describe
+from ssvq.scoring.layout import Partition, model_file, new_run_id, run_file
+from ssvq.scoring.ledger import LedgerWriter, prune
+from ssvq.scoring.plan import ScorePlan, list_survey, plan_scoring
+from ssvq.scoring.stages import score_units, write_units
+from ssvq.scoring.writer import ScoringRun
 
 PASSES = 3  # over images that change while they are read
-FAILURES_SHOWN = 20
 
 
 def score(config: ScoreConfig) -> ExitCode:
     """Run the job; running it again goes on where it stopped, and scores what is new or changed.
 
-    Raises InputError for wrong input.
+    Raises InputError for wrong input, and OSError for an output that cannot be written (any more).
     """
-    bundle = bundles.read_whole(config.model)
-    survey = check_survey_name(config.survey_name or storage.base_name(config.survey))
-    images = _outside(list_images(config.survey, "--survey"), config)
-    tiling = bundle.preprocessing.tiling
-    partition = Partition(config.out, survey, bundle.model_id, tiling.tiling_id)
-    ledger = read_ledger(config.out, survey)
-    check_survey_root(ledger, survey, config.survey)
-    todo = not_done(images, ledger, partition)
-    if not todo:
-        print(f"nothing to do: all {len(images)} images of survey {survey!r} are scored by model {bundle.model_id}")
+    plan = plan_scoring(config)
+    survey, images = plan.partition.survey, len(plan.images)
+    if config.dry_run:
+        describe(plan, config)
+        return ExitCode.DONE
+    removed = plan.removed if config.prune else []
+    if not plan.todo and not removed:
+        print(f"nothing to do: all {images} images of survey {survey!r} are done by model {plan.bundle.model_id}")
         return ExitCode.DONE
     storage.check_writable(config.out, "--out")
-    run = ScoringRun(partition, config.survey, new_run_id(), bundle.calibration)
-    storage.put_text(model_file(config.out, bundle.model_id), bundle.model_dump_json(indent=2) + "\n")
+    run = ScoringRun(plan.partition, config.survey, new_run_id(), plan.bundle.calibration)
+    storage.put_text(model_file(config.out, plan.bundle.model_id), plan.bundle.model_dump_json(indent=2) + "\n")
     _save_run(config, run, None)
-    print(f"survey {survey!r}: {len(images)} images, {len(images) - len(todo)} done, {len(todo)} to score", flush=True)
+    print(f"survey {survey!r}: {images} images, {images - plan.left} done, {len(plan.todo)} to score", flush=True)
 
-    totals: Counter[str] = Counter()
     started = time.monotonic()
-    with ray_session(debug=config.debug), LedgerWriter(config.out, run.run_id) as writer:
-        for _ in range(PASSES):
-            todo = _score_images(config, todo, tiling, run, writer, totals)
-            if not todo:
-                break
-            todo = _as_now(config, todo)
-    summary = {
-        "images": len(images),
-        **{name: totals[name] for name in ("scored", "failed", "tiles", "skipped_tiles", "anomalous_tiles")},
-        "changing": len(todo),
+    with LedgerWriter(config.out, run.run_id) as ledger:
+        collector = Collector(run, ledger)
+        for row in removed:
+            ledger.add(prune(row, plan.partition, run.run_id))
+        scoring_seconds = _score(config, plan, run, collector) if plan.todo else 0.0
+    summary: dict[str, Any] = {
+        "images": images,
+        **{name: collector.totals[name] for name in ("scored", "failed")},
+        "pruned": len(removed),
+        "changing": len(collector.changed),
+        "left": plan.left - len(plan.todo),
+        **{name: collector.totals[name] for name in ("tiles", "skipped_tiles", "anomalous_tiles", "object_bytes")},
         "seconds": round(time.monotonic() - started, 1),
+        "scoring_seconds": round(scoring_seconds, 1),
     }
     _save_run(config, run, summary)
-    _print_summary(config, partition, summary)
-    return images_exit_code(totals["failed"] + len(todo), allowed=config.allow_failed_images)
+    _print_summary(config, plan.partition, summary)
+    return images_exit_code(summary["failed"] + summary["changing"], allowed=config.allow_failed_images)
 
 
-def _outside(images: list[SourceImage], config: ScoreConfig) -> list[SourceImage]:
-    """The images that do not lie in the output, which may be a folder within the survey."""
-    inside = config.out.rstrip("/") + "/"
-    kept = [image for image in images if not image.uri.startswith(inside)]
-    if not kept:
-        raise InputError(f"--survey {config.survey} holds no image outside --out {config.out}")
-    return kept
+def _score(config: ScoreConfig, plan: ScorePlan, run: ScoringRun, collector: Collector) -> float:
+    """Score the images that are to do; those that change meanwhile again. Returns seconds without Ray's start."""
+    with ray_session(debug=config.debug):
+        started = time.monotonic()
+        todo = plan.todo
+        for _ in range(PASSES):
+            collector.changed = []
+            _score_images(config, plan, todo, run, collector)
+            if not collector.changed:
+                break
+            todo = _as_now(config, collector.changed)
+        return time.monotonic() - started
 
 
 def _score_images(
-    config: ScoreConfig,
-    images: list[SourceImage],
-    tiling: Tiling,
-    run: ScoringRun,
-    writer: LedgerWriter,
-    totals: Counter[str],
-) -> list[SourceImage]:
-    """Score images and note them in the ledger. Returns those that changed while they were read."""
-
-    def note(row: dict[str, Any]) -> None:
-        writer.add(row)
-        totals[row["status"]] += 1
-        totals.update({name: row[name] for name in ("tiles", "skipped_tiles", "anomalous_tiles")})
-        if row["status"] == "failed" and totals["failed"] <= FAILURES_SHOWN:
-            print(f"failed {row['image_uri']} ({row['error_stage']}): {row['error_message']}", file=sys.stderr)
-
-    headers, failed = inspect_images(images)
+    config: ScoreConfig, plan: ScorePlan, images: list[SourceImage], run: ScoringRun, collector: Collector
+) -> None:
+    headers, failed = inspect_images(images, config.read)
     for source, error in failed:
-        row = put_image(run, ScoredImage(source, None, SCORE_MAP.empty_table(), error, 0, 0.0))
-        if row is not None:
-            note(row)
-    units = plan_units(headers, tiling)
+        collector.fail(source, error)
+    units = plan_units(headers, plan.tiling, plan.bundle.preprocessing.pixels)
     if not units:
-        return []
-    outcomes = score_units(units, config).map_batches(
-        write_parts,
-        fn_kwargs={"run": run},
-        batch_size=None,
-        batch_format="pyarrow",
-        num_cpus=0.25,
-        max_retries=TASK_RETRIES,
-    )
-    changed: list[SourceImage] = []
-    waiting: dict[str, list[dict[str, Any]]] = {}
+        return
+    outcomes = write_units(score_units(units, config), run)
     with Progress("scoring", sum(len(part.block) for unit in units for part in unit), "tiles") as progress:
         for batch in outcomes.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             for outcome in batch.to_pylist():
-                part = ImagePart.from_json(outcome["part"])
-                row = outcome["ledger"]
+                collector.take(outcome)
                 progress.advance(outcome["tiles"])
-                if part.count > 1:
-                    gathered = waiting.setdefault(part.source.image_id, [])
-                    gathered.append(outcome)
-                    if len(gathered) < part.count:
-                        continue
-                    row = join_parts(waiting.pop(part.source.image_id), run)
-                if row is None:
-                    changed.append(part.source)
-                else:
-                    note(row)
-    return changed
 
 
 def _as_now(config: ScoreConfig, images: list[SourceImage]) -> list[SourceImage]:
     """The images as the survey lists them now."""
     wanted = {image.path for image in images}
-    return [image for image in list_images(config.survey, "--survey") if image.path in wanted]
+    return [image for image in list_survey(config) if image.path in wanted]
 
 
 def _save_run(config: ScoreConfig, run: ScoringRun, summary: dict[str, Any] | None) -> None:
-    record = {"run_id": run.run_id, "survey": run.partition.survey, "config": config.saved(), "summary": summary}
+    partition = run.partition
+    record = {
+        "run_id": run.run_id,
+        "survey": partition.survey,
+        "model_id": partition.model_id,
+        "tiling_id": partition.tiling_id,
+        "config": config.saved(),
+        "summary": summary,
+    }
     storage.put_text(run_file(config.out, run.run_id), json.dumps(record, indent=2) + "\n")
 
 
 def _print_summary(config: ScoreConfig, partition: Partition, summary: dict[str, Any]) -> None:
-    rate = summary["tiles"] / max(summary["seconds"], 1e-9)
+    rate = summary["tiles"] / max(summary["scoring_seconds"], 1e-9)
     print(
-        f"scored {summary['scored']} images, {summary['tiles']} tiles ({rate:.1f} a second with start-up), "
+        f"scored {summary['scored']} images, {summary['tiles']} tiles ({rate:.1f} a second), "
         f"{summary['anomalous_tiles']} of them anomalous; failed {summary['failed']} images; "
         f"skipped {summary['skipped_tiles']} tiles without valid pixels"
     )
-    print(f"score maps: {partition.tiles}")
+    if summary["pruned"]:
+        print(f"removed the scores of {summary['pruned']} images that are no longer in the survey")
+    print(f"score maps: {partition.tiles} ({summary['object_bytes'] / 1e6:.1f} MB in {summary['seconds']:.0f} s)")
+    if summary["left"]:
+        print(f"{summary['left']} images are left by --limit: run the same command again")
     if summary["changing"]:
         print(f"{summary['changing']} images kept changing while they were read: run the same command again")
     if summary["failed"]:

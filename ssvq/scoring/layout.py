@@ -50,9 +50,14 @@ def model_file(out: str, model_id: str) -> str:
     return storage.join(out, "models", f"{model_id}.json")
 
 
+def runs_folder(out: str) -> str:
+    """Folder of what runs say of themselves, whose names begin with their time."""
+    return storage.join(out, "runs")
+
+
 def run_file(out: str, run_id: str) -> str:
     """The configuration and summary of a run."""
-    return storage.join(out, "runs", f"{run_id}.json")
+    return storage.join(runs_folder(out), f"{run_id}.json")
 
 
 def new_run_id() -> str:

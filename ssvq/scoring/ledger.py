@@ -1,10 +1,12 @@
 """The ledger: one row for each image and run, in immutable segments written after the objects they speak of.
 
 The state of an image is its latest row. An image is done when that row says `scored`, the source still has the
-row's fingerprint, and its object is there with the version that the row noted.
+row's fingerprint, and its object is there with the version that the row noted. This heals a crash between object and
+row, an object that was lost, and an older job that overwrote a newer result.
 """
 
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -57,14 +59,16 @@ def read_ledger(out: str, survey: str) -> pa.Table:
     """All rows of a survey, of all runs, models and tilings."""
     folder = images_folder(out)
     addresses = [storage.join(folder, info.path) for info in storage.list_files(folder)]
-    tables = [_read_segment(address) for address in addresses if address.endswith(".parquet")]
-    table = pa.concat_tables([LEDGER.empty_table(), *tables])
+    segments = [_read_segment(address) for address in addresses if address.endswith(".parquet")]
+    table = pa.concat_tables([LEDGER.empty_table(), *segments])
     return table.filter(pc.equal(table["survey"], survey))
 
 
 def _read_segment(address: str) -> pa.Table:
     try:
-        return pq.read_table(pa.BufferReader(storage.read_bytes(address)), columns=LEDGER.names).cast(LEDGER)
+        table = pq.read_table(pa.BufferReader(storage.read_bytes(address)), columns=LEDGER.names)
+        # A segment of an earlier version lacks a column: it is null there.
+        return pa.concat_tables([LEDGER.empty_table(), table], promote_options="default")
     except pa.ArrowInvalid as error:
         raise InputError(f"ledger segment {address} is damaged ({error}); remove it and score again") from None
 
@@ -78,20 +82,45 @@ def check_survey_root(ledger: pa.Table, survey: str, root: str) -> None:
         )
 
 
-def not_done(images: list[SourceImage], ledger: pa.Table, partition: Partition) -> list[SourceImage]:
-    """The images that are still to be scored."""
+def latest_rows(ledger: pa.Table, partition: Partition) -> pa.Table:
+    """The state of each image of a partition: its latest row."""
     here = pc.and_(pc.equal(ledger["model_id"], partition.model_id), pc.equal(ledger["tiling_id"], partition.tiling_id))
     rows = ledger.filter(here).sort_by([("recorded_at", "ascending"), ("run_id", "ascending")])
+    last = {image_id: index for index, image_id in enumerate(rows["image_id"].to_pylist())}
+    return rows.take(pa.array(last.values(), pa.int64()))
+
+
+def not_done(
+    images: list[SourceImage], ledger: pa.Table, partition: Partition, *, retry_failed: bool = True
+) -> list[SourceImage]:
+    """The images that are still to be scored; those that failed are among them unless not `retry_failed`."""
+    rows = latest_rows(ledger, partition)
     columns = (rows[name].to_pylist() for name in ("image_id", "status", "fingerprint", "object_version"))
     latest = {image_id: state for image_id, *state in zip(*columns, strict=True)}
     versions = {info.path: info.version for info in storage.list_files(partition.tiles)}
+    final = ("scored",) if retry_failed else ("scored", "failed")
 
     def done(image: SourceImage) -> bool:
         object_version = versions.get(f"{image.image_id}.parquet")
-        return object_version is not None and latest.get(image.image_id) == [
-            "scored",
-            image.fingerprint,
-            object_version,
-        ]
+        status, *seen = latest.get(image.image_id, [None])
+        return object_version is not None and status in final and seen == [image.fingerprint, object_version]
 
     return [image for image in images if not done(image)]
+
+
+def no_longer_there(images: list[SourceImage], ledger: pa.Table, partition: Partition) -> list[dict[str, Any]]:
+    """The latest rows of a partition's images that are not among those of the survey, and not pruned yet."""
+    there = {image.image_id for image in images}
+    rows = latest_rows(ledger, partition).to_pylist()
+    return [row for row in rows if row["image_id"] not in there and row["status"] != "removed"]
+
+
+def prune(row: dict[str, Any], partition: Partition, run_id: str) -> dict[str, Any]:
+    """Remove the object of an image that is no longer in its survey. Returns the row that says so.
+
+    The object goes first: after a crash between the two the row still says `scored`, and the image is pruned again.
+    """
+    storage.remove(partition.score_map(row["image_id"]))
+    counts = dict.fromkeys(("tiles", "skipped_tiles", "anomalous_tiles", "object_bytes"), 0)
+    nothing = dict.fromkeys(("error_stage", "error_message", "object_version"))
+    return {**row, **counts, **nothing, "run_id": run_id, "recorded_at": datetime.now(UTC), "status": "removed"}

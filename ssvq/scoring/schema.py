@@ -57,6 +57,7 @@ LEDGER = pa.schema(
         ("seconds", pa.float64()),
         ("bytes", pa.int64()),
         ("object_version", pa.string()),
+        ("object_bytes", pa.int64()),
         ("image_width", pa.int32()),
         ("image_height", pa.int32()),
         ("bands", pa.int32()),
@@ -65,12 +66,12 @@ LEDGER = pa.schema(
         ("crs", pa.string()),
         ("transform", pa.list_(pa.float64())),
         ("orientation", pa.int32()),
-        ("captured_at", pa.timestamp("s")),
+        ("captured_at", pa.timestamp("ms")),
         ("latitude", pa.float64()),
         ("longitude", pa.float64()),
     ]
 )
-"""status: `scored` or `failed`. captured_at: local time of the camera, which EXIF gives without a zone."""
+"""status: `scored`, `failed` or `removed`. captured_at: local time of the camera, which EXIF gives without a zone."""
 
 
 def to_table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:

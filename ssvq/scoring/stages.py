@@ -1,4 +1,4 @@
-"""The stages that tiles flow through on Ray Data: read on CPU tasks, score on an actor pool.
+"""The stages that tiles flow through on Ray Data: read on CPU tasks, score on an actor pool, write.
 
 A row is a part of an image (see `ssvq.imagery.units`), with its tiles as one binary value: rows are never
 split, so a part stays whole whatever blocks Ray Data makes. A part that failed goes through all stages with its
@@ -7,6 +7,7 @@ error and no tiles.
 
 import os
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,17 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
-from ssvq.config import Device, Precision, ScoringSettings
+from ssvq.config import Device, Precision, ReadLimits, ScoringSettings
 from ssvq.errors import ImageError
 from ssvq.imagery.colour import redness
+from ssvq.imagery.decoder import decoder
 from ssvq.imagery.grid import CELL
 from ssvq.imagery.tiles import TileArrays, valid_cells
-from ssvq.imagery.units import ImagePart, read_unit
+from ssvq.imagery.units import ImagePart
 from ssvq.pipeline import TASK_RETRIES, units_dataset, units_of
 from ssvq.ray_session import cluster_nodes, gpus_for
 from ssvq.scoring.scorer import TileScorer
+from ssvq.scoring.writer import ScoringRun, write_parts
 
 _PART_FIELDS = [
     ("part", pa.string()),
@@ -36,7 +39,7 @@ _PART_FIELDS = [
     ("redness_p90", pa.list_(pa.float32())),
     ("defect", pa.list_(pa.string())),
 ]
-READ = pa.schema([*_PART_FIELDS, ("pixels", pa.large_binary()), ("valid_cells", pa.binary())])
+READ = pa.schema([*_PART_FIELDS, ("pixels", pa.large_binary()), ("valid_cells", pa.large_binary())])
 SCORED = pa.schema(
     [
         *_PART_FIELDS,
@@ -54,7 +57,12 @@ def score_units(units: list[list[ImagePart]], config: ScoringSettings) -> ray.da
     gpus = gpus_for(config.device)
     pool = config.scorers or gpus or cluster_nodes()
     tiles = units_dataset(units).map_batches(
-        read_parts, batch_size=1, batch_format="pyarrow", num_cpus=1, max_retries=TASK_RETRIES
+        read_parts,
+        batch_size=1,
+        batch_format="pyarrow",
+        fn_kwargs={"limits": config.read},
+        num_cpus=1,
+        max_retries=TASK_RETRIES,
     )
     return tiles.map_batches(
         ScoreParts,
@@ -69,15 +77,40 @@ def score_units(units: list[list[ImagePart]], config: ScoringSettings) -> ray.da
     )
 
 
-def read_parts(batch: pa.Table) -> Any:
+def write_units(scored: ray.data.Dataset, run: ScoringRun) -> ray.data.Dataset:
+    """A data set of OUTCOME rows of SCORED ones: images are put as they come."""
+    return scored.map_batches(
+        write_parts,
+        fn_kwargs={"run": run},
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=0.25,
+        max_retries=TASK_RETRIES,
+    )
+
+
+def read_parts(batch: pa.Table, limits: ReadLimits) -> Iterator[pa.Table]:
     """READ rows of the units in a batch, as they are read."""
     for unit in units_of(batch):
         started = time.perf_counter()
-        for part, result in read_unit(unit):
+        for part, result in decoder(limits).read(unit):
             row = _error(part, result) if isinstance(result, ImageError) else _tiles(part, result)
-            row["seconds"] = time.perf_counter() - started
-            yield pa.Table.from_pylist([row], READ)
+            yield _read_row(row | {"seconds": time.perf_counter() - started})
             started = time.perf_counter()
+
+
+def _read_row(row: dict[str, Any]) -> pa.Table:
+    """One READ row; its arrays, uint8 (n, t, t, 3) and bool (n, h, w), are not copied."""
+    columns = []
+    for field in READ:
+        value = row.get(field.name)
+        if isinstance(value, np.ndarray):
+            data = pa.py_buffer(np.ascontiguousarray(value))
+            ends = pa.py_buffer(np.array([0, data.size], np.int64))
+            columns.append(pa.Array.from_buffers(field.type, 1, [None, ends, data]))
+        else:
+            columns.append(pa.array([value], field.type))
+    return pa.Table.from_arrays(columns, schema=READ)
 
 
 def _error(part: ImagePart, error: ImageError) -> dict[str, Any]:
@@ -90,12 +123,12 @@ def _tiles(part: ImagePart, tiles: TileArrays) -> dict[str, Any]:
     if tiles.valid is not None:
         cells = valid_cells(tiles.valid, CELL)
         kept = np.flatnonzero(cells.any(axis=(1, 2)))
-        row["valid_cells"] = cells[kept].tobytes()
+        row["valid_cells"] = cells[kept]
     pixels = tiles.pixels[kept] if len(kept) < len(tiles.pixels) else tiles.pixels
     row |= {
         "kept": kept.tolist(),
         "valid_fraction": tiles.valid_fraction[kept].tolist(),
-        "pixels": pixels.tobytes(),
+        "pixels": pixels,
     }
     if tiles.classes is not None:
         mean, p90 = redness(pixels)

@@ -93,14 +93,14 @@ def put_image(run: ScoringRun, scored: ScoredImage) -> dict[str, Any] | None:
     """
     source = scored.source
     try:
-        if scored.error is None and storage.stat(source.uri).version != source.fingerprint:
+        if storage.stat(source.uri).version != source.fingerprint:
             return None
     except FileNotFoundError:
         removed = ImageError("read", "was removed while it was being scored")
         scored = replace(scored, error=removed, table=scored.table.slice(0, 0))
     address = run.partition.score_map(source.image_id)
     info = storage.put(address, encode_parquet(scored.table), staging=staging_folder(run.partition.out))
-    return {**ledger_row(run, scored), "object_version": info.version}
+    return {**ledger_row(run, scored), "object_version": info.version, "object_bytes": info.size}
 
 
 def ledger_row(run: ScoringRun, scored: ScoredImage) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 import pyarrow as pa
 
 from ssvq import storage
+from ssvq.config import ReadLimits
 from ssvq.errors import ImageError
 from ssvq.imagery.catalog import SourceImage
+from ssvq.imagery.decoder import decoder
 from ssvq.imagery.grid import Tiling
-from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
-from ssvq.imagery.units import plan_units, read_unit
+from ssvq.imagery.pixel_rule import PixelRule
+from ssvq.imagery.units import plan_units
 from ssvq.pipeline import TASK_RETRIES, inspect_images, units_dataset, units_of
 from ssvq.progress import Progress
 from ssvq.training.tile_cache import INDEX_SCHEMA, cache_key, error_row, read_index, write_index, write_part
@@ -18,7 +20,8 @@ def cut_into_cache(
     missing: list[tuple[SourceImage, ImageError]],
     tiling: Tiling,
     cache_root: str,
-    rule: PixelRule = AS_STORED,
+    rule: PixelRule,
+    limits: ReadLimits,
 ) -> tuple[str, pa.Table]:
     """Cut the images into tiles unless a whole cache of the same images, tiling and rule is there.
 
@@ -27,14 +30,14 @@ def cut_into_cache(
     folder = storage.join(cache_root, cache_key(images, tiling, rule))
     index = read_index(folder)
     if index is None:
-        index = _cut(images, tiling, rule, folder)
+        index = _cut(images, tiling, rule, folder, limits)
     unusable = pa.Table.from_pylist([error_row(source, error) for source, error in missing], INDEX_SCHEMA)
     return folder, pa.concat_tables([index, unusable])
 
 
-def _cut(images: list[SourceImage], tiling: Tiling, rule: PixelRule, folder: str) -> pa.Table:
+def _cut(images: list[SourceImage], tiling: Tiling, rule: PixelRule, folder: str, limits: ReadLimits) -> pa.Table:
     """Cut images into a cache. Returns its index."""
-    headers, failed = inspect_images(images)
+    headers, failed = inspect_images(images, limits)
     rows = [error_row(source, error) for source, error in failed]
     units = plan_units(headers, tiling, rule)
     total = sum(len(part.block) for unit in units for part in unit)
@@ -43,7 +46,7 @@ def _cut(images: list[SourceImage], tiling: Tiling, rule: PixelRule, folder: str
             _cut_units,
             batch_size=1,
             batch_format="pyarrow",
-            fn_kwargs={"folder": folder},
+            fn_kwargs={"folder": folder, "limits": limits},
             max_retries=TASK_RETRIES,
         )
         with Progress("cutting tiles", total, "tiles") as progress:
@@ -53,10 +56,10 @@ def _cut(images: list[SourceImage], tiling: Tiling, rule: PixelRule, folder: str
     return write_index(folder, _whole_images(rows))
 
 
-def _cut_units(batch: pa.Table, folder: str) -> pa.Table:
+def _cut_units(batch: pa.Table, folder: str, limits: ReadLimits) -> pa.Table:
     rows: list[dict[str, object]] = []
     for unit in units_of(batch):
-        for part, result in read_unit(unit):
+        for part, result in decoder(limits).read(unit):
             if isinstance(result, ImageError):
                 rows.append(error_row(part.source, result))
             else:

@@ -57,7 +57,7 @@ def train(config: TrainConfig) -> ExitCode:
     cache_root = config.tile_cache or storage.join(config.out, CACHE)
     tiling = Tiling(tile_size=config.tile_size, stride=config.tile_size, whole=config.whole_images)
     with ray_session(debug=config.debug, min_cpus=config.num_workers + MIN_LOGICAL_CPUS):
-        folder, index = cut_into_cache(images, unusable, tiling, cache_root, config.pixel_rule)
+        folder, index = cut_into_cache(images, unusable, tiling, cache_root, config.pixel_rule, config.read)
         _print_failures(index)
         tile_sets = draw_tile_sets(index, images, config)
         _print_counts(config, tile_sets)

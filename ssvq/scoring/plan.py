@@ -1,0 +1,81 @@
+"""What a scoring job is about to do: which images of a survey, by which model, less what is done already."""
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from ssvq import storage
+from ssvq.config import ScoreConfig
+from ssvq.errors import InputError
+from ssvq.imagery.catalog import SourceImage, list_images
+from ssvq.imagery.grid import Tiling
+from ssvq.model import bundle as bundles
+from ssvq.model.bundle import Bundle
+from ssvq.scoring.layout import Partition, check_survey_name
+from ssvq.scoring.ledger import check_survey_root, no_longer_there, not_done, read_ledger
+
+
+@dataclass(frozen=True)
+class ScorePlan:
+    """`images` of the survey that the patterns choose; `left` of them, how many are not done; `todo`, which this run is
+    to score; `removed`, latest ledger rows of images that are no longer in the survey.
+    """
+
+    bundle: Bundle
+    tiling: Tiling
+    partition: Partition
+    images: list[SourceImage]
+    left: int
+    todo: list[SourceImage]
+    removed: list[dict[str, Any]]
+
+
+def plan_scoring(config: ScoreConfig) -> ScorePlan:
+    """Look at the model, the survey and the ledger; nothing is written.
+
+    Raises InputError for wrong input.
+    """
+    bundle = bundles.read_whole(config.model)
+    tiling = _tiling(bundle.preprocessing.tiling, config.stride)
+    survey = check_survey_name(config.survey_name or storage.base_name(config.survey))
+    partition = Partition(config.out, survey, bundle.model_id, tiling.tiling_id)
+    listed = list_survey(config)
+    images = [image for image in listed if _chosen(image, config)]
+    if not images:
+        raise InputError(f"--include and --exclude leave none of the {len(listed)} images of --survey {config.survey}")
+    ledger = read_ledger(config.out, survey)
+    check_survey_root(ledger, survey, config.survey)
+    todo = not_done(images, ledger, partition, retry_failed=config.retry_failed)
+    removed = no_longer_there(listed, ledger, partition)
+    return ScorePlan(bundle, tiling, partition, images, len(todo), todo[: config.limit], removed)
+
+
+def list_survey(config: ScoreConfig) -> list[SourceImage]:
+    """The images of the survey that do not lie in the output, which may be a folder within it.
+
+    Raises InputError when there is none.
+    """
+    inside = config.out.rstrip("/") + "/"
+    kept = [
+        image for image in list_images(config.survey, "--survey", config.drivers) if not image.uri.startswith(inside)
+    ]
+    if not kept:
+        raise InputError(f"--survey {config.survey} holds no image outside --out {config.out}")
+    return kept
+
+
+def _tiling(trained: Tiling, stride: int | None) -> Tiling:
+    if stride is None:
+        return trained
+    if trained.whole:
+        raise InputError("--stride: this model takes images whole, there are no tiles to overlap")
+    if stride > trained.tile_size:
+        raise InputError(f"--stride {stride} is over the model's tile size {trained.tile_size}: pixels would be missed")
+    return Tiling(tile_size=trained.tile_size, stride=stride)
+
+
+def _chosen(image: SourceImage, config: ScoreConfig) -> bool:
+    def matches(patterns: list[str]) -> bool:
+        return any(fnmatchcase(image.path, pattern) for pattern in patterns)
+
+    return (not config.include or matches(config.include)) and not matches(config.exclude)
