@@ -34,17 +34,22 @@ def read_mask(
 ) -> NDArray[np.uint8]:
     """Class of each pixel of a window, uint8 (height, width), or of `out_shape`; 0 is normal.
 
-    A grey or palette mask holds class ids; with `classes` only those are anomalous and the others become 0. Of a
-    colour mask, black is normal and everything else is of class ANOMALOUS. Alpha is ignored.
+    A grey or palette mask holds class ids, counted from black where it is stored with 0 as white; with `classes` only
+    those are anomalous and the others become 0. Of a colour mask, black is normal and everything else is of class
+    ANOMALOUS. Alpha is ignored.
     """
     bands = _bands(mask)
     values = mask.read(bands, window=window, out_shape=None if out_shape is None else (len(bands), *out_shape))
     if len(bands) > 1:
         return np.any(values != 0, axis=0) * np.uint8(ANOMALOUS)
-    ids = np.clip(values[0], 0, ANOMALOUS).astype(np.uint8)
-    ids[(values[0] != 0) & (ids == 0)] = ANOMALOUS  # fractions and negative numbers are not 0 either
+    plane = np.nan_to_num(values[0])  # what is not a number is no class
+    if mask.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES":
+        bits = int(mask.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8 * plane.itemsize))
+        plane = 2**bits - 1 - plane
+    ids = np.clip(plane, 0, ANOMALOUS).astype(np.uint8)
+    ids[(plane != 0) & (ids == 0)] = ANOMALOUS  # fractions and negative numbers are not 0 either
     return ids if classes is None else np.where(np.isin(ids, classes), ids, np.uint8(0))
 
 
 def _bands(mask: DatasetReader) -> list[int]:
-    return [band for band, colour in enumerate(mask.colorinterp, start=1) if colour != ColorInterp.alpha]
+    return [band for band, colour in enumerate(mask.colorinterp, start=1) if colour != ColorInterp.alpha] or [1]

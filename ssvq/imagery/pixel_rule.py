@@ -1,5 +1,6 @@
 """The rule by which stored bands and values become a model's input; part of the model, set at training."""
 
+import math
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
@@ -25,9 +26,13 @@ class PixelRule(BaseModel):
     def _usable(self) -> "PixelRule":
         if self.bands is not None and len(self.bands) not in (1, 3):
             raise ValueError(f"give three bands (red,green,blue) or one (grey), not {len(self.bands)}")
-        if self.value_range is not None and self.value_range[0] >= self.value_range[1]:
-            low, high = self.value_range
+        if self.value_range is None:
+            return self
+        low, high = self.value_range
+        if low >= high:
             raise ValueError(f"the value range {low:g},{high:g} is empty: give LOW,HIGH with LOW under HIGH")
+        if math.isinf(high - low):
+            raise ValueError(f"the value range {low:g},{high:g} is wider than a number can say")
         return self
 
 

@@ -34,9 +34,9 @@ def read_rgb(
     Values: with a range, low..high to 0..255, clipped, rounded half to even; without, 8 bit as they are, and values
     of fewer bits stretched to 0..255. Grey that is stored with 0 as white is inverted.
 
-    A pixel is invalid where alpha or an internal mask says so, where nodata is in all bands that are used (rasterio's
-    rule, so that a black part of a colour is not taken for nodata), where its palette entry is transparent, and
-    where a used band is NaN or infinite. The validity is None when no pixel can be invalid.
+    A pixel is invalid where alpha or an internal mask says so, where all the bands that are used hold nodata (as in
+    rasterio's dataset_mask: a colour without red is no hole where nodata is 0), where its palette entry is
+    transparent, and where a used band is NaN or infinite. The validity is None when no pixel can be invalid.
 
     Raises ImageError (stage `read`) for a raster that the rule cannot bring to 8-bit RGB.
     """
@@ -47,21 +47,25 @@ def read_rgb(
     valid = _mask(dataset, bands, window, shape)
     if has_palette:
         colours, opaque = _palette(dataset)
-        indices = dataset.read(1, window=window, out_shape=shape)
-        if not opaque.all():
-            valid = opaque[indices] if valid is None else valid & opaque[indices]
-        return to_8_bit(colours, rule)[0][indices], valid
+        indices: NDArray[np.integer] = dataset.read(1, window=window, out_shape=shape)
+        return to_8_bit(colours, rule)[0][indices], _both(valid, None if opaque.all() else np.asarray(opaque[indices]))
     smaller = shape[0] <= height and shape[1] <= width
     resampling = Resampling.average if smaller else Resampling.bilinear
     values = dataset.read(bands, window=window, out_shape=(len(bands), *shape), resampling=resampling)
     pixels, finite = to_8_bit(values, rule, _bits(dataset, bands))
-    if finite is not None:
-        valid = finite.all(axis=0) if valid is None else valid & finite.all(axis=0)
+    valid = _both(valid, None if finite is None else finite.all(axis=0))
     if dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES":
         pixels = 255 - pixels
     if len(bands) == 4:
         pixels = _mix_inks(pixels)
     return np.ascontiguousarray(np.moveaxis(np.broadcast_to(pixels, (3, *shape)), 0, -1)), valid
+
+
+def _both(valid: NDArray[np.bool_] | None, other: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+    """Where both leave a pixel valid; None is everywhere."""
+    if valid is None or other is None:
+        return other if valid is None else valid
+    return np.logical_and(valid, other)
 
 
 def _bands(dataset: DatasetReader, rule: PixelRule) -> list[int]:
@@ -146,25 +150,27 @@ def to_8_bit(
     same shape; None for types that are always finite. What is not finite becomes 0.
     """
     if rule.value_range is None:
-        full = 2**bits - 1
-        return (values if bits >= 8 else _scaled(np.arange(256), 0, full)[values]), None
+        pixels = values.astype(np.uint8, copy=False)
+        return (pixels if bits >= 8 else _scaled(np.arange(256), 0, 2**bits - 1)[pixels]), None
     low, high = rule.value_range
     if values.dtype.kind in "iu" and values.itemsize <= 2:
         unsigned = np.dtype(f"u{values.itemsize}")
         every = np.arange(2 ** (8 * values.itemsize), dtype=np.uint64).astype(unsigned).view(values.dtype)
         return _scaled(every, low, high)[values.view(unsigned)], None
     pixels, finite = np.empty(values.shape, np.uint8), np.ones(values.shape, bool)
-    flat, flat_pixels, flat_finite = (array.reshape(-1) for array in (values, pixels, finite))
-    for start in range(0, flat.size, CHUNK):
+    flat_values, flat_pixels, flat_finite = values.reshape(-1), pixels.reshape(-1), finite.reshape(-1)
+    for start in range(0, values.size, CHUNK):
         chunk = np.s_[start : start + CHUNK]
-        flat_finite[chunk] = np.isfinite(flat[chunk])
-        flat_pixels[chunk] = _scaled(np.where(flat_finite[chunk], flat[chunk], low), low, high)
+        some = flat_values[chunk].astype(np.float64)
+        is_finite = np.isfinite(some)
+        flat_finite[chunk] = is_finite
+        flat_pixels[chunk] = np.where(is_finite, _scaled(np.nan_to_num(some), low, high), 0)
     return pixels, finite if values.dtype.kind == "f" else None
 
 
 def _scaled(values: NDArray[np.generic], low: float, high: float) -> NDArray[np.uint8]:
-    clipped = np.clip(values.astype(np.float64), low, high)
-    return np.rint((clipped - low) / (high - low) * 255).astype(np.uint8)
+    share = (np.clip(values.astype(np.float64), low, high) - low) / (high - low)
+    return np.rint(share * 255).astype(np.uint8)
 
 
 def _mix_inks(inks: NDArray[np.uint8]) -> NDArray[np.uint8]:

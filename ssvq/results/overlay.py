@@ -1,5 +1,6 @@
 """`ssvq overlay`: a picture of an image with the heat of its score map over it."""
 
+import json
 import math
 from typing import Any
 
@@ -9,13 +10,16 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
+from ssvq import storage
 from ssvq.config import OverlayConfig
 from ssvq.errors import ExitCode, ImageError, InputError
 from ssvq.imagery.grid import CELL
+from ssvq.imagery.pixel_rule import PixelRule
 from ssvq.imagery.pixels import read_rgb
 from ssvq.imagery.raster import open_raster
 from ssvq.results.query import literal, run_sql
 from ssvq.results.stitch import HeatMap, stitch
+from ssvq.scoring.layout import model_file
 
 LONGEST_SIDE = 1600  # pixels of the photograph in the picture
 NARROWEST_PANEL = 3.6  # inches, so that titles have room over a small image
@@ -27,7 +31,7 @@ FULL_SCALE = 2.0  # brightest colour, as a multiple of the distance at the thres
 def overlay(config: OverlayConfig) -> ExitCode:
     """Write the picture. Raises InputError when the image has no score map, or cannot be read any more."""
     image, tiles = find_image(config.scores, config.image, config.model_id)
-    figure = draw_overlay(image, tiles)
+    figure = draw_overlay(image, tiles, read_pixel_rule(config.scores, image["model_id"]))
     try:
         config.out.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(config.out, format="png")
@@ -67,16 +71,30 @@ def find_image(scores: str, name: str, model_id: str | None) -> tuple[dict[str, 
     return image, tiles
 
 
-def draw_overlay(image: dict[str, Any], tiles: list[dict[str, Any]]) -> Figure:
-    """The photograph, and beside it the photograph with heat over it and the anomalous tiles framed.
+def read_pixel_rule(scores: str, model_id: str) -> PixelRule:
+    """The rule by which a model sees pixels, from the copy of its description beside its score maps.
+
+    Raises InputError when that is missing.
+    """
+    address = model_file(scores, model_id)
+    try:
+        description = json.loads(storage.read_text(address))
+    except FileNotFoundError:
+        raise InputError(f"{address} is missing: copy the score maps whole") from None
+    return PixelRule.model_validate(description["preprocessing"].get("pixels", {}))
+
+
+def draw_overlay(image: dict[str, Any], tiles: list[dict[str, Any]], rule: PixelRule) -> Figure:
+    """The photograph, and beside it the photograph with heat over it and the anomalous tiles framed. It is drawn as
+    the model sees it, opened by the driver that it was scored with.
 
     Raises InputError when the image cannot be read any more.
     """
     width, height = image["image_width"], image["image_height"]
     shrink = max(1, math.ceil(max(width, height) / LONGEST_SIDE))
     try:
-        with open_raster(image["image_uri"]) as dataset:
-            pixels, _ = read_rgb(dataset, 0, 0, width, height, (-(-height // shrink), -(-width // shrink)))
+        with open_raster(image["image_uri"], [image["driver"]]) as dataset:
+            pixels, _ = read_rgb(dataset, 0, 0, width, height, (-(-height // shrink), -(-width // shrink)), rule)
     except ImageError as error:
         raise InputError(f"{image['image_uri']} {error.message}") from None
     heat = stitch(tiles, width, height)
