@@ -5,6 +5,7 @@ within it, so that one that breaks off is asked for again as well. All requests 
 the same bytes under the same name, and a DELETE of what is gone is no error.
 """
 
+import asyncio
 import io
 import re
 import sys
@@ -21,7 +22,7 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 from fsspec.asyn import sync_wrapper
 from fsspec.caching import register_cache
-from s3fs import S3FileSystem
+from s3fs import S3File, S3FileSystem
 from tenacity import AsyncRetrying, RetryCallState, RetryError, retry_if_exception, stop_after_delay
 from tenacity.wait import wait_exponential, wait_random
 
@@ -146,6 +147,15 @@ class PatientS3FileSystem(S3FileSystem):
             finally:
                 body.close()
         return response
+
+    async def _read_ranges(self, file: S3File, ranges: list[tuple[int, int]]) -> list[bytes]:
+        """Ranges (offset, length) of an open file, asked for at once. Raises OSError also when it changed meanwhile."""
+        where = {"Bucket": file.bucket, "Key": file.key, **file.read_kw}
+        asked = [f"bytes={offset}-{offset + length - 1}" for offset, length in ranges]
+        answers = await asyncio.gather(*(self._call_s3("get_object", Range=asked_for, **where) for asked_for in asked))
+        return [await answer["Body"].read() for answer in answers]
+
+    read_ranges = sync_wrapper(_read_ranges)
 
 
 def _reason(state: RetryCallState) -> str:

@@ -146,6 +146,23 @@ def advise_sequential(file: BinaryIO) -> None:
         file.cache.sequential = True  # type: ignore[attr-defined]
 
 
+def read_ranges(file: BinaryIO, ranges: list[tuple[int, int]]) -> list[bytes]:
+    """Ranges (offset, length) of a file of `open_read`, those of one on S3 asked for at once.
+
+    Raises OSError, also where the file ends within a range.
+    """
+    if isinstance(getattr(file, "cache", None), ReadAhead):
+        pieces = file.fs.read_ranges(file, ranges)  # type: ignore[attr-defined]
+    else:
+        pieces = []
+        for offset, length in ranges:
+            file.seek(offset)
+            pieces.append(file.read(length))
+    if [len(piece) for piece in pieces] != [length for _, length in ranges]:
+        raise StorageError("the file ends within a range that was asked for")
+    return cast(list[bytes], pieces)
+
+
 def _version(details: dict[str, Any]) -> str:
     etag = details.get("ETag")
     if etag is not None:

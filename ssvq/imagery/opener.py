@@ -1,19 +1,22 @@
 """How rasterio reads an image that is not a local file: through the one storage module, with its credentials."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from rasterio._err import CPLE_BaseError
-from rasterio.abc import FileContainer
+from rasterio.abc import MultiByteRangeResourceContainer
 from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
+
+from ssvq import storage
 
 
 class _Reader:
-    """The open file as GDAL's plugin for Python files reads it, which an exception must not leave: it would be lost in
-    GDAL's code, or surface anywhere. The first failure is kept instead and all reads from then on are empty, which
-    every driver takes for a file that is cut short.
+    """The open file as GDAL's plugin for Python files reads it, which an exception must not leave: it would stay
+    pending in GDAL's code and surface anywhere. The first failure is kept instead, all reads from then on are empty,
+    and `FileOpener.watch` raises it.
 
     GDAL may open one file several times, so that each has a position of its own.
     """
@@ -34,6 +37,15 @@ class _Reader:
         self._position += len(data)
         return data
 
+    def get_byte_ranges(self, offsets: list[int], sizes: list[int]) -> list[bytes]:
+        """The blocks of a window, which GDAL asks for in one call; after a failure zeros, which nobody gets to see."""
+        if self._opener.failure is None:
+            try:
+                return storage.read_ranges(self._opener.file, list(zip(offsets, sizes, strict=True)))
+            except OSError as error:
+                self._opener.failure = error
+        return [bytes(size) for size in sizes]
+
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._opener.length}[whence]
         self._position = start + offset
@@ -49,17 +61,40 @@ class _Reader:
         pass  # the file is closed by who opened it
 
 
-class FileOpener(FileContainer):
+class FileOpener(MultiByteRangeResourceContainer):
     """rasterio's `opener` for one file that is open already, under the one name that it is given.
 
     No other name is found through it, so no image leads GDAL to another, and nothing is asked of the storage but the
-    ranges that are read. `failure` is what a read met with; rasterio's own error says only that the file is short.
+    ranges that are read. `failure` is what a read met with.
     """
 
     def __init__(self, file: BinaryIO, path: str) -> None:
         self.file, self.path = file, path
         self.length = file.seek(0, os.SEEK_END)
         self.failure: OSError | None = None
+
+    def watch(self, dataset: DatasetReader) -> None:
+        """Make reads of an open dataset raise what the storage said (OSError): for GDAL the file is only cut short."""
+        for name in ("read", "read_masks", "dataset_mask"):
+            setattr(dataset, name, self._watched(getattr(dataset, name)))
+
+    def _watched(self, read: Callable[..., Any]) -> Callable[..., Any]:
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            with self.raising():
+                return read(*args, **kwargs)
+
+        return checked
+
+    @contextmanager
+    def raising(self) -> Iterator[None]:
+        """Raise `failure`, if there is one, in place of what GDAL makes of it."""
+        try:
+            yield
+        except (RasterioError, CPLE_BaseError):
+            if self.failure is None:
+                raise
+        if self.failure is not None:
+            raise self.failure
 
     def open(self, path: str, mode: str = "r", **_: Any) -> _Reader:
         if path != self.path:
@@ -85,20 +120,3 @@ class FileOpener(FileContainer):
         if path != self.path:
             raise FileNotFoundError(path)
         return self.length
-
-
-@contextmanager
-def file_opener(file: BinaryIO, path: str) -> Iterator[dict[str, FileOpener]]:
-    """The argument of `rasterio.open` that makes it read an open file under the name `path`.
-
-    Raises OSError, what the storage said, in place of what GDAL makes of it.
-    """
-    opener = FileOpener(file, path)
-    try:
-        yield {"opener": opener}
-    except (RasterioError, CPLE_BaseError):
-        if opener.failure is not None:
-            raise opener.failure from None
-        raise
-    if opener.failure is not None:
-        raise opener.failure

@@ -7,7 +7,7 @@ user names. Pixel coordinates are those of the stored raster: EXIF orientation i
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -22,7 +22,7 @@ from ssvq import storage
 from ssvq.errors import ImageError
 from ssvq.imagery import exif
 from ssvq.imagery.drivers import LONGEST_SIGNATURE, SIGNATURES, driver_of
-from ssvq.imagery.opener import FileOpener, file_opener
+from ssvq.imagery.opener import FileOpener
 
 MAX_PIXELS = 20_000_000_000
 """A header that claims more is damaged, or made to exhaust whoever plans its tiles; 141,000 x 141,000."""
@@ -75,16 +75,15 @@ def open_raster(uri: str, named: Sequence[str] = ()) -> Iterator[DatasetReader]:
     with read_errors(uri), warnings.catch_warnings(), storage.open_read(uri) as file:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         drivers, gdal_options = _drivers(file.read(LONGEST_SIGNATURE), named)
-        source: AbstractContextManager[dict[str, FileOpener]] = nullcontext({})
-        if storage.is_remote(uri):
-            source = file_opener(file, path)
-            if drivers[0] in SEQUENTIAL:
-                storage.advise_sequential(file)
-        with (
-            rasterio.Env(**gdal_options),
-            source as options,
-            _open(path, drivers, **options) as dataset,
-        ):
+        if not storage.is_remote(uri):
+            with rasterio.Env(**gdal_options), _open(path, drivers) as dataset:
+                yield dataset
+            return
+        if drivers[0] in SEQUENTIAL:
+            storage.advise_sequential(file)
+        opener = FileOpener(file, path)
+        with rasterio.Env(**gdal_options), opener.raising(), _open(path, drivers, opener=opener) as dataset:
+            opener.watch(dataset)
             yield dataset
 
 
