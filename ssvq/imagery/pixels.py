@@ -48,12 +48,12 @@ def read_rgb(
     if has_palette:
         colours, opaque = _palette(dataset)
         indices: NDArray[np.integer] = dataset.read(1, window=window, out_shape=shape)
-        return to_8_bit(colours, rule)[0][indices], _both(valid, None if opaque.all() else np.asarray(opaque[indices]))
+        return to_8_bit(colours, rule)[0][indices], _both(valid, None if opaque.all() else opaque[indices])
     smaller = shape[0] <= height and shape[1] <= width
     resampling = Resampling.average if smaller else Resampling.bilinear
     values = dataset.read(bands, window=window, out_shape=(len(bands), *shape), resampling=resampling)
     pixels, finite = to_8_bit(values, rule, _bits(dataset, bands))
-    valid = _both(valid, None if finite is None else finite.all(axis=0))
+    valid = _both(valid, None if finite is None else np.logical_and.reduce(finite))
     if dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES":
         pixels = 255 - pixels
     if len(bands) == 4:
@@ -123,10 +123,14 @@ def _bits(dataset: DatasetReader, bands: list[int]) -> int:
 def _mask(dataset: DatasetReader, bands: list[int], window: Window, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
     """Where alpha, internal mask or nodata leave a pixel valid, bool of `shape`; None for everywhere."""
     used = sorted(set(bands))
-    flags = [dataset.mask_flag_enums[band - 1] for band in used]
-    if MaskFlags.per_dataset in dataset.mask_flag_enums[0]:
-        return dataset.read_masks(1, window=window, out_shape=shape) > 0
-    if any(MaskFlags.all_valid in of_band for of_band in flags):
+    flags = {band: dataset.mask_flag_enums[band - 1] for band in used}
+    for band in used:
+        if MaskFlags.per_dataset in flags[band]:
+            return dataset.read_masks(band, window=window, out_shape=shape) > 0
+    if ColorInterp.alpha in dataset.colorinterp:  # which GDAL takes for a mask only as the last of two or four bands
+        alpha = dataset.colorinterp.index(ColorInterp.alpha) + 1
+        return dataset.read(alpha, window=window, out_shape=shape) > 0
+    if any(MaskFlags.all_valid in of_band for of_band in flags.values()):
         return None
     return np.any(dataset.read_masks(used, window=window, out_shape=(len(used), *shape)) > 0, axis=0)
 
