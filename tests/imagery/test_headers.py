@@ -1,17 +1,24 @@
 """What the header of an image says, against rasterio."""
 
+import tempfile
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine, from_gcps
 
-from ssvq.imagery.exif import exif_angle, exif_time
+from ssvq.errors import ImageError
+from ssvq.imagery.catalog import list_images
+from ssvq.imagery.exif import exif_angle, exif_time, orientation
 from ssvq.imagery.pixels import read_rgb
-from ssvq.imagery.raster import ImageHeader, open_raster, read_header
+from ssvq.imagery.raster import MAX_BANDS, ImageHeader, open_raster, read_header
+from ssvq.imagery.units import inspect
 from tests.conftest import write_image
 
 GREY = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
@@ -53,7 +60,13 @@ def test_a_transform_without_crs_is_no_georeference(tmp_path: Path) -> None:
         ("(91) (59) (37.308)", "W", -91.99369667),
         ("(33) (30) (0)", "S", -33.5),
         ("(33) (30) (0)", None, 33.5),
+        ("(33) (30) (0)", " s ", -33.5),
         ("(46) (50)", "N", None),
+        ("(46) (50) (3) (4)", "N", None),
+        ("(-46) (50) (3)", "N", None),
+        ("(181) (0) (0)", "E", None),
+        ("(1e9) (0) (0)", "E", None),
+        ("(1.2.3) (0) (0)", "E", None),
         ("(nan) (nan) (nan)", "N", None),
         ("", "N", None),
         (None, None, None),
@@ -67,6 +80,105 @@ def test_exif_times() -> None:
     assert exif_time("2016:06:23 16:32:43") == datetime(2016, 6, 23, 16, 32, 43)
     for text in (None, "", "0000:00:00 00:00:00", "    :  :     :  :  ", "2016-06-23"):
         assert exif_time(text) is None
+
+
+@pytest.mark.parametrize("text", ["0", "9", "-1", "1.5", "²", "", "(1)"])
+def test_what_is_no_orientation(text: str) -> None:
+    assert orientation({"EXIF_Orientation": text}) is None
+    assert orientation({"EXIF_Orientation": " 6 "}) == 6
+
+
+def exif_of_a_camera() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x0132], exif[0x013B] = 6, "2020:01:02 03:04:05", "someone"
+    exif.get_ifd(0x8769)[0x9003] = "2019:12:31 23:59:58"
+    exif.get_ifd(0x8825).update({1: "S", 2: (33.0, 30.0, 1.5), 3: "W", 4: (10.0, 0.0, 36.0)})
+    return exif
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.tif", "a.png", "a.webp", "a.jp2"])
+def test_exif_is_noted_where_gdal_gives_it(tmp_path: Path, name: str) -> None:
+    exif = Image.Exif()
+    exif.load(exif_of_a_camera().tobytes())  # TIFFs take what was read from a file
+    Image.fromarray(GREY).save(tmp_path / name, exif=exif if name == "a.tif" else exif.tobytes())
+    found = header(tmp_path / name)
+    assert (found.width, found.height) == (30, 20), "of the stored raster, which is not turned"
+    if name in ("a.jpg", "a.tif"):
+        assert found.captured_at == datetime(2019, 12, 31, 23, 59, 58)
+        assert found.latitude == pytest.approx(-33.500416667)
+        assert found.longitude == pytest.approx(-10.01)
+    else:
+        assert (found.captured_at, found.latitude, found.longitude) == (None, None, None)
+    assert found.orientation == (6 if name == "a.jpg" else None)
+
+
+def test_a_mosaics_date_is_no_capture_time(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "a.tif", GREY)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.update_tags(TIFFTAG_DATETIME="2020:01:02 03:04:05")
+    assert header(path).captured_at is None
+
+
+@given(edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=6)), min_size=1))
+def test_bad_exif_is_not_known_and_no_error(edits: list[tuple[float, bytes]]) -> None:
+    exif = bytearray(exif_of_a_camera().tobytes())
+    start = len(b"Exif\0\0")
+    for place, replacement in edits:
+        position = start + int(place * (len(exif) - start - len(replacement)))
+        exif[position : position + len(replacement)] = replacement
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a.jpg")
+        Image.fromarray(GREY).save(path, exif=bytes(exif))
+        found = header(path)
+    assert found.orientation in (None, *range(1, 9))
+    assert found.latitude is None or abs(found.latitude) <= 90
+    assert found.longitude is None or abs(found.longitude) <= 180
+
+
+def sparse(path: Path, width: int, height: int) -> Path:
+    """A small file that claims many pixels."""
+    layout = {"tiled": True, "blockxsize": 16_384, "blockysize": 16_384, "sparse_ok": True, "bigtiff": "yes"}
+    size = {"width": width, "height": height, "count": 1, "dtype": "uint8"}
+    with rasterio.open(path, "w", driver="GTiff", **size, **layout):
+        pass
+    return path
+
+
+def test_absurd_dimensions_are_refused_by_the_header_alone(tmp_path: Path) -> None:
+    path = sparse(tmp_path / "a.tif", 2_000_000, 1_000_000)
+    assert path.stat().st_size < 1_000_000
+    (source,) = list_images(str(tmp_path), "--survey")
+    with pytest.raises(ImageError, match=r"^claims 2000000x1000000 pixels, more than the 2e\+10 that are") as error:
+        inspect(source)
+    assert error.value.stage == "read"
+
+
+def test_the_largest_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert header(sparse(tmp_path / "a.tif", 100_000, 100_000)).width == 100_000
+    monkeypatch.setattr("ssvq.imagery.raster.MAX_PIXELS", 600)
+    assert header(write_image(tmp_path / "b.png", GREY)).width == 30
+    monkeypatch.setattr("ssvq.imagery.raster.MAX_PIXELS", 599)
+    with pytest.raises(ImageError, match="claims 30x20 pixels"):
+        header(tmp_path / "b.png")
+
+
+def test_absurdly_many_bands_are_refused(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "a.tif", np.zeros((4, 4, MAX_BANDS), np.uint8))
+    assert header(path).bands == MAX_BANDS
+    path = write_image(tmp_path / "b.tif", np.zeros((4, 4, MAX_BANDS + 1), np.uint8))
+    with pytest.raises(ImageError, match=f"claims {MAX_BANDS + 1} bands, more than the {MAX_BANDS} that are read"):
+        header(path)
+
+
+@pytest.mark.parametrize("side", ["width", "height"])
+def test_an_image_without_pixels_is_refused(tmp_path: Path, side: str) -> None:
+    path = write_image(tmp_path / "a.png", GREY)
+    data = bytearray(path.read_bytes())
+    start = data.index(b"IHDR") + 4 + (4 if side == "height" else 0)
+    data[start : start + 4] = bytes(4)
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match=r"cannot be read as an image|has no pixels"):
+        header(path)
 
 
 def test_a_smaller_shape_averages_pixels_and_a_larger_one_interpolates(tmp_path: Path) -> None:

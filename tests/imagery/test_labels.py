@@ -1,5 +1,6 @@
 """Masks: 0, or black, is normal, and everything else is anomalous."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -114,3 +115,22 @@ def test_masks_of_the_corrosion_photographs_hold_class_ids(real_data: Path) -> N
             expected = mask.read(1) > 0
             assert mask.read(1).max() <= 3
         np.testing.assert_array_equal(anomalous(path), expected, err_msg=path.name)
+
+
+@pytest.mark.parametrize("bits", [1, 8])
+def test_black_is_normal_where_zero_is_white_too(tmp_path: Path, bits: int) -> None:
+    path = tmp_path / "a.tif"
+    size = {"width": 30, "height": 20, "count": 1, "dtype": "uint8"}
+    with rasterio.open(path, "w", driver="GTiff", photometric="MINISWHITE", nbits=bits, **size) as mask:
+        mask.write(np.where(CLASSES == 2, 0, 2**bits - 1).astype(np.uint8), 1)
+    np.testing.assert_array_equal(anomalous(path), CLASSES == 2)
+
+
+def test_what_is_not_a_number_is_no_anomaly(tmp_path: Path) -> None:
+    values = CLASSES.astype(np.float32)
+    values[CLASSES == 1] = np.nan
+    values[CLASSES == 2] = -0.5
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = anomalous(write_image(tmp_path / "a.tif", values))
+    np.testing.assert_array_equal(found, CLASSES >= 2)
