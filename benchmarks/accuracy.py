@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from ssvq.config import TrainConfig
 from ssvq.evaluation.bootstrap import Ranking, bootstrap, interval
+from ssvq.model.bundle import is_finished
 from ssvq.ray_session import ray_session
 from ssvq.training.job import train
 
@@ -92,6 +93,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="other settings of ssvq train")
+    parser.add_argument("--finished", action="store_true", help="train nothing: tables of the runs that are finished")
     parser.add_argument("--markdown", type=Path, help="file for the tables")
     arguments = parser.parse_args()
     out = arguments.out / arguments.name
@@ -108,6 +110,8 @@ def main() -> int:
                     if gamma == 0 and method == "classifier":
                         continue  # nothing to classify
                     bundle = out / f"{method}-{gamma:g}-{seed}"
+                    if arguments.finished and not is_finished(str(bundle)):
+                        continue
                     train(TrainConfig(out=str(bundle), method=method, supervision=gamma, seed=seed, **settings))
                     table = pq.read_table(bundle / "held-out.parquet")
                     runs.append(Run(method, gamma, seed, table.filter(pc.equal(table["split"], "test"))))
@@ -125,30 +129,32 @@ def tables(runs: list[Run], command: str) -> Iterable[str]:
     gammas = sorted({run.gamma for run in runs})
     of = {(run.method, run.gamma): [r for r in runs if (r.method, r.gamma) == (run.method, run.gamma)] for run in runs}
     yield f"`{command}`\n"
-    tiles = [len(run.test) for run in of[METHODS[0], gammas[-1]]]
-    anomalous = [int(pc.sum(run.test["anomalous"]).as_py()) for run in of[METHODS[0], gammas[-1]]]
-    images = [len(set(run.test["path"].to_pylist())) for run in of[METHODS[0], gammas[-1]]]
+    by_seed = list({run.seed: run for run in runs}.values())
+    tiles = [len(run.test) for run in by_seed]
+    anomalous = [int(pc.sum(run.test["anomalous"]).as_py()) for run in by_seed]
+    images = [len(set(run.test["path"].to_pylist())) for run in by_seed]
     yield f"Test: {_list(tiles)} tiles, {_list(anomalous)} of them anomalous, of {_list(images)} images, by seed.\n"
     yield "| gamma | " + " | ".join((*METHODS, *COLOURS)) + " |"
     yield "|---|" + "---|" * (len(METHODS) + len(COLOURS))
     for gamma in gammas:
         cells = [_mean_and_deviation([run.auroc() for run in of.get((method, gamma), [])]) for method in METHODS]
-        cells += [
-            _mean_and_deviation([run.auroc(column) for run in of[METHODS[0], gamma]]) for column in COLOURS.values()
-        ]
+        cells += [_mean_and_deviation([run.auroc(column) for run in by_seed]) for column in COLOURS.values()]
         yield f"| {gamma:g} | " + " | ".join(cells) + " |"
     yield "\nss-vq-vae less the other, on the same test tiles (95 % interval over images, mean of the seeds):\n"
     yield "| gamma | classifier | " + " | ".join(COLOURS) + " |"
     yield "|---|" + "---|" * (1 + len(COLOURS))
     for gamma in gammas:
-        ours, theirs = of[METHODS[0], gamma], of.get((METHODS[1], gamma), [])
-        cells = [_difference(list(zip(ours, theirs, strict=True)), "score")] if theirs else [""]
-        cells += [_difference([(run, run) for run in ours], column) for column in COLOURS.values()]
+        ours = {run.seed: run for run in of.get((METHODS[0], gamma), [])}
+        theirs = {run.seed: run for run in of.get((METHODS[1], gamma), [])}
+        cells = [_difference([(ours[seed], theirs[seed]) for seed in ours if seed in theirs], "score")]
+        cells += [_difference([(run, run) for run in ours.values()], column) for column in COLOURS.values()]
         yield f"| {gamma:g} | " + " | ".join(cells) + " |"
 
 
 def _difference(pairs: list[tuple[Run, Run]], column: str) -> str:
     """Mean over seeds of the paired difference; resamples of different seeds are independent."""
+    if not pairs:
+        return ""
     values, figures = [], []
     for ours, other in pairs:
         rankings = {"ours": ours.ranking("score").auroc, "other": other.ranking(column).auroc}
