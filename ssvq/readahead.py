@@ -32,8 +32,9 @@ class _Extent:
 
 
 class ReadAhead(BaseCache):
-    """A read elsewhere fetches what it asks for, at least 64 KiB; one that goes on where a fetch ended fetches twice as
-    far ahead each time, or sixteen times once `sequential` is set: for a file that is read from its start to its end.
+    """A read elsewhere fetches what it asks for, at least 64 KiB; one that goes on where a fetch ended fetches twice
+    as far ahead each time. Once `sequential` is set, for a file that is read from its start to its end, it is sixteen
+    times as far, and a look at the end of a small file fetches all before it too, which will be wanted.
     """
 
     name = "ssvq-readahead"
@@ -42,6 +43,10 @@ class ReadAhead(BaseCache):
         super().__init__(blocksize, fetcher, size)
         self.sequential = False
         self._extents: OrderedDict[int, _Extent] = OrderedDict()  # by start; the one used last is the last
+
+    def begin(self, data: bytes) -> None:
+        """Take the first bytes of the file, fetched already."""
+        self._extents[0] = _Extent(0, data, FIRST_AHEAD)
 
     def _fetch(self, start: int | None, stop: int | None) -> bytes:
         position, stop = start or 0, self.size if stop is None else min(stop, self.size)
@@ -64,15 +69,17 @@ class ReadAhead(BaseCache):
         return None
 
     def _load(self, start: int, stop: int) -> _Extent:
-        before = next((extent for extent in reversed(self._extents.values()) if extent.stop == start), None)
-        growth = SEQUENTIAL_GROWTH if self.sequential else GROWTH
-        ahead = min(before.ahead * growth, LARGEST_AHEAD) if before else FIRST_AHEAD
-        known = min((extent.start for extent in self._extents.values() if extent.start > start), default=self.size)
-        stop = min(max(stop, start + ahead), known)
-        extent = _Extent(start, self.fetcher(start, stop), ahead)
+        before = max((e for e in self._extents.values() if e.stop <= start), default=None, key=lambda e: e.stop)
+        after = min((e.start for e in self._extents.values() if e.start > start), default=self.size)
+        if self.sequential and before and stop - before.stop <= LARGEST_AHEAD:
+            start = before.stop
+        ahead = FIRST_AHEAD
+        if before and before.stop == start:
+            ahead = min(before.ahead * (SEQUENTIAL_GROWTH if self.sequential else GROWTH), LARGEST_AHEAD)
+        stop = min(max(stop, start + ahead), after)
+        extent = self._extents[start] = _Extent(start, self.fetcher(start, stop), ahead)
         self.miss_count += 1
         self.total_requested_bytes += stop - start
-        self._extents[start] = extent
         while len(self._extents) > 1 and sum(len(kept.data) for kept in self._extents.values()) > KEPT:
             self._extents.popitem(last=False)
         return extent

@@ -6,11 +6,13 @@ the same bytes under the same name, and a DELETE of what is gone is no error.
 """
 
 import asyncio
+import errno
 import io
 import re
 import sys
 from typing import Any
 
+from aiohttp import ClientError as HTTPError  # a body that breaks off comes as aiohttp's own
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -26,7 +28,7 @@ from s3fs import S3File, S3FileSystem
 from tenacity import AsyncRetrying, RetryCallState, RetryError, retry_if_exception, stop_after_delay
 from tenacity.wait import wait_exponential, wait_random
 
-from ssvq.readahead import ReadAhead
+from ssvq.readahead import FIRST_AHEAD, ReadAhead
 
 # Of one try, in seconds: a server that is gone without a word is asked again soon, and the limit is kept nearly.
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 30.0
@@ -61,7 +63,7 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(answer, ClientError):
         status = answer.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         return status in TRANSIENT_STATUS or answer.response.get("Error", {}).get("Code") in TRANSIENT_CODES
-    broken = (ConnectionError, HTTPClientError, IncompleteReadError, ResponseParserError, TimeoutError)
+    broken = (HTTPError, ConnectionError, HTTPClientError, IncompleteReadError, ResponseParserError, TimeoutError)
     return isinstance(error, broken) and not isinstance(error, SSLError)
 
 
@@ -69,13 +71,14 @@ class _Body:
     """What s3fs uses of a response's body, of bytes that have been read."""
 
     def __init__(self, data: bytes) -> None:
-        self._data = io.BytesIO(data)
+        self.data = data
+        self._file = io.BytesIO(data)
 
     async def read(self, size: int = -1) -> bytes:
-        return self._data.read(size)
+        return self._file.read(size)
 
     def close(self) -> None:
-        self._data.close()
+        self._file.close()
 
 
 class PatientS3FileSystem(S3FileSystem):
@@ -148,12 +151,34 @@ class PatientS3FileSystem(S3FileSystem):
                 body.close()
         return response
 
+    def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> S3File:
+        """As s3fs opens a file, but to read it with `ReadAhead` its start is asked for at once: the answer says as well
+        how long it is, and of which version.
+        """
+        if mode != "rb" or kwargs.get("cache_type", ReadAhead.name) != ReadAhead.name:
+            return super()._open(path, mode=mode, **kwargs)
+        bucket, key, _ = self.split_path(path)
+        try:
+            start = self.call_s3("get_object", Bucket=bucket, Key=key, Range=f"bytes=0-{FIRST_AHEAD - 1}")
+        except FileNotFoundError:
+            raise FileNotFoundError(path) from None
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # an empty object has no range
+                raise
+            return super()._open(path, mode=mode, **kwargs)
+        size = int(start["ContentRange"].rpartition("/")[2])
+        file = super()._open(path, mode=mode, size=size, **kwargs)
+        file.details = {"name": path, "size": size, "ETag": start["ETag"], "type": "file"}
+        file.read_kw = {"IfMatch": start["ETag"]}
+        file.cache.begin(start["Body"].data)
+        return file
+
     async def _read_ranges(self, file: S3File, ranges: list[tuple[int, int]]) -> list[bytes]:
         """Ranges (offset, length) of an open file, asked for at once. Raises OSError also when it changed meanwhile."""
         where = {"Bucket": file.bucket, "Key": file.key, **file.read_kw}
         asked = [f"bytes={offset}-{offset + length - 1}" for offset, length in ranges]
         answers = await asyncio.gather(*(self._call_s3("get_object", Range=asked_for, **where) for asked_for in asked))
-        return [await answer["Body"].read() for answer in answers]
+        return [answer["Body"].data for answer in answers]
 
     read_ranges = sync_wrapper(_read_ranges)
 
