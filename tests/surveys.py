@@ -66,7 +66,9 @@ def tiny_training(survey: Path, out: Path | str, **changes: Any) -> TrainConfig:
     return TrainConfig(**settings | changes)
 
 
-def make_bundle(location: Path | str, *, threshold: float | None = None, seed: int = 0) -> Bundle:
+def make_bundle(
+    location: Path | str, *, threshold: float | None = None, seed: int = 0, tile_size: int = TILE
+) -> Bundle:
     """A bundle of untrained weights, for tests of what is done with one."""
     import torch
 
@@ -74,7 +76,7 @@ def make_bundle(location: Path | str, *, threshold: float | None = None, seed: i
     config = tiny_training(Path("survey"), str(location), objective=Objective(), codebook=CodebookSettings())
     settings = method_settings(config)
     weights = bundles.encode_weights(build_method(config.method, settings).state_dict())
-    preprocessing = Preprocessing(tile_size=TILE, mean=(0.4, 0.4, 0.4), std=(0.2, 0.2, 0.2))
+    preprocessing = Preprocessing(tile_size=tile_size, mean=(0.4, 0.4, 0.4), std=(0.2, 0.2, 0.2))
     calibration = calibrate(np.linspace(1, 20, 50), np.arange(50) >= 40)
     if threshold is not None:
         calibration = calibration.model_copy(update={"threshold": threshold})

@@ -40,10 +40,10 @@ class ScoreConfig(ScoringSettings):
     stride: int | None = Field(None, gt=0)
     """Pixels from one tile to the next; under the model's tile size tiles overlap (default: the tile size)."""
 
-    include: list[str] = Field([])
-    """Score only images whose path in the survey matches one of these patterns, such as 'north/*.jpg'."""
+    include: list[str] | None = None
+    """Score only images whose path in the survey matches one of these patterns, such as 'north/*.jpg' (default: all)."""
 
-    exclude: list[str] = Field([])
+    exclude: list[str] | None = None
     """Leave out images whose path in the survey matches one of these patterns; * matches / too."""
 
     limit: int | None = Field(None, gt=0)

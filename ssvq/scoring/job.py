@@ -33,7 +33,7 @@ def score(config: ScoreConfig) -> ExitCode:
     if config.dry_run:
         describe(plan, config)
         return ExitCode.DONE
-    removed = plan.removed if config.prune else []
+    removed = plan.removed if config.prune else {}
     if not plan.todo and not removed:
         print(f"nothing to do: all {images} images of survey {survey!r} are done by model {plan.bundle.model_id}")
         return ExitCode.DONE
@@ -46,8 +46,10 @@ def score(config: ScoreConfig) -> ExitCode:
     started = time.monotonic()
     with LedgerWriter(config.out, run.run_id) as ledger:
         collector = Collector(run, ledger)
-        for row in removed:
-            ledger.add(prune(row, plan.partition, run.run_id))
+        for image_id, known in removed.items():
+            row = prune(image_id, known, plan.partition, run.run_id)
+            if row is not None:
+                ledger.add(row)
         scoring_seconds = _score(config, plan, run, collector) if plan.todo else 0.0
     summary: dict[str, Any] = {
         "images": images,

@@ -108,19 +108,26 @@ def not_done(
     return [image for image in images if not done(image)]
 
 
-def no_longer_there(images: list[SourceImage], ledger: pa.Table, partition: Partition) -> list[dict[str, Any]]:
-    """The latest rows of a partition's images that are not among those of the survey, and not pruned yet."""
+def no_longer_there(
+    images: list[SourceImage], ledger: pa.Table, partition: Partition
+) -> dict[str, dict[str, Any] | None]:
+    """By image_id, the images of a partition that are not among those of the survey, and not pruned yet: their latest
+    row, or None for one of which there is only the object, since its run was killed between the two.
+    """
     there = {image.image_id for image in images}
-    rows = latest_rows(ledger, partition).to_pylist()
-    return [row for row in rows if row["image_id"] not in there and row["status"] != "removed"]
+    objects = {info.path.removesuffix(".parquet"): None for info in storage.list_files(partition.tiles)}
+    rows = {row["image_id"]: row for row in latest_rows(ledger, partition).to_pylist() if row["status"] != "removed"}
+    return {image_id: row for image_id, row in (objects | rows).items() if image_id not in there}
 
 
-def prune(row: dict[str, Any], partition: Partition, run_id: str) -> dict[str, Any]:
-    """Remove the object of an image that is no longer in its survey. Returns the row that says so.
+def prune(image_id: str, row: dict[str, Any] | None, partition: Partition, run_id: str) -> dict[str, Any] | None:
+    """Remove the object of an image that is no longer in its survey. Returns the row that says so, if it had one.
 
     The object goes first: after a crash between the two the row still says `scored`, and the image is pruned again.
     """
-    storage.remove(partition.score_map(row["image_id"]))
+    storage.remove(partition.score_map(image_id))
+    if row is None:
+        return None
     counts = dict.fromkeys(("tiles", "skipped_tiles", "anomalous_tiles", "object_bytes"), 0)
     nothing = dict.fromkeys(("error_stage", "error_message", "object_version"))
     return {**row, **counts, **nothing, "run_id": run_id, "recorded_at": datetime.now(UTC), "status": "removed"}

@@ -18,7 +18,7 @@ from ssvq.scoring.ledger import check_survey_root, no_longer_there, not_done, re
 @dataclass(frozen=True)
 class ScorePlan:
     """`images` of the survey that the patterns choose; `left` of them, how many are not done; `todo`, which this run is
-    to score; `removed`, latest ledger rows of images that are no longer in the survey.
+    to score; `removed`, the images that are no longer in the survey, as `ledger.no_longer_there` gives them.
     """
 
     bundle: Bundle
@@ -27,7 +27,7 @@ class ScorePlan:
     images: list[SourceImage]
     left: int
     todo: list[SourceImage]
-    removed: list[dict[str, Any]]
+    removed: dict[str, dict[str, Any] | None]
 
 
 def plan_scoring(config: ScoreConfig) -> ScorePlan:
@@ -75,7 +75,7 @@ def _tiling(trained: Tiling, stride: int | None) -> Tiling:
 
 
 def _chosen(image: SourceImage, config: ScoreConfig) -> bool:
-    def matches(patterns: list[str]) -> bool:
-        return any(fnmatchcase(image.path, pattern) for pattern in patterns)
+    def matches(patterns: list[str] | None) -> bool:
+        return any(fnmatchcase(image.path, pattern) for pattern in patterns or [])
 
-    return (not config.include or matches(config.include)) and not matches(config.exclude)
+    return (config.include is None or matches(config.include)) and not matches(config.exclude)

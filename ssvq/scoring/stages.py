@@ -8,7 +8,7 @@ error and no tiles.
 import os
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -39,6 +39,9 @@ _PART_FIELDS = [
     ("redness_p90", pa.list_(pa.float32())),
     ("defect", pa.list_(pa.string())),
 ]
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+_Arrays = tuple[int, NDArray[np.uint8], NDArray[np.bool_] | None]  # row, pixels, valid cells
+
 READ = pa.schema([*_PART_FIELDS, ("pixels", pa.large_binary()), ("valid_cells", pa.large_binary())])
 SCORED = pa.schema(
     [
@@ -69,7 +72,7 @@ def score_units(units: list[list[ImagePart]], config: ScoringSettings) -> ray.da
         batch_size=None,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=pool),
-        fn_constructor_args=[config.model, config.batch_size, config.device, config.precision],
+        fn_constructor_args=[config.model, config.batch_size, config.device, config.precision, config.compile],
         num_cpus=1,
         num_gpus=1 if gpus else 0,
         max_restarts=TASK_RETRIES,
@@ -150,34 +153,49 @@ def _defect(classes: NDArray[np.uint8], label: str | None) -> str | None:
 
 
 class ScoreParts:
-    """The actor of the scoring pool: loads the model once, and scores part after part."""
+    """The actor of the scoring pool: loads the model once, and scores block after block."""
 
-    def __init__(self, model: str, batch_size: int, device: Device, precision: Precision) -> None:
+    def __init__(self, model: str, batch_size: int, device: Device, precision: Precision, compile: bool) -> None:
         import torch
 
         # Ray pins a worker to as many threads as it has logical CPUs; one scorer may use the whole machine.
         torch.set_num_threads(os.cpu_count() or 1)
-        self.scorer = TileScorer.from_bundle(model, batch_size, device, precision)
+        self.scorer = TileScorer.from_bundle(model, batch_size, device, precision, compile=compile)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """SCORED rows of READ rows."""
-        return pa.Table.from_pylist([self._score(row) for row in _rows(batch)], SCORED)
+        rows = _rows(batch)
+        done = [{name: row[name] for name, _ in _PART_FIELDS} for row in rows]
+        arrays = [(index, *_arrays(row)) for index, row in enumerate(rows) if row["error_stage"] is None]
+        for masked in (False, True):
+            self._score([part for part in arrays if (part[2] is not None) == masked], done)
+        return pa.Table.from_pylist(done, SCORED)
 
-    def _score(self, row: dict[str, Any]) -> dict[str, Any]:
-        done = {name: row[name] for name, _ in _PART_FIELDS}
-        if row["error_stage"] is not None:
-            return done
+    def _score(self, parts: list[_Arrays], rows: list[dict[str, Any]]) -> None:
+        """Add the scores of parts to their rows. Their tiles share batches: many images may have a tile or two each."""
+        if not parts:
+            return
         started = time.perf_counter()
-        pixels, cells = _arrays(row)
-        scores = self.scorer.score(pixels, cells)
-        return {
-            **done,
-            "seconds": row["seconds"] + time.perf_counter() - started,
-            "score": scores.score,
-            "score_max": scores.score_max,
-            "score_map": None if scores.score_map is None else [list(plane) for plane in scores.score_map],
-            "precision": self.scorer.precision,
-        }
+        cells = [cells for _, _, cells in parts if cells is not None]
+        scores = self.scorer.score(_together([pixels for _, pixels, _ in parts]), _together(cells) if cells else None)
+        seconds = (time.perf_counter() - started) / max(1, len(scores.score))
+        start = 0
+        for index, own, _ in parts:
+            tiles = slice(start, start + len(own))
+            start += len(own)
+            score_map = None if scores.score_map is None else [list(plane) for plane in scores.score_map[tiles]]
+            rows[index] |= {
+                "seconds": rows[index]["seconds"] + seconds * len(own),
+                "score": scores.score[tiles],
+                "score_max": scores.score_max[tiles],
+                "score_map": score_map,
+                "precision": self.scorer.precision,
+            }
+
+
+def _together(arrays: list[NDArray[_Scalar]]) -> NDArray[_Scalar]:
+    """Arrays of tiles as one; a single one as it is, without a copy."""
+    return np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
 
 
 def _rows(batch: pa.Table) -> list[dict[str, Any]]:

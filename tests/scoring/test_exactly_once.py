@@ -16,7 +16,7 @@ from unittest import mock
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from ssvq import storage
@@ -77,9 +77,11 @@ class World:
         run = ScoringRun(plan.partition, config.survey, f"run-{next(RUNS):06}", plan.bundle.calibration)
         with LedgerWriter(config.out, run.run_id) as ledger:
             collector = Collector(run, ledger)
-            for row in plan.removed if config.prune else []:
-                ledger.add(prune(row, plan.partition, run.run_id))
+            for image_id, known in plan.removed.items() if config.prune else []:
+                row = prune(image_id, known, plan.partition, run.run_id)
                 yield
+                if row is not None:
+                    ledger.add(row)
             headers: list[tuple[SourceImage, ImageHeader]] = []
             for source in plan.todo:
                 try:
@@ -163,7 +165,7 @@ def in_new_world(bundle: Path) -> Any:
 
 
 @given(rounds)
-@settings(max_examples=40)
+@settings(max_examples=40, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 def test_killed_anywhere_and_run_again(bundle: Path, rounds: list[tuple[list[tuple[str, str]], int, int]]) -> None:
     folder, world = in_new_world(bundle)
     try:
@@ -186,7 +188,7 @@ def test_killed_anywhere_and_run_again(bundle: Path, rounds: list[tuple[list[tup
 
 
 @given(rounds, st.lists(st.booleans(), min_size=80, max_size=80))
-@settings(max_examples=30)
+@settings(max_examples=30, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 def test_two_jobs_at_once(
     bundle: Path, rounds: list[tuple[list[tuple[str, str]], int, int]], turns: list[bool]
 ) -> None:

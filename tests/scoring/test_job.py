@@ -1,0 +1,204 @@
+"""The scoring job on a real local Ray cluster: what is planned, left out, removed, and what is in its way."""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ssvq.config import ScoreConfig
+from ssvq.errors import ExitCode, InputError
+from ssvq.model.bundle import Bundle
+from ssvq.results.query import run_sql
+from ssvq.scoring import job
+from ssvq.scoring.job import score
+from tests.conftest import write_image
+from tests.surveys import TILE, make_bundle, make_survey, paint
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
+
+
+class Survey:
+    """A survey of some images, and a model to score it with."""
+
+    def __init__(self, root: Path) -> None:
+        self.images, self.out, self.model = root / "survey", root / "scores", root / "bundle"
+        self.bundle: Bundle = make_bundle(self.model)
+
+    def add(self, name: str, height: int = TILE, width: int = 2 * TILE) -> Path:
+        return write_image(self.images / name, paint(np.random.default_rng(len(name)), height, width, rough=True)[0])
+
+    def config(self, **changes: Any) -> ScoreConfig:
+        settings = {"survey": str(self.images), "model": str(self.model), "out": str(self.out)}
+        return ScoreConfig(**settings | changes)
+
+    def score(self, **changes: Any) -> ExitCode:
+        return score(self.config(**changes))
+
+    def sql(self, text: str) -> list[dict[str, Any]]:
+        return run_sql(str(self.out), text).to_pylist()
+
+
+@pytest.fixture
+def survey(tmp_path: Path) -> Survey:
+    return Survey(tmp_path)
+
+
+def test_a_dry_run_says_what_a_run_would_do_and_does_nothing(
+    survey: Survey, capsys: pytest.CaptureFixture[str]
+) -> None:
+    survey.add("done.png")
+    survey.score()
+    for name in ("a.png", "b.png"):
+        survey.add(name, 3 * TILE, 3 * TILE)
+    survey.add("left out.png")
+    (survey.images / "bad.png").write_text("no image")
+    before = {path: path.stat().st_mtime_ns for path in survey.out.rglob("*")}
+    capsys.readouterr()
+    assert survey.score(dry_run=True, exclude=["left*"]) == ExitCode.DONE
+    output = capsys.readouterr().out
+    assert "survey 'survey': 4 images, 1 done, 3 to score" in output
+    size = sum((survey.images / name).stat().st_size for name in ("a.png", "b.png"))
+    assert f"to score: 18 tiles of 2 images; to read: {size / 1e6:.1f} MB" in output
+    assert re.search(r"^will fail: .*bad\.png \(read\): is not an image of a known kind", output, re.M)
+    assert re.search(
+        r"^estimate: \d+:\d\d:\d\d at [\d.]+ tiles a second, the model alone, measured on this", output, re.M
+    )
+    assert {path: path.stat().st_mtime_ns for path in survey.out.rglob("*")} == before
+
+
+def test_the_estimate_rests_on_the_latest_run_that_says_enough(
+    survey: Survey, capsys: pytest.CaptureFixture[str]
+) -> None:
+    survey.add("large.png", 15 * TILE, 15 * TILE)
+    survey.score()
+    (run,) = (survey.out / "runs").iterdir()
+    summary = json.loads(run.read_text())["summary"]
+    survey.add("more.png")
+    capsys.readouterr()
+    survey.score(dry_run=True)
+    rate = summary["tiles"] / summary["scoring_seconds"]
+    assert f"at {rate:.1f} tiles a second, as in run {run.stem}" in capsys.readouterr().out
+
+
+def test_a_limit_is_gone_on_from_and_removed_images_are_pruned(
+    survey: Survey, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "abc":
+        survey.add(f"{name}.png")
+    survey.score(limit=2)
+    output = capsys.readouterr().out
+    assert "scored 2 images, 4 tiles" in output
+    assert "1 images are left by --limit: run the same command again" in output
+    survey.score(limit=2)
+    assert "3 images, 2 done, 1 to score" in capsys.readouterr().out
+    (survey.images / "a.png").unlink()
+    assert survey.score() == ExitCode.DONE
+    assert len(survey.sql("SELECT * FROM tiles")) == 6, "what was removed stays"
+    capsys.readouterr()
+    assert survey.score(prune=True) == ExitCode.DONE
+    assert "removed the scores of 1 images that are no longer in the survey" in capsys.readouterr().out
+    assert len(survey.sql("SELECT * FROM tiles")) == 4
+    assert survey.score(prune=True) == ExitCode.DONE
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_overlapping_tiles_are_a_tiling_of_their_own(survey: Survey) -> None:
+    survey.add("a.png", 2 * TILE, 3 * TILE)
+    survey.score()
+    survey.score(stride=TILE // 2)
+    counted = survey.sql("SELECT tiling_id, count(*) AS n FROM tiles GROUP BY tiling_id ORDER BY n")
+    assert counted == [{"tiling_id": "32-32-shift", "n": 6}, {"tiling_id": "32-16-shift", "n": 15}]
+    shared = "SELECT x, y, count(DISTINCT score) AS scores FROM tiles GROUP BY x, y HAVING count(*) = 2"
+    assert [row["scores"] for row in survey.sql(shared)] == [1] * 6
+    with pytest.raises(InputError, match=r"--stride 40 is over the model's tile size 32"):
+        survey.score(stride=40)
+
+
+def test_odd_names(survey: Survey) -> None:
+    names = [
+        "a b.png",
+        "it's.png",
+        'say "x".png',
+        "grün 图像.png",
+        "a..b.png",
+        "c..d/e..png",
+        "100%.png",
+        "a#1?.png",
+        "-x.png",
+    ]
+    for name in names:
+        survey.add(name)
+    assert survey.score(survey_name="odd") == ExitCode.DONE
+    uris = [row["image_uri"] for row in survey.sql("SELECT image_uri FROM images WHERE status = 'scored'")]
+    assert sorted(uris) == sorted(f"{survey.images}/{name}" for name in names)
+    assert len(survey.sql("SELECT * FROM tiles")) == 2 * len(names)
+
+
+def test_loops_of_links_are_not_walked(survey: Survey) -> None:
+    survey.add("a.png")
+    (survey.images / "loop").symlink_to(survey.images, target_is_directory=True)
+    (survey.images / "self.png").symlink_to(survey.images / "self.png")
+    (survey.images / "nowhere.png").symlink_to(survey.images / "missing.png")
+    (survey.images / "link.png").symlink_to(survey.images / "a.png")
+    os.mkfifo(survey.images / "pipe.png")
+    assert survey.score() == ExitCode.DONE
+    names = survey.sql("SELECT regexp_extract(image_uri, '[^/]+$') AS name FROM images ORDER BY name")
+    assert [row["name"] for row in names] == ["a.png", "link.png"]
+
+
+def test_an_output_within_the_survey_is_not_scored(survey: Survey, capsys: pytest.CaptureFixture[str]) -> None:
+    survey.add("a.png")
+    survey.out = survey.images / "scores"
+    survey.score()
+    survey.add("scores/picture.png")
+    capsys.readouterr()
+    survey.score()
+    assert "nothing to do: all 1 images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("still", [False, True])
+def test_a_survey_that_is_written_to_while_it_is_read(
+    survey: Survey, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], still: bool
+) -> None:
+    survey.add("a.png")
+    survey.add("b.png")
+    inspect_images = job.inspect_images
+    passes: list[int] = []
+
+    def inspect_and_change(images: Any, limits: Any) -> Any:
+        found = inspect_images(images, limits)
+        if still or not passes:
+            survey.add("a.png", TILE, (len(passes) + 3) * TILE)
+        passes.append(len(images))
+        return found
+
+    monkeypatch.setattr(job, "inspect_images", inspect_and_change)
+    code = survey.score()
+    assert passes == ([2, 1, 1] if still else [2, 1])
+    assert code == (ExitCode.SOME_IMAGES_FAILED if still else ExitCode.DONE)
+    tiles = {
+        row["name"]: row["n"]
+        for row in survey.sql(
+            "SELECT regexp_extract(image_uri, '[^/]+$') AS name, count(*) AS n FROM tiles GROUP BY name"
+        )
+    }
+    assert tiles == ({"b.png": 2} if still else {"a.png": 3, "b.png": 2})
+    assert ("1 images kept changing" in capsys.readouterr().out) == still
+
+
+def test_the_bundle_is_copied_and_the_run_says_what_it_did(survey: Survey) -> None:
+    make_survey(survey.images.parent, images=2)
+    survey.images = survey.images.parent / "images"
+    survey.score()
+    assert json.loads((survey.out / "models" / f"{survey.bundle.model_id}.json").read_text())["calibration"]
+    (run,) = (survey.out / "runs").iterdir()
+    record = json.loads(run.read_text())
+    summary = record["summary"]
+    assert (record["model_id"], record["tiling_id"]) == (survey.bundle.model_id, "32-32-shift")
+    assert (summary["images"], summary["scored"], summary["failed"], summary["tiles"]) == (2, 2, 0, 16)
+    assert summary["object_bytes"] == sum(path.stat().st_size for path in survey.out.rglob("tiles/*/*/*/*.parquet"))
+    assert 0 < summary["scoring_seconds"] <= summary["seconds"] + 0.1

@@ -1,0 +1,69 @@
+"""Sizes of the field, in the memory of a small machine."""
+
+import subprocess
+import threading
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import rasterio
+from rasterio.windows import Window
+
+from ssvq.errors import ExitCode
+from ssvq.results.query import run_sql
+from tests.commands import start
+from tests.surveys import make_bundle
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+SIDE, BLOCK = 40_000, 512
+
+
+def write_orthomosaic(path: Path) -> None:
+    """A tiled GeoTIFF of 40,000 x 40,000 RGB pixels, 4.8 GB when it is decoded."""
+    path.parent.mkdir()
+    rng = np.random.default_rng(0)
+    ground = rng.integers(0, 8, (3, BLOCK, BLOCK), np.uint8) + np.linspace(0, 200, BLOCK, dtype=np.uint8)
+    profile = {"driver": "GTiff", "width": SIDE, "height": SIDE, "count": 3, "dtype": "uint8", "crs": "EPSG:32632"}
+    layout = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "zstd", "zstd_level": 1}
+    place = rasterio.Affine(0.05, 0, 400_000, 0, -0.05, 5_200_000)
+    with rasterio.open(path, "w", **profile, **layout, transform=place, interleave="pixel", bigtiff="yes") as image:
+        for y in range(0, SIDE, BLOCK):
+            band = np.tile(np.roll(ground, y // BLOCK, axis=2), (1, 1, -(-SIDE // BLOCK)))[:, : SIDE - y, :SIDE]
+            image.write(band, window=Window(0, y, SIDE, band.shape[1]))
+
+
+class PeakMemory(threading.Thread):
+    """Watches the processes of a session; `peak` is the most that one of them held, in bytes."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        super().__init__(daemon=True)
+        self.process, self.peak, self.name_of_peak = process, 0, ""
+
+    def run(self) -> None:
+        while self.process.poll() is None:
+            for child in [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]:
+                try:
+                    held, name = child.memory_info().rss, " ".join(child.cmdline())[:60]
+                except psutil.Error:
+                    continue
+                if held > self.peak:
+                    self.peak, self.name_of_peak = held, name
+            threading.Event().wait(0.5)
+
+
+def test_an_orthomosaic_of_40000_pixels_a_side_in_2_gb_a_process(tmp_path: Path) -> None:
+    write_orthomosaic(tmp_path / "survey" / "ortho.tif")
+    make_bundle(tmp_path / "bundle", tile_size=BLOCK)
+    out = str(tmp_path / "scores")
+    run = start("score", "--survey", str(tmp_path / "survey"), "--model", str(tmp_path / "bundle"), "--out", out)
+    memory = PeakMemory(run)
+    memory.start()
+    output, errors = run.communicate()
+    assert run.returncode == ExitCode.DONE, errors
+    print(output, f"peak {memory.peak / 1e9:.2f} GB in {memory.name_of_peak}")
+    assert memory.peak < 2e9, memory.name_of_peak
+    (counted,) = run_sql(out, "SELECT count(*) AS n, count(DISTINCT (x, y)) AS places FROM tiles").to_pylist()
+    assert counted == {"n": 79 * 79, "places": 79 * 79}
+    assert len(list((tmp_path / "scores" / "tiles").rglob("*.parquet"))) == 1
