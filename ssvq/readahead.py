@@ -14,7 +14,6 @@ KIB, MIB = 2**10, 2**20
 FIRST_AHEAD = 64 * KIB  # holds the header of most images, and costs no more time than its request
 LARGEST_AHEAD = 8 * MIB
 GROWTH = 2
-SEQUENTIAL_GROWTH = 16
 KEPT = 32 * MIB
 
 
@@ -33,8 +32,7 @@ class _Extent:
 
 class ReadAhead(BaseCache):
     """A read elsewhere fetches what it asks for, at least 64 KiB; one that goes on where a fetch ended fetches twice
-    as far ahead each time. Once `sequential` is set, for a file that is read from its start to its end, it is sixteen
-    times as far, and a look at the end of a small file fetches all before it too, which will be wanted.
+    as far ahead each time, or 8 MiB at once where `sequential` says that the file is read from its start to its end.
     """
 
     name = "ssvq-readahead"
@@ -69,13 +67,11 @@ class ReadAhead(BaseCache):
         return None
 
     def _load(self, start: int, stop: int) -> _Extent:
-        before = max((e for e in self._extents.values() if e.stop <= start), default=None, key=lambda e: e.stop)
-        after = min((e.start for e in self._extents.values() if e.start > start), default=self.size)
-        if self.sequential and before and stop - before.stop <= LARGEST_AHEAD:
-            start = before.stop
+        before = next((extent for extent in self._extents.values() if extent.stop == start), None)
+        after = min((extent.start for extent in self._extents.values() if extent.start > start), default=self.size)
         ahead = FIRST_AHEAD
-        if before and before.stop == start:
-            ahead = min(before.ahead * (SEQUENTIAL_GROWTH if self.sequential else GROWTH), LARGEST_AHEAD)
+        if before is not None:
+            ahead = LARGEST_AHEAD if self.sequential else min(before.ahead * GROWTH, LARGEST_AHEAD)
         stop = min(max(stop, start + ahead), after)
         extent = self._extents[start] = _Extent(start, self.fetcher(start, stop), ahead)
         self.miss_count += 1
