@@ -56,7 +56,10 @@ def test_tiles_are_slices_of_the_image_and_its_mask(
                 for i, tile in enumerate(tiles):
                     there = np.s_[: tile.height, : tile.width]
                     own = np.s_[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
-                    np.testing.assert_array_equal(found.pixels[i][there], pixels[own])
+                    filled = pixels[own].copy()
+                    if not invalid[own].all():
+                        filled[invalid[own]] = found.pixels[i][there][invalid[own]]
+                    np.testing.assert_array_equal(found.pixels[i][there], filled)
                     np.testing.assert_array_equal(valid[i][there], ~invalid[own])
                     np.testing.assert_array_equal(found.classes[i][there], MASK[own])
                     # All else is padding.
@@ -85,6 +88,41 @@ def test_a_small_image_is_padded_by_its_reflection(tmp_path: Path, height: int, 
     assert found.valid_fraction.tolist() == [1]
     assert found.area == height * width
     assert found.classes is None
+
+
+def test_holes_take_the_mean_colour_of_their_tile(tmp_path: Path) -> None:
+    pixels = PIXELS[:64, :192].copy()
+    invalid = INVALID[:64, :192].copy()
+    invalid[:, :64], invalid[:, 64:128] = False, True
+    pixels[invalid] = 0
+    path = write_image(tmp_path / "a.tif", pixels, nodata=0)
+    grid = TileGrid(190, 64, Tiling(tile_size=64, stride=64))
+    (block,) = grid.blocks(128)
+    with open_raster(str(path)) as image:
+        whole, empty, partly = cut_tiles(image, grid, block, AS_STORED).pixels
+    np.testing.assert_array_equal(whole, pixels[:, :64])
+    assert not empty.any()
+    own, hole = pixels[:, 126:190], invalid[:, 126:190]
+    np.testing.assert_array_equal(partly[~hole], own[~hole])
+    np.testing.assert_array_equal(np.unique(partly[hole], axis=0), [np.rint(own[~hole].mean(axis=0))])
+
+
+def test_holes_of_a_small_image_are_filled_and_reflected(tmp_path: Path) -> None:
+    pixels = PIXELS[:20, :24].copy()
+    pixels[5:9, 3:8] = 0
+    hole = (pixels == 0).all(axis=2)
+    path = write_image(tmp_path / "a.tif", pixels, nodata=0)
+    grid = TileGrid(24, 20, Tiling(tile_size=32, stride=32))
+    (block,) = grid.blocks(128)
+    with open_raster(str(path)) as image:
+        found = cut_tiles(image, grid, block, AS_STORED)
+    (tile,) = found.pixels
+    np.testing.assert_array_equal(tile[:20, :24][~hole], pixels[~hole])
+    np.testing.assert_array_equal(tile[20:, :24], tile[8:20, :24][::-1])
+    np.testing.assert_array_equal(tile[:, 24:], tile[:, 16:24][:, ::-1])
+    assert tile.all(), "no black is left"
+    assert found.valid is not None
+    np.testing.assert_array_equal(found.valid[0, :20, :24], ~hole)
 
 
 def test_valid_is_none_where_every_pixel_is(tmp_path: Path) -> None:
