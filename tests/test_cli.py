@@ -12,6 +12,7 @@ import yaml
 from ssvq import cli
 from ssvq.config import ENV_PREFIX, Section, TrainConfig
 from ssvq.errors import ExitCode
+from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
 from ssvq.model import bundle as bundles
 from tests.conftest import REPOSITORY, write_image
 from tests.surveys import make_bundle, make_survey
@@ -76,6 +77,21 @@ def test_saved_settings_are_a_configuration_file(tmp_path: Path, monkeypatch: py
     assert seen[0].saved() == first.saved()
 
 
+def test_how_images_are_read_is_set_by_flags_and_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[TrainConfig] = []
+    monkeypatch.setattr("ssvq.training.job.train", lambda config: seen.append(config) or ExitCode.DONE)
+    flags = ["--bands", "4,3,2", "--value-range=-50,1e4", "--drivers", "hfa,NITF"]
+    assert cli.main(["train", "--images", "i", "--out", "o", *flags]) == ExitCode.DONE
+    assert seen[0].pixel_rule == PixelRule(bands=(4, 3, 2), value_range=(-50, 10_000))
+    assert seen[0].drivers == ["HFA", "NITF"]
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(seen[0].saved()))
+    cli.main(["train", "--config", str(file)])
+    assert seen[1].saved() == seen[0].saved()
+    cli.main(["train", "--images", "i", "--out", "o"])
+    assert (seen[2].pixel_rule, seen[2].drivers) == (AS_STORED, None)
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -94,6 +110,24 @@ def test_saved_settings_are_a_configuration_file(tmp_path: Path, monkeypatch: py
         (["train", "--images", "i", "--masks", "m", "--out", "o", "--objective.name", "x"], "--objective.name: "),
         (["train", "--images", "i", "--masks", "m", "--out", "o", "--crop", "600"], "--crop 600 is over --tile-size"),
         (["train", "--images", "i", "--masks", "m", "--out", "o", "--num-workers", "3"], "--num-workers 3"),
+        (
+            ["train", "--images", "i", "--out", "o", "--bands", "4,3"],
+            "--bands: give three bands (red,green,blue) or one",
+        ),
+        (
+            ["train", "--images", "i", "--out", "o", "--bands", "0"],
+            "--bands: Input should be greater than or equal to 1",
+        ),
+        (
+            ["train", "--images", "i", "--out", "o", "--value-range", "9,2"],
+            "--value-range: the value range 9,2 is empty",
+        ),
+        (["train", "--images", "i", "--out", "o", "--value-range", "9"], "--value-range.1 is missing"),
+        (
+            ["train", "--images", "i", "--out", "o", "--drivers", "HFX"],
+            "--drivers: 'HFX' is no driver of this GDAL (sim",
+        ),
+        (["score", "--drivers", "HFA,what is this"], "--drivers: 'what is this' is no driver of this GDAL; `rio env"),
         (["train", "--config", "missing.yaml"], "--config missing.yaml cannot be read"),
         (["query", "scores"], "SQL"),
     ],
