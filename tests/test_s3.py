@@ -1,6 +1,7 @@
 """The whole way with every folder on a real S3 server."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,10 @@ from ssvq import storage
 from ssvq.errors import ExitCode
 from ssvq.model import bundle as bundles
 from ssvq.results.query import run_sql
-from tests.commands import run
-from tests.s3 import s3_bucket, s3_server  # noqa: F401
-from tests.surveys import BUNDLE_FILES, make_survey, tiny_training
+from tests.commands import run, start
+from tests.s3 import Server, s3_bucket, s3_server  # noqa: F401
+from tests.surveys import BUNDLE_FILES, make_bundle, make_survey, tiny_training
+from tests.test_faults import SCORES, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -36,3 +38,43 @@ def test_train_score_and_query_on_s3(s3_bucket: str, tmp_path: Path) -> None:  #
     sql = "SELECT model_id, count(DISTINCT image_uri) AS images, count(*) AS tiles FROM tiles GROUP BY model_id"
     model = bundles.read_whole(bundle).model_id
     assert run_sql(scores, sql).to_pylist() == [{"model_id": model, "images": 6, "tiles": 48}]
+
+
+@pytest.mark.timeout(1200)
+def test_scoring_waits_for_a_server_that_is_killed_and_started_again(
+    s3_server: Server,  # noqa: F811
+    s3_bucket: str,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    root = storage.join(s3_bucket, "outage")
+    survey = make_survey(tmp_path / "survey", images=16, height=320, width=320) / "images"
+    for path in survey.iterdir():
+        storage.put(storage.join(root, "survey", path.name), path.read_bytes())
+    make_bundle(storage.join(root, "bundle"))
+    undisturbed, hit = storage.join(root, "undisturbed"), storage.join(root, "hit")
+
+    def arguments(out: str) -> list[str]:
+        return [
+            "score",
+            "--survey",
+            storage.join(root, "survey"),
+            "--model",
+            storage.join(root, "bundle"),
+            "--out",
+            out,
+        ]
+
+    job = start(*arguments(hit))
+    wait_for(lambda: len(list(storage.list_files(storage.join(hit, "tiles")))) >= 2, seconds=300)
+    with s3_server.outage(6):
+        time.sleep(5)
+        assert job.poll() is None, "the job neither ends nor gives up while the server is gone"
+    output, errors = job.communicate()
+    assert job.returncode == ExitCode.DONE, errors
+    assert "scored 16 images" in output
+    assert errors.count("waiting for s3://") <= 2, "a line for an outage, not for a try"
+
+    assert run(*arguments(undisturbed)).returncode == ExitCode.DONE
+    assert run_sql(hit, SCORES).equals(run_sql(undisturbed, SCORES))
+    files = [[info.path for info in storage.list_files(storage.join(out, "tiles"))] for out in (hit, undisturbed)]
+    assert files[0] == files[1], "no stray object under tiles/"
