@@ -7,14 +7,13 @@ rank holds the same codebook, bit for bit: counts and sums are all-reduced, and 
 gathered latents on rank 0 and broadcast.
 """
 
-from collections.abc import Iterator
-
 import torch
 import torch.distributed as dist
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
-CELLS_AT_ONCE = 2048  # a block of distances to 512 codes, 4 MiB, stays in the cache
+CELLS_AT_ONCE = 1024  # a block of distances to 512 codes, 2 MiB, stays in the cache
+CELLS_AT_ONCE_ON_GPU = 65_536  # 128 MiB: small blocks would leave most of a GPU idle
 KMEANS_SAMPLE = 16_384
 SMOOTHING = 1e-5  # Laplace smoothing of the moving counts, as in VQ-VAE
 
@@ -39,22 +38,20 @@ class Codebook(nn.Module):
 
     def assign(self, latents: Tensor) -> Tensor:
         """Index of the nearest code (Eq. 1) of each latent (cells, D): int64 (cells,)."""
-        return torch.cat([part.argmax(1) for part in self._nearness(latents)])
+        return torch.cat([self._nearness(block).argmin(1) for block in _blocks(latents)])
 
     def squared_distance(self, latents: Tensor) -> Tensor:
         """Squared distance of each latent (cells, D) to its nearest code: float32 (cells,)."""
-        norms = latents.detach().float().square().sum(1)
-        nearest = torch.cat([part.amax(1) for part in self._nearness(latents)])
-        return (norms - 2 * nearest).clamp_min(0)
+        blocks = _blocks(latents)
+        return torch.cat([block.square().sum(1) + self._nearness(block).amin(1) for block in blocks]).clamp_min_(0)
 
-    def _nearness(self, latents: Tensor) -> Iterator[Tensor]:
-        """z.e - |e|^2 / 2 to every code, a block of cells at a time: |z - e|^2 is |z|^2 less twice that."""
+    def _nearness(self, block: Tensor) -> Tensor:
+        """|e|^2 - 2 z.e of latents (cells, D) to every code: |z - e|^2 less |z|^2. In fp32 also under autocast, since
+        it is a small difference of large numbers.
+        """
         codes = self.codes.detach()
-        offset = -codes.square().sum(1) / 2
-        for block in latents.detach().float().split(CELLS_AT_ONCE):
-            with torch.autocast(latents.device.type, enabled=False):
-                nearness = torch.addmm(offset, block, codes.T)
-            yield nearness
+        with torch.autocast(block.device.type, enabled=False):
+            return torch.addmm(codes.square().sum(1), block, codes.T, alpha=-2)
 
     @torch.no_grad()
     def start_from(self, latents: Tensor, seed: int) -> None:
@@ -115,6 +112,12 @@ class Codebook(nn.Module):
         if _world_size() > 1:
             for tensor in (self.codes.data, self.counts, self.sums):
                 dist.broadcast(tensor, src=0)
+
+
+def _blocks(latents: Tensor) -> tuple[Tensor, ...]:
+    """Latents (cells, D) in float32, so many at a time that their distances to all codes stay in the cache."""
+    at_once = CELLS_AT_ONCE_ON_GPU if latents.is_cuda else CELLS_AT_ONCE
+    return latents.detach().float().split(at_once)
 
 
 def _world_size() -> int:

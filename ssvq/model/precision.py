@@ -1,6 +1,6 @@
 """Which device and arithmetic a model runs with, by what the hardware has."""
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -31,3 +31,14 @@ def resolve_precision(precision: Precision, device: torch.device) -> str:
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
     """Autocast to a resolved precision."""
     return torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "fp32")
+
+
+def full_fp32(device: torch.device) -> AbstractContextManager[None]:
+    """Convolutions that are said to be fp32 are so: on a GPU they would by default round their input to the 10 bits of
+    TF32, and the latents with it, whose small difference from the codes is the score.
+
+    Algorithms are not chosen by trial either, since another trial may choose others, with other rounding.
+    """
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)

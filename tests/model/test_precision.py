@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ssvq.errors import InputError
-from ssvq.model.precision import autocast, resolve_device, resolve_precision
+from ssvq.model.precision import autocast, full_fp32, resolve_device, resolve_precision
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -48,3 +48,19 @@ def test_what_is_asked_for_is_taken(precision: str) -> None:
 def test_autocast_computes_in_the_precision(precision: str, dtype: torch.dtype) -> None:
     with autocast(precision, CPU):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+def test_scores_on_a_gpu_are_not_rounded_to_tf32_nor_chosen_by_trial() -> None:
+    before = (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic)
+    with full_fp32(CUDA):
+        assert not torch.backends.cudnn.allow_tf32
+        assert not torch.backends.cudnn.benchmark
+        assert torch.backends.cudnn.deterministic
+        assert torch.backends.cudnn.enabled
+    assert (
+        torch.backends.cudnn.allow_tf32,
+        torch.backends.cudnn.benchmark,
+        torch.backends.cudnn.deterministic,
+    ) == before
+    with full_fp32(CPU):
+        assert torch.backends.cudnn.allow_tf32 == before[0]

@@ -9,13 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 from ssvq.config import Architecture, CodebookSettings, Objective
 from ssvq.errors import InputError
 from ssvq.methods.base import Method, Score
 from ssvq.methods.ss_vqvae import SSVQVAE
 from ssvq.model.bundle import Preprocessing
+from ssvq.scoring import scorer as scorer_module
 from ssvq.scoring.scorer import MAP_SIDE, TileScorer, normalise, pool_cells
 from tests.surveys import TILE, make_bundle
 
@@ -109,6 +109,36 @@ def test_the_network_sees_one_shape_only() -> None:
     # A method without cells has no map, and its one figure is its largest.
     assert found.score_map is None
     np.testing.assert_array_equal(found.score_max, found.score)
+
+
+def test_a_core_takes_few_tiles_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores do not depend on it, and no shape but one is seen."""
+    shapes = set()
+
+    class Spy(Method):
+        def score(self, tiles: torch.Tensor, valid_cells: torch.Tensor | None = None) -> Score:
+            shapes.add(tuple(tiles.shape))
+            return Score(tiles.mean((1, 2, 3)), None)
+
+    expected = scorer_of(16).score(tiles_of(7))
+    monkeypatch.setattr(scorer_module, "PIXELS_OF_A_CORE", 3 * TILE**2 + 1)
+    TileScorer(Spy(), PREPROCESSING, 16, CPU, "fp32").score(tiles_of(7))
+    assert shapes == {(3, 3, TILE, TILE)}
+    np.testing.assert_allclose(scorer_of(16).score(tiles_of(7)).score, expected.score, rtol=1e-5)
+    monkeypatch.setattr(scorer_module, "PIXELS_OF_A_CORE", 1)
+    np.testing.assert_allclose(scorer_of(16).score(tiles_of(7)).score, expected.score, rtol=1e-5)
+
+
+def test_several_arrays_are_scored_as_each_alone() -> None:
+    scorer = scorer_of(2)
+    parts = [(tiles_of(n, seed=n), some_cells(n) if n % 2 else None) for n in (3, 0, 4, 1)]
+    for found, (pixels, valid) in zip(scorer.score_each(iter(parts)), parts, strict=True):
+        alone = scorer.score(pixels, valid)
+        np.testing.assert_array_equal(found.score, alone.score)
+        np.testing.assert_array_equal(found.score_max, alone.score_max)
+        assert (found.score_map is None) == (alone.score_map is None)
+        if alone.score_map is not None:
+            np.testing.assert_array_equal(found.score_map, alone.score_map)
 
 
 def test_read_only_tiles_are_scored() -> None:
@@ -222,19 +252,37 @@ def test_the_map_adds_up_to_the_score() -> None:
     np.testing.assert_allclose(np.sqrt(squared), found.score, rtol=1e-3)
 
 
-# Precision and bundles
+# Compiling
 
 
-@pytest.mark.skipif(
-    not torch.cpu.get_capabilities().get("avx512_bf16", False), reason="this CPU has no bf16 arithmetic"
-)
-def test_bf16_ranks_tiles_as_fp32_does() -> None:
-    pixels = tiles_of(60)
-    exact, rounded = scorer_of(4).score(pixels).score, scorer_of(4, "bf16").score(pixels).score
-    assert rounded.dtype == np.float32
-    assert not np.array_equal(exact, rounded)
-    np.testing.assert_allclose(rounded, exact, rtol=0.05)
-    assert spearmanr(exact, rounded).statistic > 0.999
+@pytest.mark.slow
+def test_a_compiled_model_scores_the_same() -> None:
+    pixels, valid = tiles_of(5), some_cells(5)
+    compiled = TileScorer(make_method(), PREPROCESSING, 2, CPU, "fp32", compile=True)
+    for cells in (None, valid):
+        found, expected = compiled.score(pixels, cells), scorer_of(2).score(pixels, cells)
+        np.testing.assert_allclose(found.score, expected.score, rtol=1e-5)
+        np.testing.assert_allclose(found.score_max, expected.score_max, rtol=1e-5)
+    shuffled = compiled.score(pixels[::-1].copy(), valid[::-1].copy())
+    np.testing.assert_allclose(shuffled.score, found.score[::-1], rtol=1e-6)
+
+
+def test_no_compiler_is_an_error_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_compiler(*arguments: object) -> None:
+        raise RuntimeError("no working C++ compiler found\nset CXX")
+
+    def compile_with_none(function: object, **options: object) -> object:
+        return torch._dynamo.optimize(no_compiler)(function)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(torch, "compile", compile_with_none)
+    with pytest.raises(
+        InputError, match=r"--compile: torch.compile failed \(.*C\+\+ compiler.*leave --compile out"
+    ) as no:
+        TileScorer(make_method(), PREPROCESSING, 2, CPU, "fp32", compile=True)
+    assert "\n" not in str(no.value)
+
+
+# Bundles
 
 
 def test_a_bundle_is_loaded_whole(tmp_path: Path) -> None:
