@@ -273,6 +273,7 @@ def test_an_image_of_many_parts_has_one_object_with_the_rows_of_the_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(3)
+    monkeypatch.setattr("ssvq.imagery.units.PART_PIXELS", 128 * TILE**2)
     pixels = paint(rng, 5 * TILE, 32 * TILE, rough=True)[0]  # 160 tiles: more than one part
     for survey, profile in (("tiled", {"tiled": True, "blockxsize": 64, "blockysize": 64}), ("scanline", {})):
         suffix = ".tif" if profile else ".png"

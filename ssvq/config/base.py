@@ -37,7 +37,7 @@ class ReadLimits(Section):
     """What decoding may take; an image that takes more fails."""
 
     seconds: float = Field(120, gt=0)
-    """Time for one part of an image, of at most 128 tiles; waiting for S3 is not counted."""
+    """Time for one part of an image, of at most 128 tiles of 512x512; waiting for S3 is not counted."""
 
     memory: int = Field(2048, ge=256)
     """MiB of memory of a process that decodes."""

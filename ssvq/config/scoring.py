@@ -41,7 +41,7 @@ class ScoreConfig(ScoringSettings):
     """Pixels from one tile to the next; under the model's tile size tiles overlap (default: the tile size)."""
 
     include: list[str] | None = None
-    """Score only images whose path in the survey matches one of these patterns, such as 'north/*.jpg' (default: all)."""
+    """Score only images whose path in the survey matches one of these patterns, such as 'a/*.jpg' (default: all)."""
 
     exclude: list[str] | None = None
     """Leave out images whose path in the survey matches one of these patterns; * matches / too."""

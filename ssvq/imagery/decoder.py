@@ -116,8 +116,13 @@ class Decoder:
                 [sys.executable, "-c", CHILD, str(theirs.fileno()), *map(str, limits)],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                # The modules that this process sees, also where a job has brought its own.
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env={
+                    **os.environ,
+                    # The modules that this process sees, also where a job has brought its own.
+                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                    # MiB of decoded blocks. GDAL's default is a share of the machine, which may be over the limit.
+                    "GDAL_CACHEMAX": str(self.limits.memory // 4),
+                },
             )
 
     def _receive(self, source: SourceImage) -> Any:

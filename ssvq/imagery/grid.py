@@ -117,16 +117,20 @@ class TileGrid:
         last = self.tile(block.row_stop - 1, block.col_stop - 1)
         return first.x, first.y, last.x + last.width - first.x, last.y + last.height - first.y
 
-    def blocks(self, max_tiles: int) -> list[TileBlock]:
-        """Cut the grid into blocks of at most `max_tiles` tiles: bands of whole rows where they fit, since
-        a band reads each of the file's own blocks once; parts of one row where a row alone is too long.
+    def blocks(self, max_tiles: int, file_block: tuple[int, int] = (1, 1)) -> list[TileBlock]:
+        """Cut the grid into blocks of at most `max_tiles` tiles along the file's own blocks, of `file_block` pixels
+        (width, height), so that few of those are decoded twice: bands of whole rows where they fit, else rectangles.
         """
         rows, cols = len(self.ys), len(self.xs)
-        if cols > max_tiles:
-            return [
-                TileBlock(row, row + 1, col, min(col + max_tiles, cols))
-                for row in range(rows)
-                for col in range(0, cols, max_tiles)
-            ]
-        height = max_tiles // cols
-        return [TileBlock(row, min(row + height, rows), 0, cols) for row in range(0, rows, height)]
+        across, down = (max(1, min(side // self.tiling.stride, max_tiles)) for side in file_block)
+        down = min(down, rows)
+        if cols * down <= max_tiles:
+            width, height = cols, max_tiles // cols // down * down
+        else:
+            width, height = max_tiles // down, down
+            width = width // across * across or width
+        return [
+            TileBlock(row, min(row + height, rows), col, min(col + width, cols))
+            for row in range(0, rows, height)
+            for col in range(0, cols, width)
+        ]

@@ -48,7 +48,8 @@ class ImageHeader:
 
     `transform` holds the six affine coefficients (a, b, c, d, e, f) from pixel to `crs` coordinates, or is
     None for a photograph; for an image with ground control points it is their least-squares affine.
-    `random_access` says whether a window can be read without decoding the image from its start.
+    `random_access` says whether a window can be read without decoding the image from its start; `file_block` is the
+    width and height in pixels of what is decoded at once.
     """
 
     width: int
@@ -59,6 +60,7 @@ class ImageHeader:
     crs: str | None
     transform: tuple[float, float, float, float, float, float] | None
     random_access: bool
+    file_block: tuple[int, int]
     orientation: int | None
     captured_at: datetime | None
     latitude: float | None
@@ -131,6 +133,7 @@ def read_header(dataset: DatasetReader) -> ImageHeader:
     gcps, gcp_crs = dataset.gcps
     if gcps and gcp_crs:
         crs, transform = gcp_crs, from_gcps(gcps)
+    block_height, block_width = dataset.block_shapes[0]
     noted = exif.read_exif(dataset)
     latitude, longitude = exif.place(noted)
     return ImageHeader(
@@ -141,7 +144,8 @@ def read_header(dataset: DatasetReader) -> ImageHeader:
         driver=dataset.driver,
         crs=crs.to_string() if crs else None,
         transform=tuple(transform)[:6] if crs else None,
-        random_access=dataset.driver not in SEQUENTIAL,
+        random_access=dataset.driver not in SEQUENTIAL and (block_width, block_height) != dataset.shape[::-1],
+        file_block=(block_width, block_height),
         orientation=exif.orientation(noted),
         captured_at=exif.captured_at(noted),
         latitude=latitude,

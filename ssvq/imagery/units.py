@@ -1,4 +1,4 @@
-"""Work units: what one reading task takes, at most `MAX_TILES` tiles at a time.
+"""Work units: what one reading task takes, at most `PART_PIXELS` of tiles at a time.
 
 A part is a block of one image's tiles and travels through the pipeline as one row. A unit is what one task
 reads: several small images, one image, or one band of a huge one. Where the format allows windows, the bands of
@@ -26,7 +26,8 @@ from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
 from ssvq.imagery.raster import ImageHeader, open_raster, read_errors, read_header
 from ssvq.imagery.tiles import TileArrays, cut_tiles, window_shape
 
-MAX_TILES = 128  # 96 MiB of 512x512 RGB pixels, under Ray Data's block size of 128 MiB
+PART_PIXELS = 128 * 512 * 512  # 96 MiB of RGB, under Ray Data's block size of 128 MiB
+IMAGES_IN_UNIT = 128
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,9 @@ def split_image(
     source: SourceImage, header: ImageHeader, tiling: Tiling, rule: PixelRule = AS_STORED
 ) -> list[ImagePart]:
     """The parts that cover every tile of an image, which are read by the model's rule."""
-    blocks = TileGrid(header.width, header.height, tiling).blocks(MAX_TILES)
+    # What is decoded from its start is read in bands, from top to bottom.
+    file_block = header.file_block if header.random_access else (1, 1)
+    blocks = TileGrid(header.width, header.height, tiling).blocks(_max_tiles(tiling), file_block)
     return [ImagePart(source, header, tiling, block, i, len(blocks), rule) for i, block in enumerate(blocks)]
 
 
@@ -139,12 +142,17 @@ def plan_units(
         if len(parts) > 1:
             units.extend([[part] for part in parts] if header.random_access else [parts])
             continue
-        if tiles + len(parts[0].block) > MAX_TILES:
+        if tiles + len(parts[0].block) > _max_tiles(tiling) or len(small) == IMAGES_IN_UNIT:
             units.append(small)
             small, tiles = [], 0
         small.append(parts[0])
         tiles += len(parts[0].block)
     return [*units, small] if small else units
+
+
+def _max_tiles(tiling: Tiling) -> int:
+    """Most tiles in a part."""
+    return max(1, PART_PIXELS // tiling.tile_size**2)
 
 
 def read_unit(unit: list[ImagePart]) -> Iterator[tuple[ImagePart, TileArrays | ImageError]]:

@@ -69,7 +69,7 @@ def test_headers_and_tiles_are_those_of_reading_here(tmp_path: Path, decoder: De
 def test_an_image_of_many_parts_is_read_one_part_ahead_at_most(
     tmp_path: Path, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ssvq.imagery.units.MAX_TILES", 4)
+    monkeypatch.setattr("ssvq.imagery.units.PART_PIXELS", 4 * 32 * 32)
     (source,) = survey(tmp_path, "large.png", side=160)
     (unit,) = plan(source)
     assert len(unit) > 5
@@ -146,7 +146,7 @@ def test_a_child_that_was_killed_while_idle_is_replaced(tmp_path: Path, decoder:
 def test_a_reading_that_is_given_up_leaves_nothing_behind(
     tmp_path: Path, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ssvq.imagery.units.MAX_TILES", 4)
+    monkeypatch.setattr("ssvq.imagery.units.PART_PIXELS", 4 * 32 * 32)
     (source,) = survey(tmp_path, "large.png", side=160)
     (unit,) = plan(source)
     reading = decoder.read(unit)

@@ -15,7 +15,7 @@ from ssvq.imagery.raster import ImageHeader, open_raster, read_header
 
 def header(crs: str | None, affine: Affine | None) -> ImageHeader:
     transform = tuple(affine)[:6] if affine is not None else None
-    return ImageHeader(1000, 1000, 3, "uint8", "GTiff", crs, transform, True, None, None, None, None)
+    return ImageHeader(1000, 1000, 3, "uint8", "GTiff", crs, transform, True, (256, 256), None, None, None, None)
 
 
 TILE = Tile(0, 0, 100, 200, 512, 512)

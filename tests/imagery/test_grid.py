@@ -27,10 +27,15 @@ def test_offsets_cover_an_axis_without_gaps_and_stay_within_it(length: int, tili
     assert all(0 < b - a <= tiling.stride for a, b in pairwise(starts))
 
 
-@given(lengths, lengths, tilings(), st.integers(1, 200))
-def test_blocks_partition_the_grid(width: int, height: int, tiling: Tiling, max_tiles: int) -> None:
+sides = st.sampled_from([1, 16, 256, 512, 1024, 100_000])
+
+
+@given(lengths, lengths, tilings(), st.integers(1, 200), st.tuples(sides, sides))
+def test_blocks_partition_the_grid(
+    width: int, height: int, tiling: Tiling, max_tiles: int, file_block: tuple[int, int]
+) -> None:
     grid = TileGrid(width, height, tiling)
-    blocks = grid.blocks(max_tiles)
+    blocks = grid.blocks(max_tiles, file_block)
     tiles = [tile for block in blocks for tile in grid.tiles(block)]
     assert all(len(block) <= max_tiles for block in blocks)
     assert len(tiles) == len(grid) == len({(tile.row, tile.col) for tile in tiles})
@@ -65,3 +70,22 @@ def test_names_and_limits() -> None:
         Tiling(tile_size=64, stride=65)
     with pytest.raises(ValueError, match="no tiles"):
         TileGrid(0, 10, Tiling(tile_size=64, stride=64))
+
+
+@pytest.mark.parametrize(
+    ("tile_size", "file_block", "times"),
+    [(512, (512, 512), 1), (512, (256, 256), 1), (512, (40_000, 1), 1), (64, (512, 512), 1), (512, (1024, 1024), 1)],
+)
+def test_blocks_follow_those_of_the_file(tile_size: int, file_block: tuple[int, int], times: int) -> None:
+    """How often a block of the file is decoded, at the mean; the last row and column of tiles are shifted inward."""
+    side = 40_000
+    grid = TileGrid(side, side, Tiling(tile_size=tile_size, stride=tile_size))
+    decoded = 0
+    for block in grid.blocks(128 * 512**2 // tile_size**2, file_block):
+        x, y, width, height = grid.window(block)
+        across, down = (
+            -(-(start + length) // size) - start // size
+            for start, length, size in ((x, width, file_block[0]), (y, height, file_block[1]))
+        )
+        decoded += across * down
+    assert decoded / (-(-side // file_block[0]) * -(-side // file_block[1])) < times + 0.06

@@ -109,7 +109,7 @@ def test_a_truncated_image_is_an_error_when_it_is_read(tmp_path: Path) -> None:
 
 def test_headers(tmp_path: Path) -> None:
     transform = from_origin(500_000, 4_000_000, 0.5, 0.5)
-    path = write_image(tmp_path / "utm.tif", RGB, crs="EPSG:32633", transform=transform)
+    path = write_image(tmp_path / "utm.tif", RGB, crs="EPSG:32633", transform=transform, blockysize=8)
     found = header(path)
     assert (found.width, found.height, found.bands, found.dtype, found.driver) == (30, 20, 3, "uint8", "GTiff")
     assert found.crs == "EPSG:32633"

@@ -16,7 +16,7 @@ from ssvq.imagery.grid import TileGrid, Tiling
 from ssvq.imagery.layouts import find_images
 from ssvq.imagery.raster import ImageHeader
 from ssvq.imagery.tiles import TileArrays, valid_cells
-from ssvq.imagery.units import MAX_TILES, ImagePart, inspect, plan_units, read_unit
+from ssvq.imagery.units import IMAGES_IN_UNIT, ImagePart, inspect, plan_units, read_unit
 from tests.conftest import write_image
 
 TILING = Tiling(tile_size=32, stride=32)
@@ -26,8 +26,18 @@ def labelled(folder: Path) -> tuple[list[SourceImage], list[tuple[SourceImage, I
     return find_images(LabelledImages(images=str(folder / "i"), masks=str(folder / "m")))
 
 
-def header(width: int, height: int, *, random_access: bool = False) -> ImageHeader:
-    return ImageHeader(width, height, 3, "uint8", "PNG", None, None, random_access, None, None, None, None)
+MAX_TILES = 128
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssvq.imagery.units.PART_PIXELS", MAX_TILES * 32 * 32)
+
+
+def header(
+    width: int, height: int, *, random_access: bool = False, file_block: tuple[int, int] = (1, 1)
+) -> ImageHeader:
+    return ImageHeader(width, height, 3, "uint8", "PNG", None, None, random_access, file_block, None, None, None, None)
 
 
 def read_all(*sources: SourceImage) -> list[tuple[ImagePart, TileArrays | ImageError]]:
@@ -163,15 +173,25 @@ def test_listing(tmp_path: Path) -> None:
 
 
 def test_small_images_share_a_unit_until_it_is_full() -> None:
-    images = [(SourceImage(f"/{i}", f"{i}", "v", 1), header(32, 32)) for i in range(MAX_TILES + 1)]
-    assert [len(unit) for unit in plan_units(images, TILING)] == [MAX_TILES, 1]
+    images = [(SourceImage(f"/{i}", f"{i}", "v", 1), header(64, 32)) for i in range(MAX_TILES // 2 + 1)]
+    assert [len(unit) for unit in plan_units(images, TILING)] == [MAX_TILES // 2, 1]
+    smaller = Tiling(tile_size=16, stride=16)
+    images = [(SourceImage(f"/{i}", f"{i}", "v", 1), header(16, 16)) for i in range(IMAGES_IN_UNIT + 1)]
+    assert [len(unit) for unit in plan_units(images, smaller)] == [IMAGES_IN_UNIT, 1]
+
+
+def test_a_part_has_as_many_pixels_whatever_the_tile_size() -> None:
+    images = [(SourceImage("/a", "a", "v", 1), header(2048, 2048, random_access=True, file_block=(64, 64)))]
+    for size in (16, 32, 64):
+        units = plan_units(images, Tiling(tile_size=size, stride=size))
+        assert {len(part.block) * size**2 for (part,) in units} == {MAX_TILES * 32 * 32}
 
 
 @pytest.mark.parametrize(("name", "units"), [("a.tif", 4), ("a.png", 1)])
 def test_bands_of_a_large_image_before_the_damage_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, units: int
 ) -> None:
-    monkeypatch.setattr("ssvq.imagery.units.MAX_TILES", 4)
+    monkeypatch.setattr("ssvq.imagery.units.PART_PIXELS", 4 * 32 * 32)
     pixels = np.random.default_rng(1).integers(0, 255, (128, 128, 3), dtype=np.uint8)
     path = write_image(tmp_path / name, pixels)
     (source,) = list_images(str(tmp_path), "--survey")

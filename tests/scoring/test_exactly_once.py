@@ -151,7 +151,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssvq.imagery.units.MAX_TILES", 4)  # so that the large image has several parts
+    monkeypatch.setattr("ssvq.imagery.units.PART_PIXELS", 4 * 32 * 32)  # so that the large image has several parts
     monkeypatch.setattr(ledgers, "ROWS_IN_SEGMENT", 2)
 
 

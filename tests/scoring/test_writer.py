@@ -243,7 +243,7 @@ def test_a_source_that_was_removed_has_failed(run: ScoringRun) -> None:
 @pytest.fixture
 def parts(run: ScoringRun, monkeypatch: pytest.MonkeyPatch) -> list[ImagePart]:
     """The image in three parts, of a row of 4 tiles each."""
-    monkeypatch.setattr(units, "MAX_TILES", 4)
+    monkeypatch.setattr(units, "PART_PIXELS", 4 * TILING.tile_size**2)
     found = parts_of(run)
     assert [(part.index, part.count, len(part.block)) for part in found] == [(i, 3, 4) for i in range(3)]
     return found
@@ -260,7 +260,7 @@ def test_a_part_is_handed_on_and_not_put(run: ScoringRun, parts: list[ImagePart]
 
 def whole(run: ScoringRun, parts: list[ImagePart], monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """The rows of the same image taken in one part."""
-    monkeypatch.setattr(units, "MAX_TILES", 128)
+    monkeypatch.setattr(units, "PART_PIXELS", 128 * TILING.tile_size**2)
     (one,) = split_image(parts[0].source, parts[0].header, TILING)
     return lasting(to_table(tile_rows(scored_row(one), one, run), SCORE_MAP))
 

@@ -28,7 +28,7 @@ NORMAL, ANOMALOUS = 10, 6
 def write_tiles(folder: Path, name: str, pixels: NDArray[np.uint8], masks: NDArray[np.bool_]) -> list[TileRef]:
     """Put tiles (n, TILE, TILE, 3) into a cache, as those of one image of one row."""
     n = len(pixels)
-    header = ImageHeader(TILE * n, TILE, 3, "uint8", "PNG", None, None, False, None, None, None, None)
+    header = ImageHeader(TILE * n, TILE, 3, "uint8", "PNG", None, None, False, (TILE * n, 1), None, None, None, None)
     tiling = Tiling(tile_size=TILE, stride=TILE)
     (block,) = TileGrid(TILE * n, TILE, tiling).blocks(n)
     part = ImagePart(SourceImage(name, name, "1", 1), header, tiling, block, 0, 1)
