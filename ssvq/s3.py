@@ -129,6 +129,7 @@ class PatientS3FileSystem(S3FileSystem):
             before_sleep=begin_to_wait,
         )
         try:
+            await self.set_session()  # the client is made first, which can take longer than a short limit
             return await patiently(self._call_once, method, *akwarglist, **kwargs)
         except RetryError as error:
             failure = error.last_attempt.exception()

@@ -113,7 +113,7 @@ def test_a_server_that_stays_away_is_an_error(
         for read in reads:
             with pytest.raises(storage.StorageError, match=rf"{folder}\S* is not answered after 2 s of trying: "):
                 read()
-        assert 8 <= time.monotonic() - started < 16
+        assert 8 <= time.monotonic() - started < 30
     finally:
         s3_server.start()
 
