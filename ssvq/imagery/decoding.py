@@ -110,8 +110,8 @@ def _share(pipe: Connection, tiles: TileArrays) -> None:
     shared = SharedTiles(tiles.pixels.shape, valid, classes, tiles.area)
     handle = os.memfd_create("tiles")
     try:
-        os.ftruncate(handle, shared.size)
-        with mmap.mmap(handle, shared.size) as memory:
+        # Written and not mapped: pages that are mapped are first filled with zeros, one fault at a time.
+        with open(handle, "wb", closefd=False) as memory:
             for plane in planes:
                 if plane is not None:
                     memory.write(np.ascontiguousarray(plane).data.cast("B"))
