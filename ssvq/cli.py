@@ -71,8 +71,7 @@ def run(command: str, arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE
     except OSError as error:
-        # Ray hands on what a task raised as the cause of its own. The work that is done is kept whatever happens.
-        message = f"{getattr(error, 'cause', error)}; what is done is kept: mend it and run the same command again"
+        message = f"{error}; what is done is kept: mend it and run the same command again"
         return _fail(command, message, ExitCode.INTERNAL_ERROR, debug)
     except InputError as error:
         return _fail(command, str(error), ExitCode.WRONG_INPUT, debug)

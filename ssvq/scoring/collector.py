@@ -10,6 +10,7 @@ from ssvq.imagery.units import ImagePart
 from ssvq.scoring.ledger import LedgerWriter
 from ssvq.scoring.schema import SCORE_MAP
 from ssvq.scoring.writer import ScoredImage, ScoringRun, join_parts, put_image
+from ssvq.storage import StorageError
 
 FAILURES_SHOWN = 20
 SUMMED = ("tiles", "skipped_tiles", "anomalous_tiles", "object_bytes")
@@ -27,7 +28,9 @@ class Collector:
         self._waiting: dict[str, list[dict[str, Any]]] = {}
 
     def take(self, outcome: dict[str, Any]) -> None:
-        """Note an image that has been put; put one whose last part this is."""
+        """Note an image that has been put; put one whose last part this is. Raises StorageError when it cannot be."""
+        if outcome["storage_error"] is not None:
+            raise StorageError(outcome["storage_error"])
         part = ImagePart.from_json(outcome["part"])
         if part.count == 1:
             self._end(part.source, outcome["ledger"])

@@ -27,10 +27,11 @@ OUTCOME = pa.schema(
         ("changed", pa.bool_()),
         ("ledger", pa.struct(list(LEDGER))),
         ("table", pa.large_binary()),
+        ("storage_error", pa.string()),
     ]
 )
 """What became of a part: the ledger row of an image that is put; the rows of one part of a larger image, as
-Parquet, for whoever puts the whole; or the word that the source changed while it was read."""
+Parquet, for whoever puts the whole; the word that the source changed while it was read; or why nothing can be put."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,10 @@ def _outcome(row: dict[str, Any], run: ScoringRun) -> dict[str, Any]:
     scored = ScoredImage(part.source, part.header, table, error, len(part.block), row["seconds"])
     if part.count > 1:
         return {**outcome, "ledger": ledger_row(run, scored), "table": encode_parquet(table)}
-    known_row = put_image(run, scored)
+    try:
+        known_row = put_image(run, scored)
+    except storage.StorageError as error:  # told and not raised: Ray Data would wrap it in its own words
+        return {**outcome, "storage_error": str(error)}
     return {**outcome, "changed": known_row is None, "ledger": known_row}
 
 
