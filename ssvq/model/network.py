@@ -3,7 +3,10 @@
 The latent grid is a quarter of the image in each direction: one cell for `CELL` x `CELL` pixels.
 """
 
+from typing import cast
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssvq.config import Architecture
@@ -18,7 +21,7 @@ class ResidualLayer(nn.Module):
         self.block = nn.Sequential(
             nn.ReLU(),
             nn.Conv2d(hidden, residual_hidden, 3, padding=1, bias=False),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(residual_hidden, hidden, 1, bias=False),
         )
 
@@ -32,7 +35,7 @@ def residual_stack(architecture: Architecture) -> nn.Sequential:
     layers = [
         ResidualLayer(architecture.hidden, architecture.residual_hidden) for _ in range(architecture.residual_layers)
     ]
-    return nn.Sequential(*layers, nn.ReLU())
+    return nn.Sequential(*layers, nn.ReLU(inplace=True))
 
 
 class Encoder(nn.Module):
@@ -48,21 +51,31 @@ class Encoder(nn.Module):
         self.whitening = ColourWhitening()
         self.features = nn.Sequential(
             nn.Conv2d(3, hidden // 2, 4, stride=2, padding=1),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(hidden // 2, hidden, 4, stride=2, padding=1),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(hidden, hidden, 3, padding=1),
             residual_stack(architecture),
         )
         self.to_latent = nn.Conv2d(hidden, architecture.dimensions, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Latents in fp32 also under autocast: the score is a difference of vectors that nearly agree, and
-        rounding them to half precision would be most of it.
+        """Latents. The first and the last layer are in fp32 also under autocast: colours nearly agree, and the score is
+        a difference of vectors that nearly agree, of which rounding to half precision would be much.
         """
-        features = self.features(self.whitening(images))
+        with torch.autocast(images.device.type, enabled=False):
+            features = self._first(images.float())
+        features = self.features[1:](features)
         with torch.autocast(features.device.type, enabled=False):
             return self.to_latent(features.float())
+
+    def _first(self, images: Tensor) -> Tensor:
+        """The first convolution of whitened images. Whitening is linear, so that its matrix goes into the weights and
+        costs no pass over the pixels.
+        """
+        first = cast(nn.Conv2d, self.features[0])
+        weight = torch.einsum("ocyx,ci->oiyx", first.weight, self.whitening.matrix)
+        return F.conv2d(images, weight, first.bias, stride=2, padding=1)
 
     def start(self, normal: Tensor) -> None:
         """Measure the whitening on the first normal samples (n, 3, h, w), where it is wanted."""

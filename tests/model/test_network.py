@@ -100,3 +100,12 @@ def test_latents_are_fp32_under_autocast() -> None:
     # Not rounded to bf16 either: they have digits that bf16 has not.
     assert not torch.equal(latents, latents.bfloat16().float())
     torch.testing.assert_close(latents, exact, rtol=0.05, atol=0.02)
+
+
+def test_the_first_convolution_is_of_whitened_images() -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(TINY)
+    encoder.whitening.matrix.copy_(torch.randn(3, 3))
+    images = torch.rand(2, 3, 16, 16)
+    expected = encoder.to_latent(encoder.features(encoder.whitening(images)))
+    torch.testing.assert_close(encoder(images), expected, rtol=1e-4, atol=1e-6)
