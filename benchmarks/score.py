@@ -45,8 +45,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photographs", type=Path, nargs="+", default=[], metavar="FILE")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--images", type=int, default=8, help="photographs that the job scores, after two")
-    parser.add_argument("--rival-images", type=int, default=3, help="photographs that the rivals score, after one")
+    parser.add_argument("--images", type=int, default=8, help="photographs that the job scores")
+    parser.add_argument("--rival-images", type=int, default=3, help="photographs that the rivals score")
     parser.add_argument("--rival-batch", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--scale", action="store_true", help="tiles a second and driver memory by number of images")
@@ -62,8 +62,11 @@ def rows_table(arguments: argparse.Namespace) -> Iterator[str]:
     """The rows of the job, its parts and its rivals."""
     out = arguments.out
     model = make_bundle(out / "bundle", 512, Architecture())
-    own = [make_survey(out / f"photographs-{n}", arguments.photographs, n) for n in (2, 2 + arguments.images)]
-    rivals = [make_survey(out / f"photographs-{n}", arguments.photographs, n) for n in (1, 1 + arguments.rival_images)]
+    one, many, fewer = (
+        make_survey(out / f"photographs-{n}", arguments.photographs, n)
+        for n in (1, 1 + arguments.images, 1 + arguments.rival_images)
+    )
+    own, rivals = [one, many], [one, fewer]
     precision = resolve_precision("auto", torch.device("cpu"))
     rows = [
         (f"5. matrix products, {precision}", "matrix_product", precision, own),
