@@ -65,33 +65,43 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (memory_mib * 2**20,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with Connection(handle) as pipe, suppress(EOFError, ConnectionError):
+        child = _Child(pipe, seconds, memory_mib)
         while True:
-            request = pipe.recv()
-            # The other side ends a child that hangs. If it is gone, nobody does but this.
-            faulthandler.dump_traceback_later(seconds, exit=True)
-            _answer(pipe, request, memory_mib)
-            faulthandler.cancel_dump_traceback_later()
+            child.answer(pipe.recv())
 
 
-def _answer(pipe: Connection, request: SourceImage | list[ImagePart], memory_mib: int) -> None:
-    left = 1 if isinstance(request, SourceImage) else len(request)
-    try:
-        for answer in _answers(request):
-            left -= 1
-            _send(pipe, answer, left)
-    except MemoryError:
-        while left:
-            left -= 1
-            _send(pipe, ImageError("read", f"cannot be read in {memory_mib} MiB of memory (--read.memory)"), left)
+@dataclass(frozen=True)
+class _Child:
+    pipe: Connection
+    seconds: float
+    memory_mib: int
 
+    def answer(self, request: SourceImage | list[ImagePart]) -> None:
+        left = 1 if isinstance(request, SourceImage) else len(request)
+        self._begin()
+        try:
+            for answer in _answers(request):
+                left -= 1
+                self._send(answer, left)
+        except MemoryError:
+            while left:
+                left -= 1
+                message = f"cannot be read in {self.memory_mib} MiB of memory (--read.memory)"
+                self._send(ImageError("read", message), left)
 
-def _send(pipe: Connection, answer: ImageHeader | TileArrays | ImageError, left: int) -> None:
-    if isinstance(answer, TileArrays):
-        _share(pipe, answer)
-    else:
-        pipe.send(answer)
-    if left:
-        pipe.recv()
+    def _begin(self) -> None:
+        # The other side ends a child that hangs. If it is gone, nobody does but this.
+        faulthandler.dump_traceback_later(self.seconds, exit=True)
+
+    def _send(self, answer: ImageHeader | TileArrays | ImageError, left: int) -> None:
+        faulthandler.cancel_dump_traceback_later()
+        if isinstance(answer, TileArrays):
+            _share(self.pipe, answer)
+        else:
+            self.pipe.send(answer)
+        if left:
+            self.pipe.recv()  # GO_ON, whenever what was sent is used
+            self._begin()
 
 
 def _answers(request: SourceImage | list[ImagePart]) -> Iterator[ImageHeader | TileArrays | ImageError]:
