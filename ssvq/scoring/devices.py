@@ -22,8 +22,8 @@ Result = TypeVar("Result")
 Work = Callable[[Tensor, Tensor | None], Result]
 
 # Of <malloc.h>, with sizes that hold the activations of a tile.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-KEPT_BYTES, LARGEST_KEPT = 512 * 2**20, 32 * 2**20
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+KEPT_BYTES, HEAP, LARGEST_KEPT = 512 * 2**20, 64 * 2**20, 32 * 2**20
 
 
 class Runner(Protocol):
@@ -122,3 +122,4 @@ def _keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
         mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
+        mallopt(M_TOP_PAD, HEAP)  # so much is asked for at once; with it the heaps of threads are kept, too
