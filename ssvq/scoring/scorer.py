@@ -1,8 +1,7 @@
 """One model on one device: tiles in, scores out. Knows nothing of Ray or files beyond the bundle."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -87,14 +86,8 @@ class TileScorer:
 
     def score(self, pixels: NDArray[np.uint8], valid_cells: NDArray[np.bool_] | None = None) -> TileScores:
         """Scores of tiles uint8 (n, t, t, 3); cells that are not valid, bool (n, h, w), are left out."""
-        return next(self.score_each([(pixels, valid_cells)]))
-
-    def score_each(self, parts: Iterable[Batch]) -> Iterator[TileScores]:
-        """Scores of several arrays, in order; the device goes on from one to the next without a pause."""
-        parts = list(parts)
-        results = self._runner.map(self._score_batch, (batch for part in parts for batch in self._batches(*part)))
-        for pixels, _ in parts:
-            yield _joined(list(islice(results, -(-len(pixels) // self._in_batch))), len(pixels))
+        batches = self._runner.map(self._score_batch, self._batches(pixels, valid_cells))
+        return _joined(list(batches), len(pixels))
 
     def _batches(self, pixels: NDArray[np.uint8], valid_cells: NDArray[np.bool_] | None) -> Iterator[Batch]:
         for start in range(0, len(pixels), self._in_batch):

@@ -129,18 +129,6 @@ def test_a_core_takes_few_tiles_at_a_time(monkeypatch: pytest.MonkeyPatch) -> No
     np.testing.assert_allclose(scorer_of(16).score(tiles_of(7)).score, expected.score, rtol=1e-5)
 
 
-def test_several_arrays_are_scored_as_each_alone() -> None:
-    scorer = scorer_of(2)
-    parts = [(tiles_of(n, seed=n), some_cells(n) if n % 2 else None) for n in (3, 0, 4, 1)]
-    for found, (pixels, valid) in zip(scorer.score_each(iter(parts)), parts, strict=True):
-        alone = scorer.score(pixels, valid)
-        np.testing.assert_array_equal(found.score, alone.score)
-        np.testing.assert_array_equal(found.score_max, alone.score_max)
-        assert (found.score_map is None) == (alone.score_map is None)
-        if alone.score_map is not None:
-            np.testing.assert_array_equal(found.score_map, alone.score_map)
-
-
 def test_read_only_tiles_are_scored() -> None:
     """Ray Data's batches are read-only views."""
     pixels, valid = tiles_of(4), some_cells(4)
