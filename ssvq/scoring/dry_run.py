@@ -21,8 +21,7 @@ TILES_THAT_TELL = 200  # the rate of a shorter run is that of its start
 
 def describe(plan: ScorePlan, config: ScoreConfig) -> None:
     """Print what a run would do; nothing is written. The headers of the images to do are read."""
-    survey, images = plan.partition.survey, len(plan.images)
-    print(f"survey {survey!r}: {images} images, {images - plan.left} done, {len(plan.todo)} to score")
+    print(plan)
     if config.prune:
         print(f"to remove: the scores of {len(plan.removed)} images that are no longer in the survey")
     if not plan.todo:

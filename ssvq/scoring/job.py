@@ -29,32 +29,31 @@ def score(config: ScoreConfig) -> ExitCode:
     Raises InputError for wrong input, and OSError for an output that cannot be written (any more).
     """
     plan = plan_scoring(config)
-    survey, images = plan.partition.survey, len(plan.images)
     if config.dry_run:
         describe(plan, config)
         return ExitCode.DONE
-    removed = plan.removed if config.prune else {}
-    if not plan.todo and not removed:
-        print(f"nothing to do: all {images} images of survey {survey!r} are done by model {plan.bundle.model_id}")
+    if not plan.todo and not plan.removed:
+        survey, model = plan.partition.survey, plan.bundle.model_id
+        print(f"nothing to do: all {len(plan.images)} images of survey {survey!r} are done by model {model}")
         return ExitCode.DONE
     storage.check_writable(config.out, "--out")
     run = ScoringRun(plan.partition, config.survey, new_run_id(), plan.bundle.calibration)
     storage.put_text(model_file(config.out, plan.bundle.model_id), plan.bundle.model_dump_json(indent=2) + "\n")
     _save_run(config, run, None)
-    print(f"survey {survey!r}: {images} images, {images - plan.left} done, {len(plan.todo)} to score", flush=True)
+    print(plan, flush=True)
 
     started = time.monotonic()
     with LedgerWriter(config.out, run.run_id) as ledger:
         collector = Collector(run, ledger)
-        for image_id, known in removed.items():
+        for image_id, known in plan.removed.items():
             row = prune(image_id, known, plan.partition, run.run_id)
             if row is not None:
                 ledger.add(row)
         scoring_seconds = _score(config, plan, run, collector) if plan.todo else 0.0
     summary: dict[str, Any] = {
-        "images": images,
+        "images": len(plan.images),
         **{name: collector.totals[name] for name in ("scored", "failed")},
-        "pruned": len(removed),
+        "pruned": len(plan.removed),
         "changing": len(collector.changed),
         "left": plan.left - len(plan.todo),
         **{name: collector.totals[name] for name in ("tiles", "skipped_tiles", "anomalous_tiles", "object_bytes")},

@@ -6,6 +6,7 @@ row, an object that was lost, and an older job that overwrote a newer result.
 """
 
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -90,33 +91,43 @@ def latest_rows(ledger: pa.Table, partition: Partition) -> pa.Table:
     return rows.take(pa.array(last.values(), pa.int64()))
 
 
-def not_done(
-    images: list[SourceImage], ledger: pa.Table, partition: Partition, *, retry_failed: bool = True
-) -> list[SourceImage]:
-    """The images that are still to be scored; those that failed are among them unless not `retry_failed`."""
-    rows = latest_rows(ledger, partition)
-    columns = (rows[name].to_pylist() for name in ("image_id", "status", "fingerprint", "object_version"))
-    latest = {image_id: state for image_id, *state in zip(*columns, strict=True)}
+@dataclass(frozen=True)
+class PartitionState:
+    """What is known of a partition's images: `latest`, the latest row of each, and `versions` of the objects that are
+    there, by their names.
+    """
+
+    latest: pa.Table
+    versions: dict[str, str]
+
+
+def read_state(ledger: pa.Table, partition: Partition) -> PartitionState:
+    """The state of a partition, from the ledger's rows and a listing of its objects."""
     versions = {info.path: info.version for info in storage.list_files(partition.tiles)}
+    return PartitionState(latest_rows(ledger, partition), versions)
+
+
+def not_done(images: list[SourceImage], state: PartitionState, *, retry_failed: bool = True) -> list[SourceImage]:
+    """The images that are still to be scored; those that failed are among them unless not `retry_failed`."""
+    columns = (state.latest[name].to_pylist() for name in ("image_id", "status", "fingerprint", "object_version"))
+    latest = {image_id: known for image_id, *known in zip(*columns, strict=True)}
     final = ("scored",) if retry_failed else ("scored", "failed")
 
     def done(image: SourceImage) -> bool:
-        object_version = versions.get(f"{image.image_id}.parquet")
+        object_version = state.versions.get(f"{image.image_id}.parquet")
         status, *seen = latest.get(image.image_id, [None])
         return object_version is not None and status in final and seen == [image.fingerprint, object_version]
 
     return [image for image in images if not done(image)]
 
 
-def no_longer_there(
-    images: list[SourceImage], ledger: pa.Table, partition: Partition
-) -> dict[str, dict[str, Any] | None]:
+def no_longer_there(images: list[SourceImage], state: PartitionState) -> dict[str, dict[str, Any] | None]:
     """By image_id, the images of a partition that are not among those of the survey, and not pruned yet: their latest
     row, or None for one of which there is only the object, since its run was killed between the two.
     """
     there = {image.image_id for image in images}
-    objects = {info.path.removesuffix(".parquet"): None for info in storage.list_files(partition.tiles)}
-    rows = {row["image_id"]: row for row in latest_rows(ledger, partition).to_pylist() if row["status"] != "removed"}
+    objects = dict.fromkeys(name.removesuffix(".parquet") for name in state.versions)
+    rows = {row["image_id"]: row for row in state.latest.to_pylist() if row["status"] != "removed"}
     return {image_id: row for image_id, row in (objects | rows).items() if image_id not in there}
 
 

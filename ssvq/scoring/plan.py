@@ -12,13 +12,13 @@ from ssvq.imagery.grid import Tiling
 from ssvq.model import bundle as bundles
 from ssvq.model.bundle import Bundle
 from ssvq.scoring.layout import Partition, check_survey_name
-from ssvq.scoring.ledger import check_survey_root, no_longer_there, not_done, read_ledger
+from ssvq.scoring.ledger import check_survey_root, no_longer_there, not_done, read_ledger, read_state
 
 
 @dataclass(frozen=True)
 class ScorePlan:
     """`images` of the survey that the patterns choose; `left` of them, how many are not done; `todo`, which this run is
-    to score; `removed`, the images that are no longer in the survey, as `ledger.no_longer_there` gives them.
+    to score; `removed`, the images to prune, as `ledger.no_longer_there` gives them.
     """
 
     bundle: Bundle
@@ -28,6 +28,11 @@ class ScorePlan:
     left: int
     todo: list[SourceImage]
     removed: dict[str, dict[str, Any] | None]
+
+    def __str__(self) -> str:
+        images = len(self.images)
+        done = images - self.left
+        return f"survey {self.partition.survey!r}: {images} images, {done} done, {len(self.todo)} to score"
 
 
 def plan_scoring(config: ScoreConfig) -> ScorePlan:
@@ -45,8 +50,9 @@ def plan_scoring(config: ScoreConfig) -> ScorePlan:
         raise InputError(f"--include and --exclude leave none of the {len(listed)} images of --survey {config.survey}")
     ledger = read_ledger(config.out, survey)
     check_survey_root(ledger, survey, config.survey)
-    todo = not_done(images, ledger, partition, retry_failed=config.retry_failed)
-    removed = no_longer_there(listed, ledger, partition)
+    state = read_state(ledger, partition)
+    todo = not_done(images, state, retry_failed=config.retry_failed)
+    removed = no_longer_there(listed, state) if config.prune else {}
     return ScorePlan(bundle, tiling, partition, images, len(todo), todo[: config.limit], removed)
 
 

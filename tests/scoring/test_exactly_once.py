@@ -77,7 +77,7 @@ class World:
         run = ScoringRun(plan.partition, config.survey, f"run-{next(RUNS):06}", plan.bundle.calibration)
         with LedgerWriter(config.out, run.run_id) as ledger:
             collector = Collector(run, ledger)
-            for image_id, known in plan.removed.items() if config.prune else []:
+            for image_id, known in plan.removed.items():
                 row = prune(image_id, known, plan.partition, run.run_id)
                 yield
                 if row is not None:

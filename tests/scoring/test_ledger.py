@@ -12,7 +12,7 @@ from ssvq import storage
 from ssvq.errors import InputError
 from ssvq.imagery.catalog import SourceImage
 from ssvq.scoring.layout import Partition, check_survey_name
-from ssvq.scoring.ledger import LedgerWriter, check_survey_root, not_done, read_ledger
+from ssvq.scoring.ledger import LedgerWriter, check_survey_root, not_done, read_ledger, read_state
 
 IMAGE = SourceImage("/survey-root/a.png", "a.png", "v1", 10)
 
@@ -39,7 +39,7 @@ def left(partition: Partition, *rows: dict[str, Any]) -> list[SourceImage]:
     with LedgerWriter(partition.out, "run") as writer:
         for row in rows:
             writer.add(row)
-    return not_done([IMAGE], read_ledger(partition.out, partition.survey), partition)
+    return not_done([IMAGE], read_state(read_ledger(partition.out, partition.survey), partition))
 
 
 @pytest.fixture
