@@ -12,6 +12,8 @@ import torch.distributed as dist
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
+from ssvq.model.ranks import rank, world_size
+
 CELLS_AT_ONCE = 1024  # a block of distances to 512 codes, 2 MiB, stays in the cache
 CELLS_AT_ONCE_ON_GPU = 65_536  # 128 MiB: small blocks would leave most of a GPU idle
 KMEANS_SAMPLE = 16_384
@@ -59,7 +61,7 @@ class Codebook(nn.Module):
         latents = _gather(latents)
         generator = torch.Generator().manual_seed(seed)
         sample = latents[torch.randperm(len(latents), generator=generator)[:KMEANS_SAMPLE].to(latents.device)]
-        if _rank() == 0:
+        if rank() == 0:
             points = _at_least(sample.cpu(), len(self.codes), generator).numpy()
             kmeans = KMeans(len(self.codes), n_init=1, max_iter=20, random_state=seed).fit(points)
             self.codes.copy_(torch.from_numpy(kmeans.cluster_centers_))
@@ -74,7 +76,7 @@ class Codebook(nn.Module):
         """
         counts = torch.bincount(indices, minlength=len(self.codes)).to(self.counts)
         sums = torch.zeros_like(self.sums).index_add_(0, indices, latents.to(self.sums))
-        if _world_size() > 1:
+        if world_size() > 1:
             dist.all_reduce(counts)
             dist.all_reduce(sums)
         return counts, sums
@@ -109,7 +111,7 @@ class Codebook(nn.Module):
         return number
 
     def _broadcast(self) -> None:
-        if _world_size() > 1:
+        if world_size() > 1:
             for tensor in (self.codes.data, self.counts, self.sums):
                 dist.broadcast(tensor, src=0)
 
@@ -120,19 +122,11 @@ def _blocks(latents: Tensor) -> tuple[Tensor, ...]:
     return latents.detach().float().split(at_once)
 
 
-def _world_size() -> int:
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
-def _rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
 def _gather(latents: Tensor) -> Tensor:
     """The latents of all ranks, in order of rank; every rank holds equally many."""
-    if _world_size() == 1:
+    if world_size() == 1:
         return latents
-    parts = [torch.empty_like(latents) for _ in range(_world_size())]
+    parts = [torch.empty_like(latents) for _ in range(world_size())]
     dist.all_gather(parts, latents.contiguous())
     return torch.cat(parts)
 

@@ -7,6 +7,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssvq.model.ranks import world_size
+
 LEAST_VARIANCE = 1e-3  # of the mean variance of the three directions: grey images have none in two of them
 
 
@@ -33,7 +35,7 @@ class ColourWhitening(nn.Module):
         """Measure the matrix on images (n, 3, h, w) of all ranks together; each rank has equally many."""
         pixels = images.movedim(1, -1).reshape(-1, 3).double()
         moments = torch.cat([pixels.mean(0)[None], pixels.T @ pixels / len(pixels)])
-        ranks = dist.get_world_size() if dist.is_initialized() else 1
+        ranks = world_size()
         if ranks > 1:
             dist.all_reduce(moments)
         mean, *second = moments.cpu() / ranks

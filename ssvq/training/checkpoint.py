@@ -17,6 +17,7 @@ import torch.distributed as dist
 
 from ssvq.methods.base import Method
 from ssvq.model.bundle import encode_weights, sha256
+from ssvq.model.ranks import world_size
 from ssvq.training.engine import Engine
 
 CURRENT, AVERAGE, BEST = "current.safetensors", "average.safetensors", "best.safetensors"
@@ -85,9 +86,9 @@ def check_in_step(method: Method) -> None:
     """Raise RuntimeError if the ranks do not hold the same weights and codebook, bit for bit: a model of ranks
     that have drifted apart must never become a bundle.
     """
-    if not dist.is_initialized() or dist.get_world_size() == 1:
+    if world_size() == 1:
         return
-    digests: list[str | None] = [None] * dist.get_world_size()
+    digests: list[str | None] = [None] * world_size()
     dist.all_gather_object(digests, sha256(encode_weights(method.state_dict())))
     if len(set(digests)) > 1:
         raise RuntimeError("the training workers no longer hold the same weights and codebook")

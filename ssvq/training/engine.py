@@ -15,6 +15,7 @@ from ssvq.methods import build_method, method_settings
 from ssvq.methods.base import Method
 from ssvq.model.bundle import Preprocessing
 from ssvq.model.precision import autocast, resolve_device, resolve_precision
+from ssvq.model.ranks import world_size
 from ssvq.scoring.scorer import normalise
 
 LARGEST_GROWTH = 1e4  # of the loss over its first value; a training that works stays under 10
@@ -92,11 +93,11 @@ def learning_rate(optimiser: Optimiser, step: int, steps: int) -> float:
 def mean_over_ranks(figures: dict[str, Tensor]) -> dict[str, float]:
     """Figures as floats, each the mean over all ranks, which therefore all decide alike."""
     values = torch.stack([torch.as_tensor(value).detach().double().cpu() for value in figures.values()])
-    if dist.is_initialized() and dist.get_world_size() > 1:
+    if world_size() > 1:
         device = "cuda" if dist.get_backend() == "nccl" else "cpu"
         values = values.to(device)
         dist.all_reduce(values)
-        values = values.cpu() / dist.get_world_size()
+        values = values.cpu() / world_size()
     return dict(zip(figures, values.tolist(), strict=True))
 
 

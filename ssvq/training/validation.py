@@ -11,6 +11,7 @@ from ssvq.imagery.grid import CELL
 from ssvq.imagery.tiles import valid_cells
 from ssvq.methods.base import Method
 from ssvq.model.bundle import Preprocessing
+from ssvq.model.ranks import rank, world_size
 from ssvq.scoring.scorer import TileScorer
 from ssvq.training.tile_cache import TileRef, read_tile
 
@@ -32,16 +33,14 @@ def score_held_out(
     device = next(method.parameters()).device
     size = preprocessing.tile_size
     scorer = TileScorer(method, preprocessing, max(1, BATCH_PIXELS // size**2), device, precision)
-    shared = dist.is_initialized() and dist.get_world_size() > 1
-    rank, world_size = (dist.get_rank(), dist.get_world_size()) if shared else (0, 1)
     scores = np.zeros(len(held_out.tiles))
-    mine = np.arange(rank, len(scores), world_size)
+    mine = np.arange(rank(), len(scores), world_size())
     for start in range(0, len(mine), scorer.batch_size):
         rows = mine[start : start + scorer.batch_size]
         tiles = [held_out.tiles[row] for row in rows]
         pixels = np.stack([read_tile(cache, tile, size)[0] for tile in tiles])
         scores[rows] = scorer.score(pixels, _own_cells(tiles, size)).score
-    if shared:
+    if world_size() > 1:
         gathered = torch.from_numpy(scores).to(device)
         dist.all_reduce(gathered)
         scores = gathered.cpu().numpy()
