@@ -60,13 +60,11 @@ def _worker_environment() -> dict[str, dict[str, str]] | None:
     """What the workers of a cluster, which do not inherit the environment of this process, are handed of it. Never
     credentials: they would be shown with the job's description.
     """
-    handed = {name: os.environ[name] for name in (storage.TIMEOUT_VARIABLE,) if name in os.environ}
-    if not handed:
+    timeout = os.environ.get(storage.TIMEOUT_VARIABLE)
+    if timeout is None:
         return None
-    os.environ.setdefault(
-        "RAY_OVERRIDE_JOB_RUNTIME_ENV", "1"
-    )  # else a job submitted with the variable ends in an error
-    return {"env_vars": handed}
+    os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")  # else a job submitted with the variable is an error
+    return {"env_vars": {storage.TIMEOUT_VARIABLE: timeout}}
 
 
 def _quieten() -> None:

@@ -4,13 +4,13 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from ssvq.config.base import ImageJob, Location
+from ssvq.config.base import Location
 from ssvq.config.data import LabelledImages
 from ssvq.config.learning import Architecture, Augmentation, CodebookSettings, Objective, Optimiser
 from ssvq.imagery.pixel_rule import PixelRule
 
 
-class TrainConfig(LabelledImages, ImageJob):
+class TrainConfig(LabelledImages):
     """Train a model on labelled images and write it as a bundle."""
 
     out: Location

@@ -2,11 +2,11 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from ssvq.errors import ImageError
+from ssvq.imagery.pixels import picture_bands, stored_bits, zero_is_white
 
 ANOMALOUS = 255
 """The class of an anomalous pixel that has no class id of its own."""
@@ -22,7 +22,7 @@ def check_mask(mask: DatasetReader, width: int, height: int, classes: tuple[int,
             f"mask is {mask.width}x{mask.height} but the image is {width}x{height}: "
             "draw it again at the size of the image",
         )
-    if classes is not None and len(_bands(mask)) > 1:
+    if classes is not None and len(picture_bands(mask)) > 1:
         raise ImageError("mask", "mask is in colour and has no class ids: leave --anomalous-classes out")
 
 
@@ -38,18 +38,13 @@ def read_mask(
     those are anomalous and the others become 0. Of a colour mask, black is normal and everything else is of class
     ANOMALOUS. Alpha is ignored.
     """
-    bands = _bands(mask)
+    bands = picture_bands(mask)
     values = mask.read(bands, window=window, out_shape=None if out_shape is None else (len(bands), *out_shape))
     if len(bands) > 1:
         return np.any(values != 0, axis=0) * np.uint8(ANOMALOUS)
     plane = np.nan_to_num(values[0])  # what is not a number is no class
-    if mask.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES":
-        bits = int(mask.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8 * plane.itemsize))
-        plane = 2**bits - 1 - plane
+    if zero_is_white(mask):
+        plane = 2 ** stored_bits(mask, 1, 8 * plane.itemsize) - 1 - plane
     ids = np.clip(plane, 0, ANOMALOUS).astype(np.uint8)
     ids[(plane != 0) & (ids == 0)] = ANOMALOUS  # fractions and negative numbers are not 0 either
     return ids if classes is None else np.where(np.isin(ids, classes), ids, np.uint8(0))
-
-
-def _bands(mask: DatasetReader) -> list[int]:
-    return [band for band, colour in enumerate(mask.colorinterp, start=1) if colour != ColorInterp.alpha] or [1]

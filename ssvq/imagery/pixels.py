@@ -52,9 +52,9 @@ def read_rgb(
     smaller = shape[0] <= height and shape[1] <= width
     resampling = Resampling.average if smaller else Resampling.bilinear
     values = dataset.read(bands, window=window, out_shape=(len(bands), *shape), resampling=resampling)
-    pixels, finite = to_8_bit(values, rule, _bits(dataset, bands))
+    pixels, finite = to_8_bit(values, rule, stored_bits(dataset, bands[0], 8))
     valid = _both(valid, None if finite is None else np.logical_and.reduce(finite))
-    if dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES":
+    if zero_is_white(dataset):
         pixels = 255 - pixels
     if len(bands) == 4:
         pixels = _mix_inks(pixels)
@@ -83,7 +83,7 @@ def _bands(dataset: DatasetReader, rule: PixelRule) -> list[int]:
     for colours in ((ColorInterp.red, ColorInterp.green, ColorInterp.blue), INKS):
         if all(colour in by_colour for colour in colours):
             return [by_colour[colour] for colour in colours]
-    bands = [band for band, colour in enumerate(dataset.colorinterp, start=1) if colour != ColorInterp.alpha] or [1]
+    bands = picture_bands(dataset)
     return bands[:3] if len(bands) >= 3 else bands[:1]
 
 
@@ -115,9 +115,19 @@ def _check_values(dtype: str, rule: PixelRule) -> None:
         )
 
 
-def _bits(dataset: DatasetReader, bands: list[int]) -> int:
-    """Bits of a value, where the file says that it has fewer than its type."""
-    return int(dataset.tags(bands[0], ns="IMAGE_STRUCTURE").get("NBITS", 8))
+def picture_bands(dataset: DatasetReader) -> list[int]:
+    """The bands that are not alpha; the first of a raster that has no other."""
+    return [band for band, colour in enumerate(dataset.colorinterp, start=1) if colour != ColorInterp.alpha] or [1]
+
+
+def zero_is_white(dataset: DatasetReader) -> bool:
+    """Whether grey is stored with 0 as white."""
+    return bool(dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES")
+
+
+def stored_bits(dataset: DatasetReader, band: int, of_type: int) -> int:
+    """Bits of a band's values, where the file says that they have fewer than those of their type."""
+    return int(dataset.tags(band, ns="IMAGE_STRUCTURE").get("NBITS", of_type))
 
 
 def _mask(dataset: DatasetReader, bands: list[int], window: Window, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
