@@ -17,10 +17,7 @@ import shutil
 import statistics
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -28,16 +25,13 @@ import psutil
 import rasterio
 import torch
 
-from ssvq.config import Architecture, TrainConfig
-from ssvq.evaluation.metrics import calibrate
-from ssvq.methods import build_method, method_settings
-from ssvq.model import bundle as bundles
-from ssvq.model.bundle import Bundle, Preprocessing
+from ssvq.config import Architecture
 from ssvq.model.precision import resolve_precision
+from tests.memory import PeakMemory
+from tests.surveys import make_bundle
 
 SCALES = (10, 100, 1_000, 10_000)
-SMALL_TILE, SMALL_WIDTH, SMALL_HEIGHT = 32, 96, 64
-SMALL_MODEL = Architecture(hidden=16, residual_hidden=8, residual_layers=1, codes=32, dimensions=8)
+SMALL_WIDTH, SMALL_HEIGHT = 96, 64
 
 
 def main() -> int:
@@ -61,7 +55,8 @@ def main() -> int:
 def rows_table(arguments: argparse.Namespace) -> Iterator[str]:
     """The rows of the job, its parts and its rivals."""
     out = arguments.out
-    model = make_bundle(out / "bundle", 512, Architecture())
+    model = out / "bundle"
+    make_bundle(model, tile_size=512, architecture=Architecture())
     one, many, fewer = (
         make_survey(out / f"photographs-{n}", arguments.photographs, n)
         for n in (1, 1 + arguments.images, 1 + arguments.rival_images)
@@ -116,7 +111,8 @@ def describe(found: dict[str, list[dict[str, float]]]) -> Iterator[str]:
 
 def scale_table(arguments: argparse.Namespace) -> Iterator[str]:
     """Tiles a second and memory of the driver by number of images."""
-    model = make_bundle(arguments.out / "small-bundle", SMALL_TILE, SMALL_MODEL)
+    model = arguments.out / "small-bundle"
+    make_bundle(model)
     one = make_small_images(arguments.out / "small-1", 1)
     yield "| images | tiles | tiles a second | start, s | driver, MB |"
     yield "|---|---|---|---|---|"
@@ -137,7 +133,7 @@ def measure(
     log = arguments.out / f"{row}.log"
     with log.open("w") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
-        memory = PeakMemory(process.pid)
+        memory = PeakMemory(process.pid, held_alone)
         memory.start()
         output, _ = process.communicate()
         memory.over.set()
@@ -146,26 +142,9 @@ def measure(
     return {**json.loads(output.splitlines()[-1]), "memory_mb": memory.peak / 1e6}
 
 
-class PeakMemory(threading.Thread):
-    """Watches a process and its descendants; `peak` is the most that one of them held, in bytes, without memory shared
-    between processes.
-    """
-
-    def __init__(self, pid: int) -> None:
-        super().__init__(daemon=True)
-        self.pid, self.peak, self.over = pid, 0, threading.Event()
-
-    def run(self) -> None:
-        """Look five times a second."""
-        while not self.over.wait(0.2):
-            with suppress(psutil.Error, OSError):
-                for process in [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]:
-                    self.peak = max(self.peak, held_alone(process.pid))
-
-
-def held_alone(pid: int) -> int:
-    """Bytes of a process in memory: its own and those of its files, such as libraries."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+def held_alone(process: psutil.Process) -> int:
+    """Bytes of a process in memory without those that it shares: its own and those of its files, such as libraries."""
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssAnon", "RssFile")))
 
 
@@ -189,29 +168,6 @@ def make_small_images(folder: Path, number: int) -> Path:
         with rasterio.open(folder / f"{i:06}.png", "w", **profile) as image:
             image.write(rng.integers(0, 256, (3, SMALL_HEIGHT, SMALL_WIDTH), np.uint8))
     return folder
-
-
-def make_bundle(location: Path, tile_size: int, architecture: Architecture) -> Path:
-    """A bundle of untrained weights."""
-    torch.manual_seed(0)
-    config = TrainConfig(images="images", out=str(location), tile_size=tile_size, architecture=architecture)
-    settings = method_settings(config)
-    weights = bundles.encode_weights(build_method(config.method, settings).state_dict())
-    preprocessing = Preprocessing(tile_size=tile_size, mean=(0.4, 0.4, 0.4), std=(0.2, 0.2, 0.2))
-    bundle = Bundle(
-        model_id=bundles.model_id(config.method, settings, preprocessing, bundles.sha256(weights)),
-        method=config.method,
-        settings=settings,
-        preprocessing=preprocessing,
-        weights_sha256=bundles.sha256(weights),
-        calibration=calibrate(np.linspace(1, 20, 50), np.arange(50) >= 40),
-        metrics={},
-        training={"config": config.saved()},
-        created_at=datetime.now(UTC),
-        ssvq_version="0",
-    )
-    bundles.save_bundle(str(location), bundle, weights)
-    return location
 
 
 if __name__ == "__main__":

@@ -67,13 +67,19 @@ def tiny_training(survey: Path, out: Path | str, **changes: Any) -> TrainConfig:
 
 
 def make_bundle(
-    location: Path | str, *, threshold: float | None = None, seed: int = 0, tile_size: int = TILE
+    location: Path | str,
+    *,
+    threshold: float | None = None,
+    seed: int = 0,
+    tile_size: int = TILE,
+    architecture: Architecture = TINY,
 ) -> Bundle:
-    """A bundle of untrained weights, for tests of what is done with one."""
+    """A bundle of untrained weights, for tests and timings of what is done with one."""
     import torch
 
     torch.manual_seed(seed)
-    config = tiny_training(Path("survey"), str(location), objective=Objective(), codebook=CodebookSettings())
+    untrained = {"objective": Objective(), "codebook": CodebookSettings(), "architecture": architecture}
+    config = tiny_training(Path("survey"), str(location), **untrained)
     settings = method_settings(config)
     weights = bundles.encode_weights(build_method(config.method, settings).state_dict())
     preprocessing = Preprocessing(tile_size=tile_size, mean=(0.4, 0.4, 0.4), std=(0.2, 0.2, 0.2))

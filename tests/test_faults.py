@@ -111,17 +111,30 @@ def test_training_goes_on_with_fewer_workers(tmp_path: Path) -> None:
     assert bundles.read_description(str(out)).metrics["calibration_auroc"] > 0.9
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_scoring_that_is_stopped_goes_on_and_ends_as_if_it_had_not_been(tmp_path: Path, how: signal.Signals) -> None:
+Command = Callable[[Path], list[str]]
+
+
+@pytest.fixture
+def score_into(tmp_path: Path) -> Command:
+    """The command that scores a survey of 40 images into a folder."""
     survey = make_survey(tmp_path / "survey", images=40, height=320, width=320) / "images"
     make_bundle(tmp_path / "bundle")
+    return lambda out: ["score", "--survey", str(survey), "--model", str(tmp_path / "bundle"), "--out", str(out)]
+
+
+def start_to_score(command: list[str], out: Path) -> "subprocess.Popen[str]":
+    """A run that has put some images and has most still to do."""
+    run = start(*command)
+    wait_for(lambda: len(list(out.glob("tiles/*/*/*/*.parquet"))) >= 3)
+    return run
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_scoring_that_is_stopped_goes_on_and_ends_as_if_it_had_not_been(
+    tmp_path: Path, score_into: Command, how: signal.Signals
+) -> None:
     undisturbed, stopped = tmp_path / "undisturbed", tmp_path / "stopped"
-
-    def arguments(out: Path) -> list[str]:
-        return ["score", "--survey", str(survey), "--model", str(tmp_path / "bundle"), "--out", str(out)]
-
-    first = start(*arguments(stopped))
-    wait_for(lambda: len(list(stopped.glob("tiles/*/*/*/*.parquet"))) >= 3)
+    first = start_to_score(score_into(stopped), stopped)
     if how == signal.SIGKILL:
         os.killpg(first.pid, how)
     else:
@@ -132,7 +145,7 @@ def test_scoring_that_is_stopped_goes_on_and_ends_as_if_it_had_not_been(tmp_path
         assert errors.splitlines()[-1] == "ssvq score: interrupted; run the same command again to go on"
 
     for out in (stopped, undisturbed):
-        run = start(*arguments(out))
+        run = start(*score_into(out))
         _, errors = run.communicate()
         assert run.returncode == ExitCode.DONE, errors
     assert run_sql(str(stopped), SCORES).equals(run_sql(str(undisturbed), SCORES))
@@ -141,21 +154,19 @@ def test_scoring_that_is_stopped_goes_on_and_ends_as_if_it_had_not_been(tmp_path
 
 
 @pytest.mark.parametrize("victim", ["MapBatches(read_parts)", "MapWorker", "MapBatches(write_parts)", "decoding"])
-def test_scoring_whose_worker_is_killed_goes_on_by_itself(tmp_path: Path, victim: str) -> None:
-    survey = make_survey(tmp_path / "survey", images=40, height=320, width=320) / "images"
-    make_bundle(tmp_path / "bundle")
+def test_scoring_whose_worker_is_killed_goes_on_by_itself(tmp_path: Path, score_into: Command, victim: str) -> None:
     undisturbed, hit = tmp_path / "undisturbed", tmp_path / "hit"
-
-    def arguments(out: Path) -> list[str]:
-        return ["score", "--survey", str(survey), "--model", str(tmp_path / "bundle"), "--out", str(out)]
-
-    first = start(*arguments(hit))
-    wait_for(lambda: len(list(hit.glob("tiles/*/*/*/*.parquet"))) >= 3)
+    first = start_to_score(score_into(hit), hit)
     victims: list[int] = []
-    wait_for(lambda: bool(victims.extend(worker_pids(first.pid, victim)) or victims or first.poll() is not None))
+
+    def found_or_over() -> bool:
+        victims.extend(worker_pids(first.pid, victim))
+        return bool(victims) or first.poll() is not None
+
+    wait_for(found_or_over)
     for pid in victims[:1]:
         os.kill(pid, signal.SIGKILL)
-    second = start(*arguments(undisturbed))
+    second = start(*score_into(undisturbed))
     for run in (first, second):
         _, errors = run.communicate()
         assert run.returncode == ExitCode.DONE, errors

@@ -1,11 +1,8 @@
 """Sizes of the field, in the memory of a small machine."""
 
-import subprocess
-import threading
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import rasterio
 from rasterio.windows import Window
@@ -13,6 +10,7 @@ from rasterio.windows import Window
 from ssvq.errors import ExitCode
 from ssvq.results.query import run_sql
 from tests.commands import start
+from tests.memory import PeakMemory
 from tests.surveys import make_bundle
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -34,33 +32,15 @@ def write_orthomosaic(path: Path) -> None:
             image.write(band, window=Window(0, y, SIDE, band.shape[1]))
 
 
-class PeakMemory(threading.Thread):
-    """Watches the processes of a session; `peak` is the most that one of them held, in bytes."""
-
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        super().__init__(daemon=True)
-        self.process, self.peak, self.name_of_peak = process, 0, ""
-
-    def run(self) -> None:
-        while self.process.poll() is None:
-            for child in [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]:
-                try:
-                    held, name = child.memory_info().rss, " ".join(child.cmdline())[:60]
-                except psutil.Error:
-                    continue
-                if held > self.peak:
-                    self.peak, self.name_of_peak = held, name
-            threading.Event().wait(0.5)
-
-
 def test_an_orthomosaic_of_40000_pixels_a_side_in_2_gb_a_process(tmp_path: Path) -> None:
     write_orthomosaic(tmp_path / "survey" / "ortho.tif")
     make_bundle(tmp_path / "bundle", tile_size=BLOCK)
     out = str(tmp_path / "scores")
     run = start("score", "--survey", str(tmp_path / "survey"), "--model", str(tmp_path / "bundle"), "--out", out)
-    memory = PeakMemory(run)
+    memory = PeakMemory(run.pid)
     memory.start()
     output, errors = run.communicate()
+    memory.over.set()
     assert run.returncode == ExitCode.DONE, errors
     print(output, f"peak {memory.peak / 1e9:.2f} GB in {memory.name_of_peak}")
     assert memory.peak < 2e9, memory.name_of_peak

@@ -45,6 +45,14 @@ def plan(*sources: SourceImage) -> list[list[ImagePart]]:
     return plan_units([(source, inspect(source)) for source in sources], TILING)
 
 
+@pytest.fixture
+def many_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[ImagePart]:
+    """The one unit of an image that is read in several parts."""
+    monkeypatch.setattr("ssvq.imagery.units.PART_PIXELS", 4 * 32 * 32)
+    (unit,) = plan(*survey(tmp_path, "large.png", side=160))
+    return unit
+
+
 def same(one: TileArrays, other: TileArrays) -> bool:
     planes = [(one.pixels, other.pixels), (one.valid, other.valid), (one.classes, other.classes)]
     return one.area == other.area and all(
@@ -66,20 +74,15 @@ def test_headers_and_tiles_are_those_of_reading_here(tmp_path: Path, decoder: De
             assert same(there, here)
 
 
-def test_an_image_of_many_parts_is_read_one_part_ahead_at_most(
-    tmp_path: Path, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ssvq.imagery.units.PART_PIXELS", 4 * 32 * 32)
-    (source,) = survey(tmp_path, "large.png", side=160)
-    (unit,) = plan(source)
-    assert len(unit) > 5
-    reading = decoder.read(unit)
+def test_an_image_of_many_parts_is_read_one_part_ahead_at_most(decoder: Decoder, many_parts: list[ImagePart]) -> None:
+    assert len(many_parts) > 5
+    reading = decoder.read(many_parts)
     next(reading)
     time.sleep(1)
     assert decoder._child is not None
     handles = [path.readlink().as_posix() for path in Path(f"/proc/{decoder._child.pid}/fd").iterdir()]
     assert not [name for name in handles if "memfd" in name], "what was sent is not held"
-    for (_, tiles), (_, expected) in zip(reading, list(read_unit(unit))[1:], strict=True):
+    for (_, tiles), (_, expected) in zip(reading, list(read_unit(many_parts))[1:], strict=True):
         assert isinstance(tiles, TileArrays)
         assert isinstance(expected, TileArrays)
         assert same(tiles, expected)
@@ -143,15 +146,10 @@ def test_a_child_that_was_killed_while_idle_is_replaced(tmp_path: Path, decoder:
     assert decoder.inspect(source) == header
 
 
-def test_a_reading_that_is_given_up_leaves_nothing_behind(
-    tmp_path: Path, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ssvq.imagery.units.PART_PIXELS", 4 * 32 * 32)
-    (source,) = survey(tmp_path, "large.png", side=160)
-    (unit,) = plan(source)
-    reading = decoder.read(unit)
+def test_a_reading_that_is_given_up_leaves_nothing_behind(decoder: Decoder, many_parts: list[ImagePart]) -> None:
+    reading = decoder.read(many_parts)
     first, _ = next(reading)
     reading.close()  # type: ignore[attr-defined]
-    again = [part for part, _ in decoder.read(unit)]
+    again = [part for part, _ in decoder.read(many_parts)]
     assert again[0] == first
-    assert len(again) == len(unit)
+    assert len(again) == len(many_parts)
