@@ -32,6 +32,7 @@ COMMANDS = {
     "evaluate": CommandSpec(config.EvaluateConfig, "ssvq.evaluation.job:evaluate"),
     "query": CommandSpec(config.QueryConfig, "ssvq.results.query:query"),
     "overlay": CommandSpec(config.OverlayConfig, "ssvq.results.overlay:overlay"),
+    "experiment": CommandSpec(config.ExperimentConfig, "ssvq.experiments.job:experiment"),
     "demo": CommandSpec(config.DemoConfig, "ssvq.demo:demo"),
 }
 
@@ -133,7 +134,7 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 
 def _overview() -> str:
-    lines = [f"  {name:<10}{spec.settings.__doc__}" for name, spec in COMMANDS.items()]
+    lines = [f"  {name:<12}{spec.settings.__doc__}" for name, spec in COMMANDS.items()]
     return "\n".join(
         [
             "usage: ssvq COMMAND [settings]",

@@ -2,7 +2,19 @@
 
 from ssvq.config.base import ENV_PREFIX, Command, Device, Location, Precision, ReadLimits, Section
 from ssvq.config.data import LabelledImages
-from ssvq.config.learning import Architecture, Augmentation, CodebookSettings, Objective, Optimiser
+from ssvq.config.experiment import ExperimentConfig
+from ssvq.config.learning import (
+    Architecture,
+    Augmentation,
+    Bottleneck,
+    CodebookSettings,
+    Flow,
+    Hypersphere,
+    Kernel,
+    Objective,
+    Optimiser,
+    Pretraining,
+)
 from ssvq.config.results import DemoConfig, OverlayConfig, QueryConfig
 from ssvq.config.scoring import EvaluateConfig, ScoreConfig, ScoringSettings
 from ssvq.config.training import TrainConfig, training_identity
@@ -11,17 +23,23 @@ __all__ = [
     "ENV_PREFIX",
     "Architecture",
     "Augmentation",
+    "Bottleneck",
     "CodebookSettings",
     "Command",
     "DemoConfig",
     "Device",
     "EvaluateConfig",
+    "ExperimentConfig",
+    "Flow",
+    "Hypersphere",
+    "Kernel",
     "LabelledImages",
     "Location",
     "Objective",
     "Optimiser",
     "OverlayConfig",
     "Precision",
+    "Pretraining",
     "QueryConfig",
     "ReadLimits",
     "ScoreConfig",

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ssvq.config.base import Section
+from ssvq.config.base import Location, Section
 
 
 class Architecture(Section):
@@ -30,19 +30,23 @@ class Architecture(Section):
 
 
 class Objective(Section):
-    """The training objective (Eq. 2 to 4)."""
+    """What the methods of this family minimise (Eq. 2 to 4 for ss-vq-vae; the other ss- methods alike)."""
 
     name: Literal["bounded", "paper"] = "bounded"
-    """bounded: a margin on the latent distance of anomalous samples. paper: Eq. 2 to 4 as printed, which diverges."""
+    """bounded: a margin on the distance of anomalous samples. paper: their loss negated, as printed, which diverges."""
+
+    terms: Literal["all", "no-reconstruction", "no-codebook"] = "all"
+    """Ablations of ss-vq-vae: no-reconstruction is A1; no-codebook is A2, scored by the reconstruction error."""
 
     beta: float = Field(1.0, ge=0)
-    """Weight of the commitment term."""
+    """Weight of the commitment term, and of the divergence from the prior of ss-vae and ss-gvae."""
 
     eta: float = Field(0.5, gt=0)
     """Weight of the normal loss; the anomalous loss has 1 - eta."""
 
     margin: float = Field(1.0, gt=0)
-    """bounded: squared latent distance, a mean over channels, that anomalous samples are pushed beyond."""
+    """bounded: distance that anomalous samples are pushed beyond, a mean over channels: of the latents, squared; of
+    the latents from the prior (ss-vae, ss-gvae); of the reconstruction, squared (ss-dcae)."""
 
     margin_on: Literal["sample", "cell"] = "sample"
     """bounded: the margin acts on the mean over a sample's cells, or on every cell."""
@@ -51,14 +55,79 @@ class Objective(Section):
 class CodebookSettings(Section):
     """How the codebook learns (objective bounded; with paper it learns by gradient alone)."""
 
+    kmeans: bool = True
+    """Start the codes from k-means over encoder outputs; off: from small random numbers."""
+
+    moving_averages: bool = True
+    """Codes follow moving averages of the latents; off: the gradient of the codebook term of Eq. 2, never re-seeded."""
+
     decay: float = Field(0.99, gt=0, lt=1)
     """Decay of the exponential moving averages of the codes, by step."""
 
-    reseed_every: int = Field(50, gt=0)
-    """Steps between looks for dead codes, which are set anew to encoder outputs."""
+    reseed_every: int | None = Field(50, gt=0)
+    """Steps between looks for dead codes, which are set anew to encoder outputs; none: never."""
 
     dead_below: float = Field(0.05, ge=0)
     """A code is dead when its moving usage is under this share of the mean usage."""
+
+
+class Pretraining(Section):
+    """The autoencoder that deep-svdd, deep-sad and differnet begin with."""
+
+    share: float = Field(0.2, gt=0, lt=1)
+    """Share of the steps in which the encoder first learns to reconstruct."""
+
+
+class Hypersphere(Section):
+    """Deep SVDD and Deep SAD."""
+
+    eta: float = Field(1.0, ge=0)
+    """Weight of a labelled anomalous sample in Deep SAD."""
+
+    weight_decay: float = Field(1e-6, ge=0)
+    """Weight of half the squared norm of the weights."""
+
+
+class Bottleneck(Section):
+    """The autoencoder of ss-dcae."""
+
+    dimensions: int = Field(8, gt=0)
+    """Dimensions of a latent cell, which stands for 48 values: with as many, an autoencoder copies its input."""
+
+
+class Kernel(Section):
+    """The kernel methods: oc-svm, oc-svm-hybrid, ssad and ssad-hybrid. RBF, its width from the variance of the data."""
+
+    samples: int = Field(2000, gt=1)
+    """Most training tiles that are fitted to: memory grows with the square, time with up to the cube."""
+
+    side: int = Field(32, gt=0)
+    """Tiles are shrunk to this side for the methods on pixels."""
+
+    nu: float = Field(0.1, gt=0, lt=1)
+    """Bound on the share of normal training tiles outside."""
+
+    kappa: float = Field(1.0, ge=0)
+    """Weight of the margin of the labelled anomalies in ssad."""
+
+
+class Flow(Section):
+    """The normalising flow of differnet."""
+
+    alexnet: Location | None = None
+    """AlexNet weights in torchvision's naming (.safetensors, or .pth); default: features that are trained here."""
+
+    blocks: int = Field(8, gt=0)
+    """Coupling blocks."""
+
+    hidden: int = Field(512, gt=0)
+    """Width of the hidden layer of a block's network."""
+
+    clamp: float = Field(3.0, gt=0)
+    """Bound on the logarithm of a coupling's scale."""
+
+    views: Literal[1, 4, 8] = 4
+    """Turns (4), or turns and mirror images (8), of a tile whose likelihoods are averaged."""
 
 
 class Optimiser(Section):

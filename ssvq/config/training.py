@@ -6,8 +6,34 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 
 from ssvq.config.base import Location
 from ssvq.config.data import LabelledImages
-from ssvq.config.learning import Architecture, Augmentation, CodebookSettings, Objective, Optimiser
+from ssvq.config.learning import (
+    Architecture,
+    Augmentation,
+    Bottleneck,
+    CodebookSettings,
+    Flow,
+    Hypersphere,
+    Kernel,
+    Objective,
+    Optimiser,
+    Pretraining,
+)
 from ssvq.imagery.pixel_rule import PixelRule
+
+MethodName = Literal[
+    "ss-vq-vae",
+    "deep-svdd",
+    "deep-sad",
+    "ss-dcae",
+    "ss-vae",
+    "ss-gvae",
+    "differnet",
+    "oc-svm",
+    "oc-svm-hybrid",
+    "ssad",
+    "ssad-hybrid",
+    "classifier",
+]
 
 
 class TrainConfig(LabelledImages):
@@ -16,8 +42,8 @@ class TrainConfig(LabelledImages):
     out: Location
     """Folder or s3:// prefix of the bundle; an unfinished one is resumed."""
 
-    method: Literal["ss-vq-vae", "classifier"] = "ss-vq-vae"
-    """Method: ss-vq-vae, or classifier: a supervised one on the same encoder, to compare with."""
+    method: MethodName = "ss-vq-vae"
+    """Method: ss-vq-vae, or one of those that it is compared with (docs/methods.md)."""
 
     tile_size: int = Field(512, ge=16, le=4096, multiple_of=4)
     """Side of a tile, in pixels of the source."""
@@ -97,6 +123,11 @@ class TrainConfig(LabelledImages):
     architecture: Architecture = Architecture()
     objective: Objective = Objective()
     codebook: CodebookSettings = CodebookSettings()
+    pretraining: Pretraining = Pretraining()
+    hypersphere: Hypersphere = Hypersphere()
+    bottleneck: Bottleneck = Bottleneck()
+    kernel: Kernel = Kernel()
+    flow: Flow = Flow()
     optimiser: Optimiser = Optimiser()
     augmentation: Augmentation = Augmentation()
 

@@ -4,14 +4,54 @@ from typing import Any
 
 import torch
 
-from ssvq.config import Architecture, CodebookSettings, Objective, TrainConfig
+from ssvq.config import (
+    Architecture,
+    Bottleneck,
+    CodebookSettings,
+    Flow,
+    Hypersphere,
+    Kernel,
+    Objective,
+    Pretraining,
+    TrainConfig,
+)
 from ssvq.errors import InputError
 from ssvq.methods.base import Method
 from ssvq.methods.classifier import Classifier
+from ssvq.methods.deep_sad import DeepSAD
+from ssvq.methods.deep_svdd import DeepSVDD
+from ssvq.methods.differnet import DifferNet
+from ssvq.methods.oc_svm import OCSVM, OCSVMHybrid
+from ssvq.methods.ss_dcae import SSDCAE
+from ssvq.methods.ss_gvae import SSGVAE
+from ssvq.methods.ss_vae import SSVAE
 from ssvq.methods.ss_vqvae import SSVQVAE
+from ssvq.methods.ssad import SSAD, SSADHybrid
 
-METHODS: dict[str, type[Method]] = {"ss-vq-vae": SSVQVAE, "classifier": Classifier}
-SECTIONS = {"architecture": Architecture, "objective": Objective, "codebook": CodebookSettings}
+METHODS: dict[str, type[Method]] = {
+    "ss-vq-vae": SSVQVAE,
+    "deep-svdd": DeepSVDD,
+    "deep-sad": DeepSAD,
+    "ss-dcae": SSDCAE,
+    "ss-vae": SSVAE,
+    "ss-gvae": SSGVAE,
+    "differnet": DifferNet,
+    "oc-svm": OCSVM,
+    "oc-svm-hybrid": OCSVMHybrid,
+    "ssad": SSAD,
+    "ssad-hybrid": SSADHybrid,
+    "classifier": Classifier,
+}
+SECTIONS = {
+    "architecture": Architecture,
+    "objective": Objective,
+    "codebook": CodebookSettings,
+    "pretraining": Pretraining,
+    "hypersphere": Hypersphere,
+    "bottleneck": Bottleneck,
+    "kernel": Kernel,
+    "flow": Flow,
+}
 
 
 def build_method(name: str, settings: dict[str, Any]) -> Method:

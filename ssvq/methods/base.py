@@ -1,10 +1,16 @@
 """The interface of a method: what the one training loop trains and the one scorer runs."""
 
 from abc import abstractmethod
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ssvq.imagery.grid import CELL
+
+Anomalies = Literal["unused", "optional", "needed"]
+VALUES_IN_CELL = 3 * CELL**2  # of the image, for each latent cell
 
 
 class Score(NamedTuple):
@@ -17,32 +23,53 @@ class Score(NamedTuple):
 
 
 class Method(nn.Module):
-    """A deep method. Images are float32 (n, 3, h, w), normalised by the bundle's preprocessing.
+    """A method. Images are float32 (n, 3, h, w), normalised by the bundle's preprocessing.
 
-    It is built from the groups of settings that `sections` names, which go into its bundle; a method with
-    `needs_anomalies` cannot be trained without labelled anomalous samples.
+    It is built from the groups of settings that `sections` names, which go into its bundle. What it is depends on
+    nothing but these, its weights and buffers: so a checkpoint may be taken after any step.
     """
 
     sections: ClassVar[tuple[str, ...]]
-    needs_anomalies: ClassVar[bool] = False
 
-    @abstractmethod
+    anomalies: ClassVar[Anomalies] = "optional"
+    """What labelled anomalous samples are to it: a training draws none, may draw some, or cannot do without."""
+
+    takes_steps: ClassVar[bool] = True
+    """Whether it learns by steps of an optimiser; else by `fit` alone."""
+
+    unused_weights: bool = False
+    """Whether there are steps in which some of its weights do not enter the loss."""
+
+    fits_samples: int = 0
+    """Most training samples that `fit` takes, normal and anomalous together; 0 for a method without `fit`."""
+
     def loss(self, normal: Tensor, anomalous: Tensor) -> dict[str, Tensor]:
         """Loss terms of a batch, scalars by name; `loss` is the objective, the others are for the record.
 
         `anomalous` may hold no sample.
         """
+        raise NotImplementedError(f"{type(self).__name__} does not learn by steps")
 
     @abstractmethod
     def score(self, tiles: Tensor, valid_cells: Tensor | None = None) -> Score:
         """Scores of tiles; cells that are not valid, bool (n, h, w), are left out."""
 
-    def start(self, normal: Tensor, seed: int) -> None:
-        """Prepare for training on the first normal batch of this rank; called once, before the first step."""
+    @property
+    def ready(self) -> bool:
+        """Whether the scores mean something yet: not during a pre-training, and not before `fit`."""
+        return True
+
+    def start(self, normal: Tensor, seed: int, steps: int) -> None:
+        """Prepare for a training of so many steps on its first normal batch of this rank; called once, before the
+        first step.
+        """
 
     def after_step(self, step: int, seed: int) -> dict[str, Tensor]:
         """What is to be done after an optimiser step; returns figures for the record, the same on every rank."""
         return {}
+
+    def fit(self, normal: Tensor, anomalous: Tensor, seed: int) -> None:
+        """Fit to samples of the training, after the last step; the same samples on every rank."""
 
     def forward(self, normal: Tensor, anomalous: Tensor) -> dict[str, Tensor]:
         """`loss`, under the name that DistributedDataParallel wraps."""
@@ -59,3 +86,21 @@ def root_sum_of_squares(squared: Tensor, valid: Tensor | None) -> Tensor:
         return squared.flatten(1).sum(1).sqrt()
     share = valid.flatten(1).float().mean(1)
     return (torch.where(valid, squared, 0).flatten(1).sum(1) / share).sqrt()
+
+
+def mean_over_cells(latents: Tensor, valid: Tensor | None) -> Tensor:
+    """Mean of latents (n, D, h, w) over the valid cells of each tile: float32 (n, D), NaN without any."""
+    if valid is None:
+        return latents.mean((2, 3))
+    inside = valid[:, None]
+    return torch.where(inside, latents, 0).sum((2, 3)) / inside.sum((2, 3))
+
+
+def over_cells(pixels: Tensor) -> Tensor:
+    """Sum over channels and over the pixels of each latent cell of (n, channels, h, w): (n, h / CELL, w / CELL)."""
+    return F.avg_pool2d(pixels.sum(1, keepdim=True), CELL)[:, 0] * CELL**2
+
+
+def beyond_margin(distance: Tensor, margin: float) -> Tensor:
+    """The bounded term of labelled anomalies: mean of max(0, margin - distance)."""
+    return F.relu(margin - distance).mean()

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssvq.config import Architecture
-from ssvq.methods.base import Method, Score
+from ssvq.methods.base import Method, Score, mean_over_cells
 from ssvq.model.network import Encoder
 
 
@@ -17,7 +17,7 @@ class Classifier(Method):
     """One logit for a sample, larger is more anomalous; normal and anomalous samples weigh as they stand in a batch."""
 
     sections = ("architecture",)
-    needs_anomalies = True
+    anomalies = "needed"
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -26,16 +26,11 @@ class Classifier(Method):
 
     def logits(self, images: Tensor, valid_cells: Tensor | None = None) -> Tensor:
         """Logits float32 (n,) of images (n, 3, h, w), from the mean over their valid cells; NaN without any."""
-        latents = self.encoder(images)
-        if valid_cells is None:
-            pooled = latents.mean((2, 3))
-        else:
-            valid = valid_cells[:, None]
-            pooled = torch.where(valid, latents, 0).sum((2, 3)) / valid.sum((2, 3))
+        pooled = mean_over_cells(self.encoder(images), valid_cells)
         with torch.autocast(pooled.device.type, enabled=False):
             return self.to_logit(pooled)[:, 0]
 
-    def start(self, normal: Tensor, seed: int) -> None:
+    def start(self, normal: Tensor, seed: int, steps: int) -> None:
         """Measure the colours of the first normal batch."""
         self.encoder.start(normal)
 

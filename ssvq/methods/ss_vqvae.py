@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssvq.config import Architecture, CodebookSettings, Objective
-from ssvq.methods.base import Method, Score, root_sum_of_squares
+from ssvq.methods.base import VALUES_IN_CELL, Method, Score, beyond_margin, over_cells, root_sum_of_squares
 from ssvq.model.codebook import Codebook
 from ssvq.model.network import Decoder, Encoder
 
 
 class SSVQVAE(Method):
-    """The model and its two objectives.
+    """The model and its two objectives, whole or without some of their terms (ablations A1 and A2).
 
     `bounded` (default): normal samples have Eq. 2, as means over pixels and over cells and channels, its
     codebook term replaced by moving averages; anomalous samples have max(0, m - d) with d the mean squared
@@ -28,13 +28,14 @@ class SSVQVAE(Method):
     def __init__(self, architecture: Architecture, objective: Objective, codebook: CodebookSettings) -> None:
         super().__init__()
         self.objective, self.codebook_settings = objective, codebook
+        self.reconstructs = objective.terms != "no-reconstruction"
+        self.has_codebook_terms = objective.terms != "no-codebook"
+        self.unused_weights = objective.terms != "all"  # the decoder, or codes that would learn by gradient
         self.encoder = Encoder(architecture)
         self.decoder = Decoder(architecture)
+        self.by_gradient = objective.name == "paper" or not codebook.moving_averages
         self.codebook = Codebook(
-            architecture.codes,
-            architecture.dimensions,
-            learned_by_gradient=objective.name == "paper",
-            decay=codebook.decay,
+            architecture.codes, architecture.dimensions, learned_by_gradient=self.by_gradient, decay=codebook.decay
         )
         self._normal_latents: Tensor | None = None
         self._normal_indices: Tensor | None = None
@@ -57,10 +58,8 @@ class SSVQVAE(Method):
         """
         latents = self.encode(images)
         codes, indices = self.quantise(latents)
-        # Straight-through: the decoder sees the codes, the encoder gets the decoder's gradient.
-        reconstruction = self.decoder(latents + (codes - latents).detach()).float()
         return {
-            "reconstruction": _squared_norm(reconstruction - self.encoder.whitening(images)),
+            "reconstruction": self._squared_errors(images, latents, codes).flatten(1).sum(1),
             "codebook": _squared_norm(latents.detach() - codes),
             "commitment": _squared_norm(latents - codes.detach()),
             "latents": latents,
@@ -71,25 +70,40 @@ class SSVQVAE(Method):
         """Eq. 4: eta x normal + (1 - eta) x anomalous, with its parts."""
         if self.objective.name == "paper":
             return self._paper_loss(normal, anomalous)
-        objective = self.objective
-        n = len(normal)
-        # One pass of the encoder for both streams; only normal samples are decoded.
-        latents = self.encode(torch.cat([normal, anomalous]))
+        objective, n = self.objective, len(normal)
+        # One pass of the encoder for both streams; of the anomalous samples, no more is decoded than enters the loss.
+        images = torch.cat([normal, anomalous])
+        latents = self.encode(images)
         codes, indices = self.quantise(latents)
-        straight_through = latents[:n] + (codes[:n] - latents[:n]).detach()
-        reconstruction = F.mse_loss(self.decoder(straight_through).float(), self.encoder.whitening(normal))
         distance = (latents - codes.detach()).square().mean(1)  # (samples, h, w)
-        commitment = distance[:n].mean()
-        normal_loss = reconstruction + objective.beta * commitment
-        parts = {"reconstruction": reconstruction, "commitment": commitment, "normal": normal_loss}
+        parts = {"commitment": distance[:n].mean()}
+        normal_loss = objective.beta * parts["commitment"] * self.has_codebook_terms
+        if self.by_gradient and self.has_codebook_terms:
+            parts["codebook"] = (latents[:n].detach() - codes[:n]).square().mean()
+            normal_loss = normal_loss + parts["codebook"]
+        if self.reconstructs:
+            decoded = n if self.has_codebook_terms else len(images)
+            errors = self._squared_errors(images[:decoded], latents[:decoded], codes[:decoded])
+            parts["reconstruction"] = errors[:n].mean()
+            normal_loss = normal_loss + parts["reconstruction"]
+        parts["normal"] = normal_loss
         loss = objective.eta * normal_loss
         if len(anomalous):
-            far = distance[n:] if objective.margin_on == "cell" else distance[n:].mean((1, 2))
-            parts["anomalous"] = F.relu(objective.margin - far).mean()
-            parts["anomalous_distance"] = distance[n:].mean()
+            far = distance[n:] if self.has_codebook_terms else over_cells(errors[n:]) / VALUES_IN_CELL
+            parts["anomalous_distance"] = far.mean()
+            far = far if objective.margin_on == "cell" else far.mean((1, 2))
+            parts["anomalous"] = beyond_margin(far, objective.margin)
             loss = loss + (1 - objective.eta) * parts["anomalous"]
         self._keep_normal(latents[:n], indices[: len(indices) * n // len(latents)])
         return {"loss": loss, **parts}
+
+    def _squared_errors(self, images: Tensor, latents: Tensor, codes: Tensor) -> Tensor:
+        """Of the reconstruction, by value. Straight-through: the decoder sees the codes, the encoder gets the decoder's
+        gradient. Without codebook terms nothing would hold latents and codes together, and it is D(E(X)), as Eq. 2 is
+        printed.
+        """
+        decoded = latents + (codes - latents).detach() if self.has_codebook_terms else latents
+        return (self.decoder(decoded).float() - self.encoder.whitening(images)).square()
 
     def _paper_loss(self, normal: Tensor, anomalous: Tensor) -> dict[str, Tensor]:
         objective = self.objective
@@ -105,16 +119,17 @@ class SSVQVAE(Method):
         return {"loss": loss, **parts}
 
     def _eq2(self, terms: dict[str, Tensor]) -> Tensor:
-        beta = self.objective.beta
-        return (terms["reconstruction"] + terms["codebook"] + beta * terms["commitment"]).mean()
+        reconstruction = terms["reconstruction"] * self.reconstructs
+        of_codebook = (terms["codebook"] + self.objective.beta * terms["commitment"]) * self.has_codebook_terms
+        return (reconstruction + of_codebook).mean()
 
     def _keep_normal(self, latents: Tensor, indices: Tensor) -> None:
         self._normal_latents, self._normal_indices = _cells(latents).detach(), indices
 
-    def start(self, normal: Tensor, seed: int) -> None:
+    def start(self, normal: Tensor, seed: int, steps: int) -> None:
         """Measure the colours of the first normal batch; start the codebook from k-means over its latents."""
         self.encoder.start(normal)
-        if self.objective.name != "paper":
+        if self.codebook_settings.kmeans and self.objective.name != "paper":
             with torch.no_grad():
                 self.codebook.start_from(_cells(self.encode(normal)), seed)
 
@@ -128,20 +143,25 @@ class SSVQVAE(Method):
         share = used / used.sum()
         perplexity = torch.exp(-(share * torch.log(share + 1e-10)).sum())
         record = {"codes_used": (used > 0).float().sum(), "perplexity": perplexity}
-        if self.objective.name != "paper":
+        if self.has_codebook_terms and not self.by_gradient:
+            settings = self.codebook_settings
             self.codebook.follow(used, sums)
-            if (step + 1) % self.codebook_settings.reseed_every == 0:
-                dead_below = self.codebook_settings.dead_below
-                reseeded = self.codebook.reseed_dead(latents, dead_below, seed + step)
+            if settings.reseed_every is not None and (step + 1) % settings.reseed_every == 0:
+                reseeded = self.codebook.reseed_dead(latents, settings.dead_below, seed + step)
                 record["codes_reseeded"] = used.new_tensor(reseeded)
         return record
 
     @torch.no_grad()
     def score(self, tiles: Tensor, valid_cells: Tensor | None = None) -> Score:
-        """Eq. 5: s(U) = ||E(U) - Q(U)||_2 over the latent grid, and the distance of each cell."""
+        """Eq. 5: s(U) = ||E(U) - Q(U)||_2 over the latent grid, and the distance of each cell. Without codebook terms
+        nothing trains the codes, and it is the reconstruction error of the tile and of each cell.
+        """
         latents = self.encode(tiles)
-        n, _, height, width = latents.shape
-        squared = self.codebook.squared_distance(_cells(latents)).view(n, height, width)
+        if self.has_codebook_terms:
+            n, _, height, width = latents.shape
+            squared = self.codebook.squared_distance(_cells(latents)).view(n, height, width)
+        else:
+            squared = over_cells(self._squared_errors(tiles, latents, latents))
         return Score(root_sum_of_squares(squared, valid_cells), squared.sqrt())
 
 

@@ -103,7 +103,7 @@ def model_id(method: str, settings: dict[str, Any], preprocessing: Preprocessing
     """Identity of a model: 16 hex digits over weights, architecture and preprocessing; not calibration."""
     described = {
         "method": method,
-        "architecture": settings["architecture"],
+        "architecture": settings.get("architecture"),
         "preprocessing": preprocessing.model_dump(mode="json"),
         "weights": weights_sha256,
     }

@@ -41,23 +41,24 @@ def residual_stack(architecture: Architecture) -> nn.Sequential:
 class Encoder(nn.Module):
     """E: images (n, 3, h, w), normalised, to latents (n, D, h / 4, w / 4).
 
-    `whitening` comes first, and what the decoder is to give back is its output.
+    `whitening` comes first, and what the decoder is to give back is its output. Without `bias` no layer can give the
+    same output for all inputs, as Deep SVDD asks for.
     """
 
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: Architecture, *, bias: bool = True) -> None:
         super().__init__()
         hidden = architecture.hidden
         self.whiten_colours = architecture.whiten_colours
         self.whitening = ColourWhitening()
         self.features = nn.Sequential(
-            nn.Conv2d(3, hidden // 2, 4, stride=2, padding=1),
+            nn.Conv2d(3, hidden // 2, 4, stride=2, padding=1, bias=bias),
             nn.ReLU(inplace=True),
-            nn.Conv2d(hidden // 2, hidden, 4, stride=2, padding=1),
+            nn.Conv2d(hidden // 2, hidden, 4, stride=2, padding=1, bias=bias),
             nn.ReLU(inplace=True),
-            nn.Conv2d(hidden, hidden, 3, padding=1),
+            nn.Conv2d(hidden, hidden, 3, padding=1, bias=bias),
             residual_stack(architecture),
         )
-        self.to_latent = nn.Conv2d(hidden, architecture.dimensions, 1)
+        self.to_latent = nn.Conv2d(hidden, architecture.dimensions, 1, bias=bias)
 
     def forward(self, images: Tensor) -> Tensor:
         """Latents. The first and the last layer are in fp32 also under autocast: colours nearly agree, and the score is

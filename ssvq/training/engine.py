@@ -1,6 +1,7 @@
 """One optimiser step of a method, on one device. Knows nothing of Ray, of files, or of where batches come from."""
 
 import math
+from functools import cached_property
 from typing import cast
 
 import numpy as np
@@ -34,11 +35,15 @@ class Engine:
         self.precision = resolve_precision(config.precision, self.device)
         self.method = build_method(config.method, method_settings(config)).to(self.device)
         self.model: nn.Module = self.method
-        self.optimiser = torch.optim.Adam(self.method.parameters(), lr=config.optimiser.learning_rate)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         decay = config.optimiser.weight_average
         # The codebook, which consists of buffers and moves on its own averages, is copied and not averaged again.
         self.average = AveragedModel(self.method, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
+
+    @cached_property
+    def optimiser(self) -> torch.optim.Adam:
+        """Made when it is first asked for: what learns by no steps may have no weights."""
+        return torch.optim.Adam(self.method.parameters(), lr=self.config.optimiser.learning_rate)
 
     @property
     def scored(self) -> Method:
@@ -48,7 +53,13 @@ class Engine:
     def start(self, normal: NDArray[np.uint8]) -> None:
         """Prepare the method on the first normal samples, uint8 (n, size, size, 3)."""
         with autocast(self.precision, self.device):
-            self.method.start(self._input(normal), self.config.seed)
+            self.method.start(self._input(normal), self.config.seed, self.config.steps)
+
+    def fit(self, normal: NDArray[np.uint8], anomalous: NDArray[np.uint8]) -> None:
+        """Fit what is scored with to samples uint8 (n, size, size, 3)."""
+        method = self.scored.eval()
+        with autocast(self.precision, self.device):
+            method.fit(self._input(normal), self._input(anomalous), self.config.seed)
 
     def step(self, step: int, normal: NDArray[np.uint8], anomalous: NDArray[np.uint8]) -> dict[str, Tensor]:
         """One step, counted from 0, on samples uint8 (n, size, size, 3). Returns its figures, scalars of this rank."""

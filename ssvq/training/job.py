@@ -22,6 +22,7 @@ from ssvq.imagery.layouts import find_images
 from ssvq.imagery.manifest import manifest_csv
 from ssvq.methods import METHODS, method_settings
 from ssvq.model import bundle as bundles
+from ssvq.model.alexnet import read_alexnet
 from ssvq.model.bundle import Bundle
 from ssvq.ray_session import MIN_LOGICAL_CPUS, gpus_for, ray_session
 from ssvq.scoring.schema import encode_parquet
@@ -54,6 +55,8 @@ def train(config: TrainConfig) -> ExitCode:
         return ExitCode.DONE
     images, unusable = find_images(config)
     storage.check_writable(config.out, "--out")
+    if config.method == "differnet" and config.flow.alexnet is not None:
+        read_alexnet(config.flow.alexnet)  # a file that is missing or wrong is said before any work
     cache_root = config.tile_cache or storage.join(config.out, CACHE)
     tiling = Tiling(tile_size=config.tile_size, stride=config.tile_size, whole=config.whole_images)
     with ray_session(debug=config.debug, min_cpus=config.num_workers + MIN_LOGICAL_CPUS):
@@ -115,18 +118,25 @@ def _print_counts(config: TrainConfig, tile_sets: TileSets) -> None:
     if counts.test_normal or counts.test_anomalous:
         lines.append(f"  test, unused  {counts.test_normal:>7} normal, {counts.test_anomalous} anomalous")
     print("\n".join(lines), flush=True)
+    anomalies = METHODS[config.method].anomalies
     if counts.train_anomalous == 0:
-        if METHODS[config.method].needs_anomalies:
+        if anomalies == "needed":
             raise InputError(f"--method {config.method} needs labelled anomalous tiles and there is none")
-        if config.supervision > 0:
+        if config.supervision > 0 and anomalies == "optional":
             print("warning: no labelled anomalous tile is seen: training on normal tiles alone", file=sys.stderr)
-    if config.method == "ss-vq-vae" and config.objective.name == "paper":
+    elif anomalies == "unused":
+        print(f"--method {config.method} learns from normal tiles alone", file=sys.stderr)
+    tiles, most = counts.train_normal + counts.train_anomalous, config.kernel.samples
+    if "kernel" in METHODS[config.method].sections and tiles > most:
+        print(f"warning: --method {config.method} is fitted to {most} of them (--kernel.samples)", file=sys.stderr)
+    if config.objective.name == "paper" and "objective" in METHODS[config.method].sections:
         print("warning: the paper's objective is unbounded below and diverges; bounded is the default", file=sys.stderr)
 
 
 def task_data(config: TrainConfig, folder: str, index: pa.Table, tile_sets: TileSets) -> dict[str, Any]:
     """What the workers train and validate on, as fields of a TrainTask."""
-    anomalous = tile_refs(index, tile_sets.train_anomalous)
+    unused = METHODS[config.method].anomalies == "unused"
+    anomalous = [] if unused else tile_refs(index, tile_sets.train_anomalous)
     anomalous_in_batch = config.anomalous_in_batch if anomalous else 0
     plan = BatchPlan(
         cache=folder,

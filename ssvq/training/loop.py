@@ -21,7 +21,7 @@ from ssvq.model.bundle import Preprocessing
 from ssvq.training.checkpoint import Position, check_in_step, load_best, load_checkpoint, save_checkpoint
 from ssvq.training.engine import Engine, divergence, learning_rate, mean_over_ranks
 from ssvq.training.feed import stream_batches
-from ssvq.training.sampling import BatchPlan
+from ssvq.training.sampling import BatchPlan, samples_to_fit
 from ssvq.training.splits import CALIBRATION, TEST, VALIDATION
 from ssvq.training.validation import HeldOutTiles, score_held_out
 
@@ -62,14 +62,41 @@ def train_worker(task: TrainTask) -> TrainOutcome:
     if not torch.cuda.is_available():
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
     engine = Engine(config, task.preprocessing)
-    position = _resume(engine)
+    position = Position()
+    if engine.method.takes_steps:
+        position = _resume(engine)
+        diverged = _take_steps(task, engine, position, rank, world_size)
+        if diverged is not None:
+            return TrainOutcome(diverged=diverged)
+    if engine.method.fits_samples:
+        _fit(task, engine, position)
+    method = load_best(engine, position)
+    scores = {
+        split: score_held_out(tiles, task.plan.cache, method, task.preprocessing, engine.precision)
+        for split, tiles in (
+            (VALIDATION, task.validation),
+            (CALIBRATION, task.calibration),
+            (TEST, task.test),
+        )
+    }
+    return TrainOutcome(position.best_weights, position.best_step, scores)
+
+
+def _take_steps(task: TrainTask, engine: Engine, position: Position, rank: int, world_size: int) -> str | None:
+    """Train from a position to the last step. Returns how the loss diverged, if it did."""
+    config = task.config
     batches = stream_batches(task.plan, position.step, config.steps, rank, world_size, config.loaders)
     if position.step == 0:
         first = next(batches)
         engine.start(first[0])
         batches = itertools.chain([first], batches)
     engine.model = prepare_model(
-        engine.method, move_to_device=False, parallel_strategy_kwargs={"broadcast_buffers": False}
+        engine.method,
+        move_to_device=False,
+        parallel_strategy_kwargs={
+            "broadcast_buffers": False,
+            "find_unused_parameters": engine.method.unused_weights,
+        },
     )
     started, since = time.time(), position.step
     for step, (normal, anomalous) in enumerate(batches, start=position.step):
@@ -82,7 +109,7 @@ def train_worker(task: TrainTask) -> TrainOutcome:
         position.first_loss = record["loss"] if position.first_loss is None else position.first_loss
         problem = divergence(record["loss"], position.first_loss)
         if problem is not None:
-            return TrainOutcome(diverged=f"{problem} at step {done}")
+            return f"{problem} at step {done}"
         record["learning_rate"] = learning_rate(config.optimiser, step, config.steps)
         record["time"] = time.time()
         record["samples_per_second"] = config.batch_size * (done - since) / (record["time"] - started)
@@ -93,16 +120,15 @@ def train_worker(task: TrainTask) -> TrainOutcome:
             task.progress(record)
         if validates:
             _report(engine, position, record, rank)
-    method = load_best(engine, position)
-    scores = {
-        split: score_held_out(tiles, task.plan.cache, method, task.preprocessing, engine.precision)
-        for split, tiles in (
-            (VALIDATION, task.validation),
-            (CALIBRATION, task.calibration),
-            (TEST, task.test),
-        )
-    }
-    return TrainOutcome(position.best_weights, position.best_step, scores)
+    return None
+
+
+def _fit(task: TrainTask, engine: Engine, position: Position) -> None:
+    """Fit to samples of the training; what is fitted counts as the best, whatever came before."""
+    normal, anomalous = samples_to_fit(task.plan, engine.scored.fits_samples)
+    engine.fit(normal, anomalous)
+    check_in_step(engine.scored)
+    position.offer(engine, task.config.steps if engine.method.takes_steps else 0, None)
 
 
 def _resume(engine: Engine) -> Position:
@@ -117,9 +143,11 @@ def _resume(engine: Engine) -> Position:
 def _validate(task: TrainTask, engine: Engine, position: Position, done: int) -> dict[str, float]:
     """Score validation tiles on all ranks, and note whether the weights are the best so far."""
     check_in_step(engine.method)
+    position.step = done
+    if not engine.scored.ready:
+        return {}
     scores = score_held_out(task.validation, task.plan.cache, engine.scored, task.preprocessing, engine.precision)
     figure = auroc(scores, task.validation.anomalous)
-    position.step = done
     position.offer(engine, done, None if math.isnan(figure) else figure)
     return {} if math.isnan(figure) else {"validation_auroc": figure}
 

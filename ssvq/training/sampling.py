@@ -5,7 +5,7 @@ checkpoint, or with another number of workers, therefore sees the same samples a
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -15,7 +15,7 @@ from ssvq.config import Augmentation
 from ssvq.training.tile_cache import TileRef, read_tile
 
 CROP_TRIES = 8
-_NORMAL, _ANOMALOUS, _CROP = range(3)  # streams of random numbers that must not meet
+_NORMAL, _ANOMALOUS, _CROP, _FIT = range(4)  # streams of random numbers that must not meet
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,24 @@ def make_batch(plan: BatchPlan, step: int, rank: int, world_size: int) -> tuple[
         size = plan.sample_size
         batches.append(np.stack(samples) if samples else np.empty((0, size, size, 3), np.uint8))
     return batches[0], batches[1]
+
+
+def samples_to_fit(plan: BatchPlan, most: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Normal and anomalous samples, each uint8 (n, size, size, 3), for a method that is fitted to at most so many: one
+    of each training tile, or of as many as there may be, in the proportion of the tiles. Not augmented.
+    """
+    share = min(1, most / (len(plan.normal) + len(plan.anomalous)))
+    plain = replace(plan, augmentation=Augmentation(flips=False, turns=False))
+    found = []
+    for stream, tiles, wants_anomalous in ((_NORMAL, plan.normal, False), (_ANOMALOUS, plan.anomalous, True)):
+        drawn = draw(plan.seed, stream, 0, round(share * len(tiles)), len(tiles)) if tiles else []
+        samples = [
+            make_sample(plain, tiles[tile], wants_anomalous, np.random.default_rng([plan.seed, _FIT, stream, i]))
+            for i, tile in enumerate(drawn)
+        ]
+        size = plan.sample_size
+        found.append(np.stack(samples) if samples else np.empty((0, size, size, 3), np.uint8))
+    return found[0], found[1]
 
 
 def make_sample(plan: BatchPlan, tile: TileRef, wants_anomalous: bool, rng: np.random.Generator) -> NDArray[np.uint8]:

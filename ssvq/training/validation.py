@@ -1,5 +1,6 @@
 """Scoring held-out tiles of the tile cache during a training, shared among the ranks."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +31,7 @@ def score_held_out(
     held_out: HeldOutTiles, cache: str, method: Method, preprocessing: Preprocessing, precision: str
 ) -> NDArray[np.float64]:
     """Scores of the tiles, float64 (n,), the same on every rank."""
-    device = next(method.parameters()).device
+    device = next(itertools.chain(method.parameters(), method.buffers())).device  # a kernel method has no weights
     size = preprocessing.tile_size
     scorer = TileScorer(method, preprocessing, max(1, BATCH_PIXELS // size**2), device, precision)
     scores = np.zeros(len(held_out.tiles))

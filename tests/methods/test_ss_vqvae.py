@@ -260,7 +260,7 @@ def test_following_is_that_of_the_codebook() -> None:
 def test_codes_learned_by_gradient_follow_nothing() -> None:
     method = make(name="paper")
     before = method.codebook.codes.detach().clone()
-    method.start(images(3, 1), seed=0)
+    method.start(images(3, 1), seed=0, steps=9)
     method.loss(images(3, 1), images(2, 2))
     method.after_step(49, seed=0)
     assert torch.equal(method.codebook.codes, before)
@@ -278,7 +278,7 @@ def test_dead_codes_are_looked_for_now_and_then() -> None:
 def test_start_puts_the_codes_among_the_first_latents() -> None:
     method, normal = make(), images(8, 1)
     before = method.score(normal).score
-    method.start(normal, seed=0)
+    method.start(normal, seed=0, steps=9)
     assert (method.score(normal).score < before).all()
 
 
@@ -286,7 +286,7 @@ def test_start_puts_the_codes_among_the_first_latents() -> None:
 def test_whitened_colours_are_what_is_reconstructed(name: str) -> None:
     method, plain = make(name=name), make(name=name)
     mixed = images(3, 1) @ torch.ones(SIDE, SIDE).triu() + 0.1 * images(3, 2)
-    method.start(mixed, seed=0)
+    method.start(mixed, seed=0, steps=9)
     plain.load_state_dict(method.state_dict())
     plain.encoder.whitening = ColourWhitening()
     found = method.loss(mixed, images(0))["reconstruction"]
@@ -374,7 +374,7 @@ def test_a_method_is_built_again_from_its_settings() -> None:
     again = build_method("ss-vq-vae", settings)
     again.load_state_dict(method.state_dict())
     assert torch.allclose(again.score(images(2, 1)).score, method.score(images(2, 1)).score, rtol=1e-4)
-    with pytest.raises(InputError, match=r"'other'.*ss-vq-vae, classifier"):
+    with pytest.raises(InputError, match=r"'other'.*ss-vq-vae, deep-svdd"):
         build_method("other", settings)
 
 
@@ -393,7 +393,7 @@ def patches(n: int, seed: int, *, noisy: bool) -> Tensor:
 
 def train(method: SSVQVAE, steps: int, clip: float = 1.0) -> list[float]:
     optimiser = torch.optim.Adam(method.parameters(), lr=1e-3)
-    method.start(patches(16, 0, noisy=False), seed=0)
+    method.start(patches(16, 0, noisy=False), seed=0, steps=steps)
     losses = []
     for step in range(steps):
         terms = method(patches(16, 2 * step, noisy=False), patches(16, 2 * step + 1, noisy=True))

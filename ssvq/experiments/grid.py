@@ -1,0 +1,163 @@
+"""The grid of an experiment: which data set, row, supervision level and seed make its cells, under which preset."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from ssvq import storage
+from ssvq.config import ExperimentConfig, TrainConfig, training_identity
+from ssvq.errors import InputError
+from ssvq.experiments.datasets import DataSet
+from ssvq.experiments.rows import ABLATION_ROWS, LATENT_ROWS, METHOD_ROWS, OURS, SENSITIVITY_ROWS, Row
+
+CELLS, TILE_CACHE = "cells", "tile-cache"
+GAMMAS = (0.0, 0.01, 0.05, 0.1, 0.2)  # of the paper
+ROWS: dict[str, tuple[Row, ...]] = {
+    "table1": METHOD_ROWS,
+    "supervision": METHOD_ROWS,
+    "latents": LATENT_ROWS,
+    "sensitivity": SENSITIVITY_ROWS,
+    "ablation": ABLATION_ROWS,
+}
+LEVELS: dict[str, tuple[float, ...]] = {
+    "table1": (0.2,),
+    "supervision": GAMMAS,
+    "latents": (0.0, 0.05, 0.2),
+    "sensitivity": (0.2,),
+    "ablation": (0.2,),
+}
+AT_EVERY_LEVEL = (OURS, "deep-sad", "classifier")  # of `quick`, with all its seeds
+LEVELS_OF_ALL = (0.0, 0.2)  # of `quick`, for the other methods, with one seed
+SEEDS = {"paper": 10, "quick": 1, "smoke": 1}
+SEEDS_AT_EVERY_LEVEL = 3
+
+SHARED: dict[str, Any] = {
+    "test_fraction": 0.3,
+    "validation_fraction": 0.15,
+    "calibration_fraction": 0.05,
+    "validation_tiles": 500,
+    "calibration_tiles": 200,
+    "test_tiles": 2000,
+    "allow_failed_images": True,
+}
+HALF_WIDTH = {"hidden": 64, "residual_hidden": 16}
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {"steps": 15_000, "batch_size": 128, "normal_tiles": 10_000},
+    "quick": {"steps": 450, "batch_size": 32, "normal_tiles": 4000, "architecture": HALF_WIDTH},
+    "smoke": {
+        "steps": 4,
+        "batch_size": 8,
+        "normal_tiles": 64,
+        "validation_tiles": 16,
+        "calibration_tiles": 40,
+        "test_tiles": 40,
+        "architecture": {"hidden": 8, "residual_hidden": 4, "codes": 16, "dimensions": 8},
+        "kernel": {"samples": 50, "side": 8},
+        "flow": {"blocks": 2, "hidden": 16, "views": 1},
+    },
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training and its test."""
+
+    data: DataSet
+    row: Row
+    gamma: float
+    """Supervision level of the training: 0 for a row that uses no labelled anomalies, at whatever level it stands."""
+    seed: int
+    config: TrainConfig
+
+    @property
+    def name(self) -> str:
+        """In the output's paths. The last part tells other settings apart: cells of the same name are the same
+        training, in whatever row it stands.
+        """
+        described = json.dumps(training_identity(self.config.saved()), sort_keys=True)
+        digest = hashlib.sha256(described.encode()).hexdigest()[:8]
+        return f"{self.data.name}-{self.config.method}-{self.gamma:g}-{self.seed}-{digest}"
+
+
+def make_grid(config: ExperimentConfig, data_sets: list[DataSet]) -> list[Cell]:
+    """The cells of an experiment, each once. Raises InputError for rows or settings that do not exist."""
+    points = dict.fromkeys(_points(config))
+    return [
+        Cell(data, row, gamma, seed, _train_config(config, data, row, gamma, seed))
+        for data in data_sets
+        for row, gamma, seed in points
+    ]
+
+
+def levels(config: ExperimentConfig) -> tuple[float, ...]:
+    """The supervision levels of the experiment."""
+    return tuple(config.gammas) if config.gammas else LEVELS[config.name]
+
+
+def rows(config: ExperimentConfig) -> list[Row]:
+    """The rows of the experiment. Raises InputError for one that it does not have."""
+    known = ROWS[config.name]
+    names = [row.name for row in known]
+    unknown = [name for name in config.methods or [] if name not in names]
+    if unknown:
+        raise InputError(f"--methods: {config.name} has no {unknown[0]!r}; it has {', '.join(names)}")
+    return [row for row in known if not config.methods or row.name in config.methods]
+
+
+def _points(config: ExperimentConfig) -> Iterator[tuple[Row, float, int]]:
+    """Seeds outermost, so that an experiment that is cut short has all methods with fewer seeds."""
+    quick = config.name == "supervision" and config.preset == "quick"
+    default = SEEDS_AT_EVERY_LEVEL if quick else 1 if config.name == "latents" else SEEDS[config.preset]
+    for seed in range(config.seeds or default):
+        for gamma in levels(config):
+            for row in rows(config):
+                # What is asked for by name is run, whatever the preset leaves out.
+                if quick and row.name not in AT_EVERY_LEVEL and not config.methods:
+                    if not config.seeds and seed > 0:
+                        continue
+                    if not config.gammas and gamma not in LEVELS_OF_ALL:
+                        continue
+                if row.name == "classifier" and gamma == 0:
+                    continue  # there is nothing to classify
+                yield row, gamma if row.uses_anomalies else 0.0, seed
+
+
+def _train_config(config: ExperimentConfig, data: DataSet, row: Row, gamma: float, seed: int) -> TrainConfig:
+    values: dict[str, Any] = {}
+    for layer in (SHARED, PRESETS[config.preset], data.settings, _nested(config.train), row.settings):
+        values = _merged(values, layer)
+    values |= {"steps": config.steps} if config.steps else {}
+    values |= {"supervision": gamma, "seed": seed, "tile_cache": storage.join(config.out, TILE_CACHE)}
+    values.setdefault("validate_every", max(1, int(values["steps"]) // 3))
+    try:
+        made = TrainConfig.model_validate({**values, "out": config.out})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"--train {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    cell = Cell(data, row, gamma, seed, made)
+    return made.model_copy(update={"out": storage.join(config.out, CELLS, cell.name)})
+
+
+def _merged(values: dict[str, Any], layer: dict[str, Any]) -> dict[str, Any]:
+    """One layer of settings over another, group by group."""
+    merged = dict(values)
+    for name, value in layer.items():
+        under = merged.get(name)
+        merged[name] = _merged(under, value) if isinstance(under, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _nested(flat: dict[str, str]) -> dict[str, Any]:
+    """Settings with points in their names as groups within groups."""
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        *groups, last = name.replace("-", "_").split(".")
+        inner: Any = {last: value}
+        for group in reversed(groups):
+            inner = {group: inner}
+        nested = _merged(nested, inner)
+    return nested

@@ -1,0 +1,69 @@
+"""The rows of a comparison: methods, and variants of ss-VQ-VAE, each by the settings of `ssvq train` that make it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+OURS = "ss-vq-vae"
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One line of a table."""
+
+    name: str
+    """As `--methods` has it, and in names of files."""
+    label: str
+    """As people read it."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Of `ssvq train`."""
+    uses_anomalies: bool = True
+    """Else it is the same at every supervision level, and trained without labelled anomalies."""
+
+
+def _method(name: str, label: str, *, uses_anomalies: bool = True) -> Row:
+    return Row(name, label, {"method": name}, uses_anomalies)
+
+
+METHOD_ROWS = (
+    _method(OURS, "ss-VQ-VAE"),
+    Row("vq-vae", "VQ-VAE", {"method": OURS}, uses_anomalies=False),
+    _method("ss-gvae", "ss-gVAE"),
+    _method("deep-sad", "Deep SAD"),
+    _method("ssad-hybrid", "SSAD-hybrid"),
+    _method("ss-dcae", "ss-DCAE"),
+    _method("ss-vae", "ss-VAE"),
+    _method("differnet", "DifferNet", uses_anomalies=False),
+    _method("deep-svdd", "Deep SVDD", uses_anomalies=False),
+    _method("oc-svm", "OC-SVM", uses_anomalies=False),
+    _method("oc-svm-hybrid", "OC-SVM-hybrid", uses_anomalies=False),
+    _method("ssad", "SSAD"),
+    _method("classifier", "classifier"),
+)
+"""The paper's methods in the order of its Table I, those without figures there, and the supervised reference."""
+
+
+def _variant(name: str, label: str, **settings: Any) -> Row:
+    return Row(name, label, {"method": OURS, **settings})
+
+
+ABLATION_ROWS = (
+    METHOD_ROWS[0],
+    _variant("a1", "A1: no reconstruction", objective={"terms": "no-reconstruction"}),
+    _variant("a2", "A2: no codebook, no commitment", objective={"terms": "no-codebook"}),
+    Row("ss-vae", "no vector quantisation (ss-VAE)", {"method": "ss-vae"}),
+    _variant("no-kmeans", "no k-means at the start", codebook={"kmeans": False}),
+    _variant("no-averages", "codes by gradient", codebook={"moving_averages": False}),
+    _variant("no-reseeding", "no re-seeding of dead codes", codebook={"reseed_every": None}),
+    _variant("no-whitening", "colours as they are", architecture={"whiten_colours": False}),
+)
+
+SENSITIVITY_ROWS = (
+    *(_variant(f"beta-{beta:g}", f"beta {beta:g}", objective={"beta": beta}) for beta in (0.1, 0.5, 1.0, 1.5, 2.0)),
+    *(
+        _variant(f"eta-{eta:g}", f"eta {eta:g}{' (anomalous term negated)' if eta > 1 else ''}", objective={"eta": eta})
+        for eta in (0.01, 0.1, 0.5, 1.0, 10.0, 100.0)
+    ),
+)
+"""The paper's ranges. Over 1, eta makes the weight of the anomalous term negative: it is run, and marked."""
+
+LATENT_ROWS = tuple(row for row in METHOD_ROWS if row.name in (OURS, "deep-sad"))

@@ -1,0 +1,83 @@
+"""What an encoder learns by itself: to reconstruct its input. It stands alone in ss-DCAE, comes before Deep SVDD,
+Deep SAD and DifferNet, and is under the hybrid kernel methods.
+"""
+
+from abc import abstractmethod
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ssvq.config import Architecture, Pretraining
+from ssvq.methods.base import Method
+from ssvq.model.network import Decoder, Encoder
+from ssvq.model.ranks import world_size
+
+
+class Autoencoder(nn.Module):
+    """Encoder and decoder of ss-VQ-VAE without the codebook between them."""
+
+    def __init__(self, architecture: Architecture, *, bias: bool = True) -> None:
+        super().__init__()
+        self.encoder = Encoder(architecture, bias=bias)
+        self.decoder = Decoder(architecture)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents (n, D, h / 4, w / 4) of images (n, 3, h, w), and the squared errors of the whitened pixels, float32
+        (n, 3, h, w).
+        """
+        latents = self.encoder(images)
+        return latents, (self.decoder(latents).float() - self.encoder.whitening(images)).square()
+
+
+class PretrainedMethod(Method):
+    """A method that begins as an autoencoder. `pretraining_left` steps of that are to come; the method itself
+    begins with the mean normal latent of the last of them.
+    """
+
+    unused_weights = True
+    pretraining_left: Tensor
+
+    def __init__(self, architecture: Architecture, pretraining: Pretraining, *, bias: bool = True) -> None:
+        super().__init__()
+        self.pretraining = pretraining
+        self.autoencoder = Autoencoder(architecture, bias=bias)
+        self.register_buffer("pretraining_left", torch.zeros((), dtype=torch.int64))
+        self._normal_mean: Tensor | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Not during the pre-training."""
+        return int(self.pretraining_left) == 0
+
+    def start(self, normal: Tensor, seed: int, steps: int) -> None:
+        """Measure the colours of the first normal batch; set how long the pre-training is, at least one step."""
+        self.autoencoder.encoder.start(normal)
+        self.pretraining_left.fill_(max(1, round(self.pretraining.share * steps)))
+
+    def loss(self, normal: Tensor, anomalous: Tensor) -> dict[str, Tensor]:
+        """The mean squared error of the reconstruction of normal samples, and then the loss of the method."""
+        if self.ready:
+            return self.own_loss(normal, anomalous)
+        latents, errors = self.autoencoder(normal)
+        self._normal_mean = latents.detach().mean((0, 2, 3))
+        return {"loss": errors.mean(), "reconstruction": errors.mean()}
+
+    def after_step(self, step: int, seed: int) -> dict[str, Tensor]:
+        """Count the pre-training down; after its last step the method begins."""
+        mean, self._normal_mean = self._normal_mean, None
+        if mean is not None:
+            self.pretraining_left -= 1
+            if int(self.pretraining_left) == 0:
+                if world_size() > 1:
+                    dist.all_reduce(mean)
+                    mean /= world_size()
+                self.begin(mean)
+        return {}
+
+    @abstractmethod
+    def own_loss(self, normal: Tensor, anomalous: Tensor) -> dict[str, Tensor]:
+        """Loss terms after the pre-training."""
+
+    def begin(self, normal_mean: Tensor) -> None:
+        """Start the method: the mean latent of the last normal samples, float32 (D,), the same on every rank."""

@@ -1,0 +1,95 @@
+"""The convolutions of AlexNet (Krizhevsky, "One weird trick", 2014) as torchvision has them, and how their weights are
+read from a file.
+"""
+
+import io
+import pickle
+import struct
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from ssvq import storage
+from ssvq.errors import InputError
+
+CHANNELS = 256  # of the last layer
+# What torch.load has been seen to raise for files that are cut off, damaged, of another kind, or that hold code.
+UNREADABLE = (
+    pickle.UnpicklingError,
+    struct.error,
+    AssertionError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+SOURCE = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth (AlexNet_Weights.IMAGENET1K_V1)"
+
+
+class AlexNet(nn.Module):
+    """The convolutions of AlexNet, named as in torchvision: images (n, 3, h, w) to (n, 256, h', w')."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 64, 11, stride=4, padding=2),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, stride=2),
+            nn.Conv2d(64, 192, 5, padding=2),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, stride=2),
+            nn.Conv2d(192, 384, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(384, 256, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(256, CHANNELS, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, stride=2),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The last layer."""
+        return self.features(images)
+
+
+def read_alexnet(location: str) -> dict[str, Tensor]:
+    """The weights of `AlexNet` from a file of torchvision's, .safetensors or what torch.save wrote; others in it, those
+    of the classifier, are left out. Nothing in it is run. Raises InputError when it cannot be read or lacks one.
+    """
+    setting = f"--flow.alexnet {location}"
+    advice = f"give the weights of {SOURCE}"
+    try:
+        data = storage.read_bytes(location)
+    except storage.StorageError as error:
+        reason = (
+            "is not there" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror or error}"
+        )
+        raise InputError(f"{setting} {reason}; {advice}") from None
+    weights = _decoded(data, location)
+    if weights is None:
+        raise InputError(f"{setting} is not a file of weights as safetensors or torch.save write it; {advice}")
+    with torch.device("meta"):
+        expected = AlexNet().state_dict()
+    for name, like in expected.items():
+        found = weights.get(name)
+        if not isinstance(found, Tensor):
+            raise InputError(f"{setting} has no {name}; {advice}")
+        if found.shape != like.shape:
+            shapes = f"{tuple(found.shape)} and not {tuple(like.shape)}"
+            raise InputError(f"{setting} is of another network: the shape of {name} is {shapes}; {advice}")
+    return {name: weights[name].float() for name in expected}
+
+
+def _decoded(data: bytes, location: str) -> dict[str, Any] | None:
+    """What is stored in the bytes of a file of weights; None where that is not a mapping."""
+    try:
+        if location.endswith(".safetensors"):
+            return safetensors.torch.load(data)
+        stored = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (SafetensorError, *UNREADABLE):
+        return None
+    return stored if isinstance(stored, dict) else None

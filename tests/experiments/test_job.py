@@ -1,0 +1,117 @@
+"""`ssvq experiment` on a real Ray cluster: cells that finish, fail, and are not run again; tables and pictures."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ssvq.config import EvaluateConfig, ExperimentConfig, ScoreConfig
+from ssvq.errors import ExitCode
+from ssvq.evaluation.job import evaluate_model
+from ssvq.experiments import job
+from ssvq.experiments.cells import read_results
+from ssvq.experiments.datasets import find_data_sets
+from ssvq.experiments.grid import make_grid
+from ssvq.experiments.rows import METHOD_ROWS
+from ssvq.methods import METHODS
+from ssvq.results.query import run_sql
+from ssvq.scoring.job import score
+from ssvq.training.job import train
+from tests.surveys import make_survey, tiny_training
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_survey(tmp_path_factory.mktemp("data") / "plates", images=20)
+
+
+def settings(survey: Path, out: Path, name: str, **changes: Any) -> ExperimentConfig:
+    values = {"name": name, "data": str(survey), "out": str(out), "preset": "smoke", "train": {"tile_size": "32"}}
+    return ExperimentConfig.model_validate({**values, **changes})
+
+
+def test_an_experiment_goes_on_where_it_stopped(
+    survey: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One method fails at first: it is recorded, the others go on, and the next run trains it alone."""
+    weights = tmp_path / "alexnet.pth"
+    changes = {
+        "methods": ["ss-vq-vae", "differnet", "oc-svm"],
+        "gammas": [0.2],
+        "train": {"tile_size": "32", "flow.alexnet": str(weights)},
+    }
+    config = settings(survey, tmp_path / "out", "supervision", **changes)
+    assert job.experiment(config) == ExitCode.SOME_IMAGES_FAILED
+    said = capsys.readouterr()
+    assert "2 of 3 cells are finished" in said.out
+    assert "alexnet.pth is not there" in said.out
+    assert "failed plates-differnet-0-0" in said.err
+    cells = make_grid(config, find_data_sets(config))
+    results = {row["row"]: row for row in read_results(config.out, cells)}
+    assert {name: row["status"] for name, row in results.items()} == {
+        "ss-vq-vae": "ok",
+        "oc-svm": "ok",
+        "differnet": "failed",
+    }
+    assert 0 <= results["oc-svm"]["test_auroc"] <= 1
+    assert results["ss-vq-vae"]["train_anomalous"] > 0
+    for kind in ("png", "svg"):
+        assert (tmp_path / "out" / f"supervision-plates.{kind}").stat().st_size > 1000
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "results").iterdir()}
+
+    import torch
+
+    from ssvq.model.alexnet import AlexNet
+
+    torch.save(AlexNet().state_dict(), weights)
+    assert job.experiment(config) == ExitCode.DONE
+    again = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "results").iterdir()}
+    assert [path.name.rpartition("-")[0] for path in files if files[path] != again[path]] == ["plates-differnet-0-0"]
+    text = (tmp_path / "out" / "supervision.md").read_text()
+    assert "| DifferNet |  |" not in text
+    assert "DifferNet's features: AlexNet" in text
+    assert job.experiment(config.model_copy(update={"report_only": True})) == ExitCode.DONE
+
+
+def test_latents_are_drawn(survey: Path, tmp_path: Path) -> None:
+    config = settings(survey, tmp_path / "out", "latents", gammas=[0.2])
+    assert job.experiment(config) == ExitCode.DONE
+    assert (tmp_path / "out" / "latents-plates.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("name", ["table1", "ablation", "sensitivity"])
+def test_every_row_of_every_experiment_runs(survey: Path, tmp_path: Path, name: str) -> None:
+    config = settings(survey, tmp_path / "out", name)
+    assert job.experiment(config) == ExitCode.DONE
+    text = (tmp_path / "out" / f"{name}.md").read_text()
+    if name == "table1":
+        assert all(row.label in text for row in METHOD_ROWS)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_is_a_bundle_that_scores_and_evaluates(survey: Path, tmp_path: Path, method: str) -> None:
+    small = {"kernel": {"samples": 60, "side": 8}, "flow": {"blocks": 2, "hidden": 16, "views": 1}}
+    assert train(tiny_training(survey, tmp_path / "bundle", method=method, **small)) == ExitCode.DONE
+    out = str(tmp_path / "scores")
+    config = ScoreConfig(survey=str(survey / "images"), model=str(tmp_path / "bundle"), out=out)
+    assert score(config) == ExitCode.DONE
+    (row,) = run_sql(out, "SELECT count(*) AS tiles, count(score) AS scored FROM tiles").to_pylist()
+    assert row["tiles"] == row["scored"] == 20 * 8
+    labelled = {"images": str(survey / "images"), "masks": str(survey / "masks")}
+    report = evaluate_model(EvaluateConfig(model=str(tmp_path / "bundle"), **labelled))
+    assert 0 <= report["auroc"]["value"] <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("method", ["deep-sad", "ssad-hybrid", "differnet"])
+def test_methods_with_phases_train_on_two_workers(survey: Path, tmp_path: Path, method: str) -> None:
+    """Weights that are not in the loss of a phase must not stop the workers, which are compared at every checkpoint."""
+    small = {"kernel": {"samples": 60, "side": 8}, "flow": {"blocks": 2, "hidden": 16, "views": 1}}
+    assert train(tiny_training(survey, tmp_path / "bundle", method=method, num_workers=2, **small)) == ExitCode.DONE
