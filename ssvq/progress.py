@@ -2,6 +2,7 @@
 
 import sys
 import time
+from datetime import timedelta
 from types import TracebackType
 
 from tqdm import tqdm
@@ -45,5 +46,8 @@ class Progress:
         if now - self.last_line >= SECONDS_BETWEEN_LINES or (number and self.done == self.total):
             self.last_line = now
             rate = (self.done - self.begun) / max(now - self.started, 1e-9)
-            text = f"{self.description}: {self.done} of {self.total} {self.unit}, {rate:.1f} a second"
+            speed = f"{rate:.1f} a second" if rate >= 1 else f"{60 * rate:.1f} a minute"
+            text = f"{self.description}: {self.done} of {self.total} {self.unit}, {speed}"
+            if rate and self.done < self.total:
+                text += f", {timedelta(seconds=round((self.total - self.done) / rate))} left"
             print(f"{text}; {note}" if note else text, file=sys.stderr, flush=True)
