@@ -31,7 +31,9 @@ COMMANDS = {
     "score": CommandSpec(config.ScoreConfig, "ssvq.scoring.job:score"),
     "evaluate": CommandSpec(config.EvaluateConfig, "ssvq.evaluation.job:evaluate"),
     "query": CommandSpec(config.QueryConfig, "ssvq.results.query:query"),
+    "publish": CommandSpec(config.PublishConfig, "ssvq.results.publish:publish"),
     "overlay": CommandSpec(config.OverlayConfig, "ssvq.results.overlay:overlay"),
+    "export": CommandSpec(config.ExportConfig, "ssvq.results.export:export"),
     "experiment": CommandSpec(config.ExperimentConfig, "ssvq.experiments.job:experiment"),
     "demo": CommandSpec(config.DemoConfig, "ssvq.demo:demo"),
 }

@@ -252,6 +252,24 @@ def put(location: str, data: bytes, *, staging: str | None = None) -> ObjectInfo
     return info
 
 
+def put_file(location: str, file: Path) -> None:
+    """`put` of a file of this machine, which may be too large for memory and is gone afterwards. On S3 it is uploaded
+    in parts, of which nothing is seen until they are complete.
+
+    Raises OSError when the location cannot be written.
+    """
+    if is_remote(location):
+        fs, path = filesystem(location)
+        fs.put_file(str(file), path)
+        file.unlink()
+        return
+    target = Path(location)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("rb") as written:
+        os.fsync(written.fileno())
+    file.replace(target)
+
+
 def put_text(location: str, text: str) -> ObjectInfo:
     """`put` of UTF-8 text."""
     return put(location, text.encode("utf-8"))

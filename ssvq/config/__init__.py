@@ -3,6 +3,7 @@
 from ssvq.config.base import ENV_PREFIX, Command, Device, Location, Precision, ReadLimits, Section
 from ssvq.config.data import LabelledImages
 from ssvq.config.experiment import ExperimentConfig
+from ssvq.config.export import ExportConfig
 from ssvq.config.learning import (
     Architecture,
     Augmentation,
@@ -15,7 +16,7 @@ from ssvq.config.learning import (
     Optimiser,
     Pretraining,
 )
-from ssvq.config.results import DemoConfig, OverlayConfig, QueryConfig
+from ssvq.config.results import DemoConfig, OverlayConfig, PublishConfig, QueryConfig
 from ssvq.config.scoring import EvaluateConfig, ScoreConfig, ScoringSettings
 from ssvq.config.training import TrainConfig, training_identity
 
@@ -30,6 +31,7 @@ __all__ = [
     "Device",
     "EvaluateConfig",
     "ExperimentConfig",
+    "ExportConfig",
     "Flow",
     "Hypersphere",
     "Kernel",
@@ -40,6 +42,7 @@ __all__ = [
     "OverlayConfig",
     "Precision",
     "Pretraining",
+    "PublishConfig",
     "QueryConfig",
     "ReadLimits",
     "ScoreConfig",

@@ -4,6 +4,7 @@ tiles/<survey>/<model_id>/<tiling_id>/<image_id>.parquet    score maps, one obje
 images/<run_id>-<number>.parquet                            ledger: immutable segments
 models/<model_id>.json                                      descriptions of the models
 runs/<run_id>.json                                          configuration and summary of each run
+published/<survey>/<model_id>/<tiling_id>.parquet           score maps of a partition as one file, for analysts
 staging/                                                    unfinished puts; safe to delete when no job runs
 """
 
@@ -29,6 +30,11 @@ class Partition:
     def tiles(self) -> str:
         """Folder of its score maps."""
         return storage.join(self.out, "tiles", self.survey, self.model_id, self.tiling_id)
+
+    @property
+    def published(self) -> str:
+        """All its score maps as one file."""
+        return storage.join(self.out, "published", self.survey, self.model_id, f"{self.tiling_id}.parquet")
 
     def score_map(self, image_id: str) -> str:
         """The one object of an image."""

@@ -3,6 +3,7 @@ every image and survey, so that a folder of them opens as one table.
 """
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,20 @@ IDENTITY = [
     (name, pa.string())
     for name in ("survey", "image_uri", "image_id", "fingerprint", "model_id", "tiling_id", "run_id")
 ]
+
+# GeoParquet 1.1 in its file metadata. No crs means longitude and latitude (OGC:CRS84), and no bbox of the file: readers
+# take the metadata of one file for a whole folder.
+GEO = {
+    "version": "1.1.0",
+    "primary_column": "geometry",
+    "columns": {
+        "geometry": {
+            "encoding": "WKB",
+            "geometry_types": ["Polygon", "MultiPolygon"],
+            "covering": {"bbox": {name: ["bbox", name] for name in ("xmin", "ymin", "xmax", "ymax")}},
+        }
+    },
+}
 
 SCORE_MAP = pa.schema(
     [
@@ -39,7 +54,8 @@ SCORE_MAP = pa.schema(
         ("score_map", pa.list_(pa.list_(pa.float16()))),
         ("geometry", pa.binary()),
         ("bbox", BBOX),
-    ]
+    ],
+    metadata={"geo": json.dumps(GEO)},
 )
 """x, y, width, height: pixels of the stored raster. geometry: WKB in longitude and latitude (OGC:CRS84)."""
 

@@ -1,0 +1,89 @@
+"""From pixels to places, as the ledger's row of an image tells: its CRS and its affine transform.
+
+Pixel coordinates are those of the stored raster: (0, 0) is the outer corner of the first pixel, and x runs along its
+row. An image that is placed by ground control points has their least-squares affine in the ledger.
+"""
+
+from typing import Any
+
+import antimeridian
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import CRSError
+from rasterio.transform import Affine
+from rasterio.warp import transform as transform_coordinates
+from shapely.geometry.base import BaseGeometry
+
+from ssvq.imagery.footprint import footprints
+from ssvq.imagery.grid import Tile
+from ssvq.imagery.raster import ImageHeader
+
+LONGITUDE_LATITUDE = "OGC:CRS84"
+DECIMALS = 9  # of a degree: 0.1 mm, under half a pixel of the closest photograph
+LONGEST_STRAIGHT = 128  # pixels; a straight side in the image's CRS is a curve in longitude and latitude
+
+
+def is_placed(image: dict[str, Any]) -> bool:
+    """Whether an image has a georeference."""
+    return bool(image["crs"]) and image["transform"] is not None
+
+
+def affine_of(image: dict[str, Any], pitch_x: float = 1, pitch_y: float = 1) -> Affine:
+    """From pixels of the image, or cells of `pitch_x` x `pitch_y` pixels, to its CRS."""
+    a, b, c, d, e, f = image["transform"]
+    return Affine(a * pitch_x, b * pitch_y, c, d * pitch_x, e * pitch_y, f)
+
+
+def to_lonlat(crs: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Longitude, from -180 to 180, and latitude (n, 2) of points of a CRS, NaN for those that have none; or None where
+    GDAL knows no way from the CRS, or gives up.
+    """
+    try:
+        longitude, latitude = transform_coordinates(crs, LONGITUDE_LATITUDE, x, y)
+    except (CRSError, CPLE_BaseError):  # GDAL's own for a local system of coordinates, or a place outside of its map
+        return None
+    points = np.column_stack([longitude, latitude]).astype(np.float64)
+    points[~np.isfinite(points).all(axis=1)] = np.nan
+    beyond = np.abs(points[:, 0]) > 180
+    points[beyond, 0] = (points[beyond, 0] + 180) % 360 - 180
+    return points
+
+
+def footprint(image: dict[str, Any]) -> BaseGeometry | None:
+    """The polygon that an image covers, as `footprints` of its tiles."""
+    width, height = image["image_width"], image["image_height"]
+    fields = ("bands", "dtype", "driver", "crs", "orientation", "captured_at", "latitude", "longitude")
+    header = ImageHeader(
+        width=width,
+        height=height,
+        transform=None if image["transform"] is None else tuple(image["transform"]),
+        random_access=False,  # this and the next say how to read it, which nobody does here
+        file_block=(width, height),
+        **{name: image[name] for name in fields},
+    )
+    return footprints(header, [Tile(0, 0, 0, 0, width, height)])[0]
+
+
+def on_the_ground(shape: BaseGeometry, image: dict[str, Any]) -> BaseGeometry | None:
+    """A polygon or several of an image's pixels in longitude and latitude, as RFC 7946 wants it: outer rings
+    anticlockwise, cut at the antimeridian. None where it has no place on the map.
+    """
+    affine = affine_of(image)
+    # Rings have to run anticlockwise on the ground, which tells the inside from the outside around a pole.
+    shape = shapely.orient_polygons(shapely.segmentize(shape, LONGEST_STRAIGHT), exterior_cw=affine.determinant < 0)
+    pixels = shapely.get_coordinates(shape)
+    x = affine.a * pixels[:, 0] + affine.b * pixels[:, 1] + affine.c
+    y = affine.d * pixels[:, 0] + affine.e * pixels[:, 1] + affine.f
+    points = to_lonlat(image["crs"], x, y)
+    if points is None or not np.isfinite(points).all():
+        return None
+    placed = shapely.set_coordinates(shape, points.round(DECIMALS))
+    parts: list[BaseGeometry] = []
+    for part in shapely.get_parts(placed):
+        longitudes = shapely.get_coordinates(part.exterior)[:, 0]
+        if np.ptp(longitudes) > 180:  # a region never spans half the globe: it crosses the antimeridian
+            part = antimeridian.fix_polygon(part, fix_winding=False)
+        parts.extend(shapely.get_parts(part))
+    return shapely.orient_polygons(parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts))

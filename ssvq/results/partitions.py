@@ -1,0 +1,52 @@
+"""The partitions of an output, what state the ledger says they are in, and whether their published file is of it."""
+
+import json
+from dataclasses import dataclass
+
+import duckdb
+import pyarrow.parquet as pq
+
+from ssvq import storage
+from ssvq.scoring.layout import Partition
+
+METADATA = b"ssvq"  # key of the file metadata of a published file
+
+# The state of a partition is a digest of which images have an object, of what, and in which version.
+_STATES = """
+    SELECT survey, model_id, tiling_id, count(object_version) AS images, sum(tiles) AS tiles,
+           md5(string_agg(concat_ws(' ', image_id, fingerprint, object_version), ',' ORDER BY image_id)
+               FILTER (object_version IS NOT NULL)) AS state
+    FROM images GROUP BY ALL ORDER BY survey, max(recorded_at)
+"""
+
+
+@dataclass(frozen=True)
+class PartitionInfo:
+    """A partition, and what the latest rows of the ledger say of it."""
+
+    partition: Partition
+    images: int
+    """Those with an object."""
+    tiles: int
+    state: str | None
+    """None without an image."""
+
+
+def partitions(connection: duckdb.DuckDBPyConnection, scores: str) -> list[PartitionInfo]:
+    """All that the ledger knows, by survey and then by their latest row, oldest first; from the view `images`."""
+    return [
+        PartitionInfo(Partition(scores, survey, model_id, tiling_id), images, tiles, state)
+        for survey, model_id, tiling_id, images, tiles, state in connection.execute(_STATES).fetchall()
+    ]
+
+
+def is_published(info: PartitionInfo) -> bool:
+    """Whether the published file holds what the ledger says."""
+    if info.state is None:
+        return False
+    try:
+        with storage.open_read(info.partition.published) as file:
+            metadata = pq.read_metadata(file).metadata or {}
+    except (FileNotFoundError, OSError, ValueError):
+        return False
+    return METADATA in metadata and json.loads(metadata[METADATA]).get("state") == info.state

@@ -1,0 +1,160 @@
+"""`ssvq publish`: the many small score maps of a survey as one sorted GeoParquet file, for analysts.
+
+Images stand in the order of their worst tile, so that a query for high scores reads the first row groups alone; a Bloom
+filter over image_id and image_uri leads to the row group of one image.
+"""
+
+import json
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ssvq import storage
+from ssvq.config import PublishConfig
+from ssvq.errors import ExitCode, InputError
+from ssvq.progress import Progress
+from ssvq.results.partitions import METADATA, PartitionInfo, is_published, partitions
+from ssvq.results.query import connect, literal
+from ssvq.scoring.layout import Partition, staging_folder
+from ssvq.scoring.schema import SCORE_MAP
+
+ROWS_IN_GROUP = 16_384  # with their score maps some 8 MB
+READS_AT_ONCE = 16
+SEARCHED = ("image_id", "image_uri", "tile_id")  # columns with a Bloom filter
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def publish(config: PublishConfig) -> ExitCode:
+    """Publish every partition of a survey whose published file is not of the ledger's state.
+
+    Raises InputError for a survey or model that is not there, and for score maps that are damaged or missing.
+    """
+    with connect(config.scores) as connection:
+        known = partitions(connection, config.scores)
+        found = [
+            info
+            for info in known
+            if info.partition.survey == config.survey
+            and config.model_id in (None, info.partition.model_id)
+            and info.images
+        ]
+        if not found:
+            surveys = ", ".join(dict.fromkeys(info.partition.survey for info in known)) or "none"
+            of_model = f" of model {config.model_id}" if config.model_id else ""
+            raise InputError(f"{config.scores} has no survey {config.survey!r}{of_model}; surveys: {surveys}")
+        for info in found:
+            address = info.partition.published
+            if is_published(info):
+                print(f"{address} holds what has been scored: nothing to do.")
+                continue
+            where = f"survey = {literal(config.survey)} AND model_id = {literal(info.partition.model_id)} "
+            where += f"AND tiling_id = {literal(info.partition.tiling_id)} AND object_version IS NOT NULL"
+            images = connection.execute(f"SELECT image_id, run_id FROM images WHERE {where}").fetchall()
+            rows = write_published(info, [image for image, _ in images], sorted({run for _, run in images}))
+            print(f"{address}: {rows} tiles of {len(images)} images")
+    return ExitCode.DONE
+
+
+def write_published(info: PartitionInfo, images: list[str], runs: list[str]) -> int:
+    """Write the file of a partition from the objects of its images, and put it. Returns its number of rows.
+
+    No more is in memory than a row group and the objects that are read ahead.
+    """
+    partition = info.partition
+    described = {
+        "survey": partition.survey,
+        "model_id": partition.model_id,
+        "tiling_id": partition.tiling_id,
+        "runs": runs,
+        "images": info.images,
+        "state": info.state,
+    }
+    schema = SCORE_MAP.with_metadata({**(SCORE_MAP.metadata or {}), METADATA: json.dumps(described)})
+    with Progress("publishing", 2 * len(images), "reads") as progress:
+        worst = list(_in_parallel(lambda image: _worst_score(partition, image), images, progress))
+        order = [images[i] for i in np.argsort([-score for score in worst], kind="stable")]
+        tables = _in_parallel(lambda image: _read(partition, image), order, progress)
+        with _temporary(partition) as file:
+            rows = _write(file, schema, tables)
+            storage.put_file(partition.published, file)
+    return rows
+
+
+def _write(file: Path, schema: pa.Schema, tables: Iterator[pa.Table]) -> int:
+    columns = {name: {"ndv": ROWS_IN_GROUP} for name in SEARCHED}
+    waiting: list[pa.Table] = []
+    rows = 0
+    with pq.ParquetWriter(file, schema, compression="zstd", bloom_filter_options=columns) as writer:
+        for table in tables:
+            waiting.append(table)
+            if sum(map(len, waiting)) >= ROWS_IN_GROUP:
+                rows += _write_group(writer, waiting, schema)
+                waiting = []
+        rows += _write_group(writer, waiting, schema)
+    return rows
+
+
+def _write_group(writer: pq.ParquetWriter, tables: Sequence[pa.Table], schema: pa.Schema) -> int:
+    table = pa.concat_tables([schema.empty_table(), *tables])
+    if len(table):
+        writer.write_table(table, row_group_size=len(table))
+    return len(table)
+
+
+def _worst_score(partition: Partition, image: str) -> float:
+    """The highest score of an image, which the statistics of its object tell without reading it all."""
+    scores = pq.read_table(_object(partition, image), columns=["score"])["score"]
+    return float(pc.max(scores).as_py() or 0)
+
+
+def _read(partition: Partition, image: str) -> pa.Table:
+    return pq.read_table(_object(partition, image)).cast(SCORE_MAP)
+
+
+def _object(partition: Partition, image: str) -> pa.BufferReader:
+    address = partition.score_map(image)
+    try:
+        reader = pa.BufferReader(storage.read_bytes(address))
+        pq.read_metadata(reader)
+        reader.seek(0)
+    except FileNotFoundError:
+        raise InputError(f"{address} is missing, which the ledger has: score the survey again") from None
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{address} is damaged ({error}): remove it and score the survey again") from None
+    return reader
+
+
+def _in_parallel(work: Callable[[Item], Result], items: Sequence[Item], progress: Progress) -> Iterator[Result]:
+    """Results in order, a bounded number of them ahead of whoever takes them."""
+    with ThreadPoolExecutor(READS_AT_ONCE) as threads:
+        ahead: deque[Future[Result]] = deque()
+        waiting = iter(items)
+        while True:
+            ahead.extend(threads.submit(work, item) for item in islice(waiting, 2 * READS_AT_ONCE - len(ahead)))
+            if not ahead:
+                return
+            yield ahead.popleft().result()
+            progress.advance(1)
+
+
+@contextmanager
+def _temporary(partition: Partition) -> Iterator[Path]:
+    """A file that is gone afterwards, unless it was put; for a local output on its own filesystem."""
+    remote = storage.is_remote(partition.out)
+    folder = None if remote else staging_folder(partition.out)
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".publish-") as place:
+        yield Path(place) / "published.parquet"

@@ -1,0 +1,38 @@
+"""What the documents say of the code is so."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ssvq.scoring.schema import LEDGER, SCORE_MAP
+
+ROOT = Path(__file__).parent.parent
+
+
+def documented(part: str) -> dict[str, str]:
+    """Columns of a table of docs/schema.md, and their types."""
+    text = (ROOT / "docs" / "schema.md").read_text().split("## ")
+    table = next(section for section in text if section.startswith(part))
+    rows = re.findall(r"^\| ([a-z_, ]+) \| ([a-z0-9 ]+) \|", table, re.M)
+    return {name: kind for names, kind in rows for name in names.split(", ") if kind != "type"}
+
+
+@pytest.mark.parametrize(("part", "schema"), [("Score maps", SCORE_MAP), ("Ledger", LEDGER)])
+def test_every_column_is_documented_with_its_type(part: str, schema: object) -> None:
+    found = documented(part)
+    assert list(found) == [name for name in found if name in schema.names]  # type: ignore[attr-defined]
+    assert set(found) == set(schema.names)  # type: ignore[attr-defined]
+    for field in schema:  # type: ignore[attr-defined]
+        kind = str(field.type)
+        said = found[field.name]
+        if kind.startswith("list<element: list") or kind.startswith("list<item: list"):
+            assert said == "list of lists of halffloat"
+        elif kind.startswith("list"):
+            assert said == "list of doubles"
+        elif kind.startswith("struct"):
+            assert said == "struct of doubles"
+        elif kind.startswith("timestamp"):
+            assert said == "timestamp"
+        else:
+            assert kind == said, field
