@@ -16,7 +16,7 @@ class ScoringSettings(ImageJob):
     """Folder or s3:// prefix of the bundle."""
 
     batch_size: int = Field(16, gt=0)
-    """Tiles in a batch of the model."""
+    """Tiles in a batch of the model; a CPU core takes no more pixels at a time than 512x512."""
 
     compile: bool = False
     """Compile the network with torch.compile: slower to start, faster on GPUs."""

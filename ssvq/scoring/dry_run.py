@@ -45,7 +45,9 @@ def _rate(plan: ScorePlan, config: ScoreConfig) -> tuple[float, str]:
         summary = run.get("summary") or {}
         if run.get("model_id") == plan.bundle.model_id and summary.get("tiles", 0) >= TILES_THAT_TELL:
             return summary["tiles"] / summary["scoring_seconds"], f"as in run {run['run_id']}"
-    scorer = TileScorer.from_bundle(config.model, config.batch_size, config.device, config.precision)
+    scorer = TileScorer.from_bundle(
+        config.model, config.batch_size, config.device, config.precision, compile=config.compile
+    )
     size = plan.tiling.tile_size
     batch = np.random.default_rng(0).integers(0, 256, (config.batch_size, size, size, 3), np.uint8)
     scorer.score(batch)  # the first is slower
