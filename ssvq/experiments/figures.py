@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
 from ssvq import storage
@@ -13,7 +14,10 @@ from ssvq.experiments.rows import OURS, Row
 from ssvq.experiments.tables import Results, at_level, colour_aurocs
 
 # Paul Tol's muted scheme: told apart without colour vision, with a marker and a dash of its own for each line too.
-TOL = ("#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77", "#882255", "#aa4499", "#6699cc", "#661100")
+TOL = (
+    "#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77", "#882255", "#aa4499", "#6699cc", "#661100",
+    "#777777", "#4477aa",
+)  # fmt: skip
 MARKERS = "osD^vPX<>*hp"
 OUR_COLOUR = "#cc3311"
 GREYS = ("#555555", "#999999")
@@ -100,5 +104,11 @@ def _draw_colours(axes: Axes, results: Results, data: str) -> None:
 
 def _finish(figure: Figure, axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
-    if axes.get_legend_handles_labels()[0]:
-        figure.legend(loc="outside right center", frameon=False)
+    handles, labels = axes.get_legend_handles_labels()
+    if not labels:
+        return
+    # Without the error bars, which stand in a legend as a clutter; ours, which is drawn last and over all, first.
+    lines = [handle[0] if isinstance(handle, ErrorbarContainer) else handle for handle in handles]
+    methods = [i for i, handle in enumerate(handles) if isinstance(handle, ErrorbarContainer)]
+    order = [*methods[-1:], *methods[:-1], *(i for i in range(len(labels)) if i not in methods)]
+    figure.legend([lines[i] for i in order], [labels[i] for i in order], loc="outside right center", frameon=False)
