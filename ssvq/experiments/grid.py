@@ -31,7 +31,7 @@ LEVELS: dict[str, tuple[float, ...]] = {
     "ablation": (0.2,),
 }
 AT_EVERY_LEVEL = (OURS, "deep-sad", "classifier")  # of `quick`, with all its seeds
-LEVELS_OF_ALL = (0.0, 0.2)  # of `quick`, for the other methods, with one seed
+LEVELS_OF_ALL = (0.0, 0.2)  # of `quick`, for the other methods, with one seed; and all of `smoke`
 SEEDS = {"paper": 10, "quick": 1, "smoke": 1}
 SEEDS_AT_EVERY_LEVEL = 3
 
@@ -95,7 +95,10 @@ def make_grid(config: ExperimentConfig, data_sets: list[DataSet]) -> list[Cell]:
 
 def levels(config: ExperimentConfig) -> tuple[float, ...]:
     """The supervision levels of the experiment."""
-    return tuple(config.gammas) if config.gammas else LEVELS[config.name]
+    if config.gammas:
+        return tuple(config.gammas)
+    few = config.preset == "smoke" and config.name == "supervision"
+    return LEVELS_OF_ALL if few else LEVELS[config.name]
 
 
 def rows(config: ExperimentConfig) -> list[Row]:
