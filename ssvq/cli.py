@@ -34,6 +34,7 @@ COMMANDS = {
     "publish": CommandSpec(config.PublishConfig, "ssvq.results.publish:publish"),
     "overlay": CommandSpec(config.OverlayConfig, "ssvq.results.overlay:overlay"),
     "export": CommandSpec(config.ExportConfig, "ssvq.results.export:export"),
+    "report": CommandSpec(config.ReportConfig, "ssvq.results.report.job:report"),
     "experiment": CommandSpec(config.ExperimentConfig, "ssvq.experiments.job:experiment"),
     "demo": CommandSpec(config.DemoConfig, "ssvq.demo:demo"),
 }

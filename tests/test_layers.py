@@ -12,6 +12,7 @@ import pytest
         ("ssvq.imagery.units, ssvq.imagery.catalog, ssvq.imagery.synthetic", ("ray", "torch")),
         ("ssvq.results.query, ssvq.results.overlay, ssvq.cli", ("ray", "torch")),
         ("ssvq.results.export, ssvq.results.publish", ("ray", "torch", "matplotlib", "pandas")),
+        ("ssvq.results.report.job", ("ray", "torch", "pandas")),
         ("ssvq.methods, ssvq.model.bundle, ssvq.scoring.scorer, ssvq.scoring.writer, ssvq.scoring.ledger", ("ray",)),
     ],
 )

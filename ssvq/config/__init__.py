@@ -16,6 +16,7 @@ from ssvq.config.learning import (
     Optimiser,
     Pretraining,
 )
+from ssvq.config.report import ReportConfig
 from ssvq.config.results import DemoConfig, OverlayConfig, PublishConfig, QueryConfig
 from ssvq.config.scoring import EvaluateConfig, ScoreConfig, ScoringSettings
 from ssvq.config.training import TrainConfig, training_identity
@@ -45,6 +46,7 @@ __all__ = [
     "PublishConfig",
     "QueryConfig",
     "ReadLimits",
+    "ReportConfig",
     "ScoreConfig",
     "ScoringSettings",
     "Section",

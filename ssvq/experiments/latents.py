@@ -53,7 +53,9 @@ def latents_figure(cells: Sequence[Cell], seed: int = 0) -> Figure:
     by_label: dict[str, Artist] = {}
     for panel in panels.flat:
         by_label |= {label: handle for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
-    figure.legend(list(by_label.values()), list(by_label), loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(
+        list(by_label.values()), list(by_label), loc="outside lower center", ncols=3, frameon=False, markerscale=2
+    )
     return figure
 
 

@@ -1,0 +1,1 @@
+"""`ssvq report`: a survey as one self-contained HTML page."""

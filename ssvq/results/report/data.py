@@ -1,0 +1,200 @@
+"""The numbers of a report: what the ledger and the tiles of one partition say. No image is read here."""
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ssvq import storage
+from ssvq.errors import InputError
+from ssvq.results.partitions import is_published, partitions
+from ssvq.results.query import literal, run_sql
+from ssvq.results.report.bins import Bins, choose_bins
+from ssvq.scoring.layout import Partition, model_file, run_file
+from ssvq.scoring.ledger import latest_rows, read_ledger
+
+TILES_ON_MAP = 3000  # those with the worst scores; a path of the page has some 100 bytes
+
+FRAMES = 12  # of the worst anomalous tiles of an image
+
+# A threshold is of a model's calibration, which may have been made anew between two runs: the latest one judges all.
+_BY_IMAGE = """
+    SELECT image_id, max(score) AS worst, min(p_value) AS p_value, count(*) AS tiles,
+           arg_max(threshold, scored_at) AS threshold, max(scored_at) AS scored_at
+    FROM scored GROUP BY image_id
+"""
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """What the page shows, without its pictures."""
+
+    partition: Partition
+    images: list[dict[str, Any]]
+    """Rows of the ledger of the scored images with `worst`, `p_value`, `scored_tiles`, `over`, `bin`,
+    `frames`; worst first."""
+    failures: list[dict[str, Any]]
+    lost: list[str]
+    """What could not be read of the score maps, in words."""
+    left_out: list[str]
+    """What else there is of the survey, in words."""
+    model: dict[str, Any]
+    runs: list[dict[str, Any]]
+    bins: Bins | None
+    """None without a tile or a threshold."""
+    tiles_on_map: list[dict[str, Any]] = field(repr=False)
+    """`image_id`, `score` and `geometry` (WKB) of the worst tiles that have a place, worst first."""
+
+
+def read_data(scores: str, survey: str, model_id: str | None) -> ReportData:
+    """Read the partition of a survey that was scored last. Raises InputError when there is none."""
+    partition, latest, left_out = _choose(scores, survey, model_id)
+    try:
+        model = json.loads(storage.read_text(model_file(scores, partition.model_id)))
+    except FileNotFoundError:
+        address = model_file(scores, partition.model_id)
+        raise InputError(f"{address} is missing: copy the score maps whole") from None
+    rows = [row for row in latest.to_pylist() if row["status"] != "removed"]
+    failures = sorted((row for row in rows if row["status"] == "failed"), key=lambda row: row["image_uri"])
+    images = [row for row in rows if row["status"] == "scored"]
+    connection, lost = _open_tiles(partition, latest, images)
+    with connection:
+        by_image = {row["image_id"]: row for row in connection.sql(_BY_IMAGE).to_arrow_table().to_pylist()}
+        bins = choose_bins(connection, _threshold(by_image, model), model.get("calibration", {}))
+        over = _over(connection, bins)
+        tiles_on_map = connection.sql(
+            "SELECT image_id, score, geometry FROM scored WHERE geometry IS NOT NULL "
+            f"ORDER BY score DESC, tile_id LIMIT {TILES_ON_MAP}"
+        )
+        placed = tiles_on_map.to_arrow_table().to_pylist()
+    for image in images:
+        found = by_image.get(image["image_id"], {})
+        image["worst"], image["p_value"] = found.get("worst"), found.get("p_value")
+        image["scored_tiles"] = found.get("tiles", 0)
+        image["over"], image["frames"] = over.get(image["image_id"], (0, []))
+        image["bin"] = bins.index(image["worst"]) if bins and image["worst"] is not None else -1
+    runs = _read_runs(scores, rows)
+    if runs and runs[0].get("summary") is None:
+        left_out.append(f"what run {runs[0]['run_id']} had still to do: it was interrupted, or is running")
+    images.sort(key=lambda image: -math.inf if image["worst"] is None else image["worst"], reverse=True)
+    return ReportData(partition, images, failures, lost, left_out, model, runs, bins, placed)
+
+
+def _choose(scores: str, survey: str, model_id: str | None) -> tuple[Partition, pa.Table, list[str]]:
+    """The partition of a survey with the latest row, one that scored before one that only failed; its latest rows; and
+    what others there are, in words.
+    """
+    ledger = read_ledger(scores, survey)
+    if not len(ledger):
+        known = run_sql(scores, "SELECT DISTINCT survey FROM images ORDER BY 1")["survey"].to_pylist()
+        raise InputError(f"--survey {survey}: {scores} has no such survey, but {', '.join(known[:5])}")
+    models = sorted(set(ledger["model_id"].to_pylist()))
+    if model_id is not None:
+        ledger = ledger.filter(pc.equal(ledger["model_id"], model_id))
+        if not len(ledger):
+            raise InputError(
+                f"--model-id {model_id}: survey {survey} was not scored by such a model, but by {', '.join(models[:5])}"
+            )
+    columns = (ledger[name].to_pylist() for name in ("status", "recorded_at", "model_id", "tiling_id"))
+    *_, model, tiling = max(
+        zip(*columns, strict=True), key=lambda row: (row[0] == "scored", row[1] and row[1].timestamp(), row[2:])
+    )
+    partition = Partition(scores, survey, model, tiling)
+    pairs = set(zip(ledger["model_id"].to_pylist(), ledger["tiling_id"].to_pylist(), strict=True))
+    others = sorted(pairs - {(model, tiling)})
+    return partition, latest_rows(ledger, partition), [f"scores of model {m}, tiling {t}" for m, t in others]
+
+
+def _open_tiles(
+    partition: Partition, latest: pa.Table, images: Sequence[dict[str, Any]]
+) -> tuple[duckdb.DuckDBPyConnection, list[str]]:
+    """A connection with the table `scored`, the finite scores of the partition's tiles; and objects that are missing
+    or damaged, in words. The rest is still read.
+    """
+    connection = duckdb.connect()
+    if storage.is_remote(partition.out):
+        connection.register_filesystem(storage.filesystem(partition.out)[0])
+    connection.register("images", latest)
+    (info,) = partitions(connection, partition.out)
+    lost: list[str] = []
+    if is_published(info):
+        files = [partition.published]
+    else:
+        there = {found.path for found in storage.list_files(partition.tiles)}
+        wanted = {f"{image['image_id']}.parquet": image for image in images}
+        files = [storage.join(partition.tiles, name) for name in wanted if name in there]
+        missing = [image["image_uri"] for name, image in wanted.items() if name not in there]
+        lost = [f"the score map of {uri} is missing: run `ssvq score` again" for uri in missing]
+    try:
+        _load(connection, files)
+    except duckdb.Error as error:
+        damaged = {file: reason for file in files if (reason := _damage(file)) is not None}
+        if not damaged:
+            raise InputError(f"score maps of {partition.out} cannot be read: {' '.join(str(error).split())}") from None
+        lost += [f"{file} is damaged ({reason}): remove it and score again" for file, reason in damaged.items()]
+        _load(connection, [file for file in files if file not in damaged])
+    return connection, lost
+
+
+def _load(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> None:
+    """Only the columns that the page needs: the score maps are most of the bytes, and are not read."""
+    columns = "image_id, tile_id, score, p_value, threshold, scored_at, x, y, width, height, geometry"
+    if files:
+        named = ", ".join(literal(re.sub(r"([*?\[])", r"[\1]", file)) for file in files)
+        source = f"read_parquet([{named}])"
+    else:
+        empty = ("''", "''", "0::FLOAT", "0::DOUBLE", "0::DOUBLE", "now()", "0", "0", "0", "0", "''::BLOB")
+        fields = ", ".join(f"{value} AS {name}" for value, name in zip(empty, columns.split(", "), strict=True))
+        source = f"(SELECT {fields} LIMIT 0)"
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE scored AS SELECT {columns} FROM {source} WHERE isfinite(score)")
+
+
+def _damage(file: str) -> str | None:
+    """Why an object cannot be read, or None when it can."""
+    try:
+        pq.read_table(pa.BufferReader(storage.read_bytes(file)), columns=["image_id", "score", "geometry"])
+    except (pa.ArrowInvalid, OSError) as error:
+        return str(error).splitlines()[0]
+    return None
+
+
+def _threshold(by_image: dict[str, dict[str, Any]], model: dict[str, Any]) -> float | None:
+    if not by_image:
+        return model.get("calibration", {}).get("threshold")
+    dated = [row for row in by_image.values() if row["threshold"] is not None]
+    latest = max(dated, key=lambda row: row["scored_at"].timestamp() if row["scored_at"] else 0, default=None)
+    return None if latest is None else float(latest["threshold"])
+
+
+def _over(
+    connection: duckdb.DuckDBPyConnection, bins: Bins | None
+) -> dict[str, tuple[int, list[tuple[int, int, int, int]]]]:
+    """By image, how many tiles reach the threshold, and where the worst of them are: x, y, width and height."""
+    if bins is None:
+        return {}
+    rows = connection.execute(
+        """
+        SELECT image_id, count(*), max_by({x: x, y: y, width: width, height: height}, score, $frames)
+        FROM scored WHERE score >= $threshold GROUP BY image_id
+        """,
+        {"threshold": bins.threshold, "frames": FRAMES},
+    ).fetchall()
+    return {image_id: (count, [tuple(place.values()) for place in places]) for image_id, count, places in rows}
+
+
+def _read_runs(scores: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the runs that scored these images say of themselves, latest first; nothing of one that was interrupted."""
+    runs = []
+    for run_id in sorted({row["run_id"] for row in rows if row["run_id"]}, reverse=True):
+        try:
+            runs.append(json.loads(storage.read_text(run_file(scores, run_id))))
+        except FileNotFoundError:
+            runs.append({"run_id": run_id})
+    return runs

@@ -1,0 +1,152 @@
+"""From the numbers and pictures of a report to its HTML: one file, no network, readable without its script too."""
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import resources
+from itertools import pairwise
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+import ssvq
+from ssvq.results.report.bins import Bins
+from ssvq.results.report.data import ReportData
+from ssvq.results.report.ground_map import draw_map, heat_colour
+from ssvq.results.report.pictures import Picture
+
+BARS = 64  # of the distribution; more are finer than a calibration of some hundred tiles
+LEGEND_STEPS = 8
+
+
+def render(data: ReportData, pictures: Sequence[Picture]) -> bytes:
+    """The page as UTF-8. The first images have the pictures."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"number": _number, "time": _time, "fixed": _fixed, "share": _share, "as_json": _indented}
+    bins = data.bins
+    threshold = None if bins is None else bins.threshold
+    shown = [*pictures, *[None] * (len(data.images) - len(pictures))]
+    times = [row["recorded_at"] for row in (*data.images, *data.failures) if row["recorded_at"] is not None]
+    model = data.model
+    calibration = model.get("calibration", {})
+    page = environment.from_string(_file("page.html")).render(
+        data=data,
+        css=Markup(_file("page.css")),
+        js=Markup(_file("page.js")),
+        decimals=_decimals(data),
+        rows=list(zip(data.images, shown, strict=True)),
+        names=[image["image_uri"].rsplit("/", 1)[-1] for image in data.images],
+        summary=_summary(data),
+        calibration={name: value for name, value in calibration.items() if name != "normal_scores"},
+        settings={name: value for name, value in model.items() if name not in ("calibration", "metrics")},
+        chart=None if bins is None else _chart(bins),
+        ground=draw_map(data.images, data.tiles_on_map, threshold),
+        legend=None if threshold is None else _legend(threshold),
+        threshold=threshold,
+        since=min(times, default=None),
+        until=max(times, default=None),
+        script_data=_in_script(_script_data(bins)),
+        script_pictures=_in_script([_for_viewer(picture) for picture in pictures]),
+        version=ssvq.__version__,
+        made=datetime.now(UTC),
+    )
+    return page.encode()
+
+
+def _file(name: str) -> str:
+    return resources.files("ssvq.results.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _summary(data: ReportData) -> dict[str, int]:
+    return {
+        "scored": len(data.images),
+        "failed": len(data.failures),
+        "tiles": sum(image["scored_tiles"] for image in data.images),
+        "over": sum(image["over"] for image in data.images),
+        "images_over": sum(image["over"] > 0 for image in data.images),
+    }
+
+
+def _script_data(bins: Bins | None) -> dict[str, Any]:
+    return {} if bins is None else asdict(bins)
+
+
+def _for_viewer(picture: Picture) -> dict[str, Any] | None:
+    if picture.problem is not None:
+        return None
+    names = ("preview", "width", "height", "heat", "heat_width", "heat_height", "frames")
+    return {name: getattr(picture, name) for name in names}
+
+
+def _chart(bins: Bins) -> dict[str, Any]:
+    """Areas of the distribution in units of bins (x) and thousandths (y). Heights are square roots of shares, so that
+    the few anomalous tiles of a long tail are seen.
+    """
+    together = max(1, round(len(bins.tiles) / BARS))
+    first = bins.at % together  # a bar begins at the threshold
+    edges = sorted({0, *range(first, len(bins.tiles), together), len(bins.tiles)})
+    shares = {}
+    for name, counts in (("tiles", bins.tiles), ("normal", bins.normal)):
+        total = sum(counts)
+        shares[name] = [sum(counts[a:b]) / total / (b - a) * together if total else 0.0 for a, b in pairwise(edges)]
+    tallest = max(max(values) for values in shares.values()) or 1.0
+
+    def outline(values: Sequence[float]) -> str:
+        tops = [round(1000 * (1 - (value / tallest) ** 0.5)) for value in values]
+        steps = "".join(f"L{a},{y}L{b},{y}" for (a, b), y in zip(pairwise(edges), tops, strict=True))
+        return f"M0,1000{steps}L{len(bins.tiles)},1000"
+
+    ticks = [(100 * i / 5, f"{bins.low + i / 5 * len(bins.tiles) * bins.width:.4g}") for i in range(6)]
+    return {
+        "number": len(bins.tiles),
+        "tiles": outline(shares["tiles"]),
+        "normal": outline(shares["normal"]) if sum(bins.normal) else None,
+        "normal_tiles": sum(bins.normal),
+        "false_alarms": sum(bins.normal[bins.at :]),
+        "ticks": ticks,
+    }
+
+
+def _legend(threshold: float) -> list[str]:
+    return [heat_colour(2 * threshold * i / (LEGEND_STEPS - 1), threshold) for i in range(LEGEND_STEPS)]
+
+
+def _in_script(value: Any) -> Markup:
+    """JSON that cannot end the script element that holds it, nor open a comment in it."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Markup(re.sub(r"[<>&\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def _number(value: float | int | None, digits: int = 4) -> str:
+    """Counts with thousands apart, scores with so many digits."""
+    if value is None:
+        return "–"  # noqa: RUF001 - a dash for nothing
+    return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}g}" if abs(value) < 1e4 else f"{value:,.0f}"
+
+
+def _decimals(data: ReportData) -> int:
+    """Digits after the point with which the worst score has four in all: one number for a column that lines up."""
+    worst = max((abs(image["worst"]) for image in data.images if image["worst"]), default=1.0)
+    return max(0, 3 - math.floor(math.log10(worst)))
+
+
+def _fixed(value: float, decimals: int) -> str:
+    return f"{value:,.{decimals}f}"
+
+
+def _share(part: int, whole: int) -> str:
+    return "–" if not whole else f"{100 * part / whole:.3g} %"  # noqa: RUF001
+
+
+def _time(value: datetime | None) -> str:
+    return "unknown" if value is None else value.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _indented(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2, default=str)

@@ -1,0 +1,139 @@
+"""The pictures of a report: a thumbnail, a preview, and the heat that the page lays over it; as data URIs."""
+
+import base64
+import io
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ssvq.errors import ImageError, InputError
+from ssvq.imagery.pixel_rule import PixelRule
+from ssvq.imagery.pixels import read_rgb
+from ssvq.imagery.raster import open_raster
+from ssvq.results.choose import read_heat
+from ssvq.results.heat import COLOURS, FULL_SCALE
+from ssvq.results.stitch import HeatMap
+
+THREADS = 4  # pictures in work at a time: S3 is waited for, and decoded pixels are bounded
+THUMBNAIL = 128  # pixels of the longest side, shown at half of that on common screens
+# Longest side of the preview and quality of its WebP: the first that fits the bytes.
+PREVIEWS = ((1152, 74), (896, 72), (704, 70), (544, 66), (416, 60), (320, 50), (240, 40), (160, 30))
+HEAT_SIDE = 192  # cells
+ALL_PICTURES = 13_500_000  # bytes of a page of 20 MB, before base64 makes 4 of 3
+MOST_BYTES = 130_000  # for an image
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Data URIs of an image; or, without them, why there is none."""
+
+    problem: str | None = None
+    thumbnail: str = ""
+    preview: str = ""
+    width: int = 0
+    """Pixels of the preview."""
+    height: int = 0
+    heat: str = ""
+    """Empty where nothing was scored."""
+    heat_width: float = 0
+    """Of the heat, as a share of the image's; the last cells may stand out over its edge."""
+    heat_height: float = 0
+    frames: Sequence[tuple[float, float, float, float]] = ()
+    """Of the worst anomalous tiles: x, y, width and height as shares of the image's."""
+
+
+def make_pictures(scores: str, images: Sequence[dict[str, Any]], rule: PixelRule) -> Iterator[Picture]:
+    """The pictures of images, in their order, with the pixels as the model sees them."""
+    most = bytes_for(len(images))
+    with ThreadPoolExecutor(THREADS) as pool:
+        yield from pool.map(lambda image: make_picture(scores, image, rule, most), images)
+
+
+def bytes_for(number: int) -> int:
+    """Bytes that each of a number of images may take, before base64."""
+    return min(MOST_BYTES, ALL_PICTURES // max(1, number))
+
+
+def make_picture(scores: str, image: dict[str, Any], rule: PixelRule, most_bytes: int) -> Picture:
+    """The pictures of one image, of at most `most_bytes` together unless the least preview is more."""
+    try:
+        pixels = _read(image, rule)
+    except ImageError as error:
+        gone = isinstance(error.__cause__, FileNotFoundError)
+        return Picture(problem="the source image is missing" if gone else error.message)
+    try:
+        found = read_heat(scores, image)
+    except InputError as error:
+        return Picture(problem=str(error))
+    photograph = Image.fromarray(pixels)
+    thumbnail = _webp(_smaller(photograph, THUMBNAIL), 60)
+    picture, spent = Picture(thumbnail=_uri(thumbnail)), len(thumbnail)
+    if found is not None:
+        heat, threshold = found
+        colours, step = colour_heat(heat, threshold)
+        coloured = _webp(Image.fromarray(colours), 70)
+        spent += len(coloured)
+        width, height = image["image_width"], image["image_height"]
+        picture = replace(
+            picture,
+            heat=_uri(coloured),
+            heat_width=colours.shape[1] * step * heat.pitch_x / width,
+            heat_height=colours.shape[0] * step * heat.pitch_y / height,
+            frames=[(x / width, y / height, w / width, h / height) for x, y, w, h in image["frames"]],
+        )
+    for side, quality in PREVIEWS:
+        shown = _smaller(photograph, side)
+        preview = _webp(shown, quality)
+        if spent + len(preview) <= most_bytes:
+            break
+    return replace(picture, preview=_uri(preview), width=shown.width, height=shown.height)
+
+
+def colour_heat(heat: HeatMap, threshold: float) -> tuple[NDArray[np.uint8], int]:
+    """Heat as uint8 RGBA on the scale of `ssvq overlay`: clear below half the threshold's distance, strongest from
+    twice; and how many cells a side a pixel is of. It shows the hottest of its cells, lest a small defect vanish.
+    """
+    values = np.nan_to_num(heat.values)
+    step = math.ceil(max(values.shape) / HEAT_SIDE)
+    rows, cols = (-(-length // step) for length in values.shape)
+    padded = np.zeros((rows * step, cols * step), np.float32)
+    padded[: values.shape[0], : values.shape[1]] = values
+    hottest = padded.reshape(rows, step, cols, step).max(axis=(1, 3))
+    times = hottest / threshold if threshold > 0 else hottest
+    colours = np.array(matplotlib.colormaps[COLOURS](np.clip(times / FULL_SCALE, 0, 1)))
+    colours[..., 3] = 0.75 * np.clip((times - 0.5) / (FULL_SCALE - 0.5), 0, 1)
+    return (colours * 255).round().astype(np.uint8), step
+
+
+def _read(image: dict[str, Any], rule: PixelRule) -> NDArray[np.uint8]:
+    """An image at the largest size of a preview. Raises ImageError."""
+    width, height = image["image_width"], image["image_height"]
+    shrink = max(1.0, max(width, height) / PREVIEWS[0][0])
+    with open_raster(image["image_uri"], [image["driver"]]) as dataset:
+        if (dataset.width, dataset.height) != (width, height):
+            raise ImageError("read", f"is {dataset.width} x {dataset.height} now: it changed after it was scored")
+        shape = (max(1, round(height / shrink)), max(1, round(width / shrink)))
+        return read_rgb(dataset, 0, 0, width, height, shape, rule)[0]
+
+
+def _smaller(picture: Image.Image, side: int) -> Image.Image:
+    smaller = picture.copy()
+    smaller.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return smaller
+
+
+def _webp(picture: Image.Image, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=quality, alpha_quality=80, method=3)
+    return buffer.getvalue()
+
+
+def _uri(webp: bytes) -> str:
+    return f"data:image/webp;base64,{base64.b64encode(webp).decode()}"
