@@ -129,6 +129,11 @@ class Flow(Section):
     views: Literal[1, 4, 8] = 4
     """Turns (4), or turns and mirror images (8), of a tile whose likelihoods are averaged."""
 
+    @property
+    def extractor(self) -> str:
+        """What the features are of: AlexNet, or autoencoder."""
+        return "autoencoder" if self.alexnet is None else "AlexNet"
+
 
 class Optimiser(Section):
     """Adam and its schedule."""

@@ -16,7 +16,7 @@ from ssvq.errors import InputError
 from ssvq.evaluation.metrics import equal_error_rate_threshold
 from ssvq.experiments.cells import test_tiles
 from ssvq.experiments.grid import Cell
-from ssvq.methods import build_method
+from ssvq.methods import load_method
 from ssvq.methods.autoencoder import PretrainedMethod
 from ssvq.methods.base import mean_over_cells
 from ssvq.methods.ss_vqvae import SSVQVAE
@@ -62,8 +62,7 @@ def latents_figure(cells: Sequence[Cell], seed: int = 0) -> Figure:
 def latents(cell: Cell, tiles: pa.Table) -> NDArray[np.float32]:
     """The mean latent of each tile over its cells, float32 (n, D), of a finished cell."""
     bundle = bundles.read_description(cell.config.out)
-    method = build_method(bundle.method, bundle.settings)
-    method.load_state_dict(bundles.read_weights(cell.config.out, bundle))
+    method = load_method(cell.config.out, bundle)
     if isinstance(method, PretrainedMethod):
         encoder = method.eval().autoencoder.encoder
     elif isinstance(method, SSVQVAE):

@@ -4,17 +4,7 @@ from typing import Any
 
 import torch
 
-from ssvq.config import (
-    Architecture,
-    Bottleneck,
-    CodebookSettings,
-    Flow,
-    Hypersphere,
-    Kernel,
-    Objective,
-    Pretraining,
-    TrainConfig,
-)
+from ssvq.config import Section, TrainConfig
 from ssvq.errors import InputError
 from ssvq.methods.base import Method
 from ssvq.methods.classifier import Classifier
@@ -27,6 +17,7 @@ from ssvq.methods.ss_gvae import SSGVAE
 from ssvq.methods.ss_vae import SSVAE
 from ssvq.methods.ss_vqvae import SSVQVAE
 from ssvq.methods.ssad import SSAD, SSADHybrid
+from ssvq.model.bundle import Bundle, read_weights
 
 METHODS: dict[str, type[Method]] = {
     "ss-vq-vae": SSVQVAE,
@@ -42,16 +33,12 @@ METHODS: dict[str, type[Method]] = {
     "ssad-hybrid": SSADHybrid,
     "classifier": Classifier,
 }
-SECTIONS = {
-    "architecture": Architecture,
-    "objective": Objective,
-    "codebook": CodebookSettings,
-    "pretraining": Pretraining,
-    "hypersphere": Hypersphere,
-    "bottleneck": Bottleneck,
-    "kernel": Kernel,
-    "flow": Flow,
+SECTIONS: dict[str, type[Section]] = {
+    name: field.annotation
+    for name, field in TrainConfig.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
 }
+"""The groups of settings by name."""
 
 
 def build_method(name: str, settings: dict[str, Any]) -> Method:
@@ -68,3 +55,10 @@ def build_method(name: str, settings: dict[str, Any]) -> Method:
 def method_settings(config: TrainConfig) -> dict[str, Any]:
     """The settings that the method of a training is built from: they go into its bundle."""
     return {name: getattr(config, name).model_dump(mode="json") for name in METHODS[config.method].sections}
+
+
+def load_method(location: str, bundle: Bundle) -> Method:
+    """The method of a bundle with its weights. Raises InputError as `build_method` and `read_weights` do."""
+    method = build_method(bundle.method, bundle.settings)
+    method.load_state_dict(read_weights(location, bundle))
+    return method

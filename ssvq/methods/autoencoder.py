@@ -5,13 +5,12 @@ Deep SAD and DifferNet, and is under the hybrid kernel methods.
 from abc import abstractmethod
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from ssvq.config import Architecture, Pretraining
 from ssvq.methods.base import Method
 from ssvq.model.network import Decoder, Encoder
-from ssvq.model.ranks import world_size
+from ssvq.model.ranks import averaged
 
 
 class Autoencoder(nn.Module):
@@ -69,10 +68,7 @@ class PretrainedMethod(Method):
         if mean is not None:
             self.pretraining_left -= 1
             if int(self.pretraining_left) == 0:
-                if world_size() > 1:
-                    dist.all_reduce(mean)
-                    mean /= world_size()
-                self.begin(mean)
+                self.begin(averaged(mean))
         return {}
 
     @abstractmethod

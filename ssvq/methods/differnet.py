@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from functools import partial
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from FrEIA.framework import SequenceINN
 from FrEIA.modules import GLOWCouplingBlock, InvertibleModule
@@ -21,7 +20,7 @@ from ssvq.imagery.grid import CELL
 from ssvq.methods.autoencoder import PretrainedMethod
 from ssvq.methods.base import Score
 from ssvq.model.alexnet import CHANNELS, AlexNet, read_alexnet
-from ssvq.model.ranks import world_size
+from ssvq.model.ranks import averaged
 
 SCALES = (1, 2, 4)  # an image is shrunk by; section 3.1 there
 ALEXNET_SIDE = 64  # of the smallest image: one of under 63 has no position left in the last layer
@@ -67,7 +66,7 @@ class DifferNet(PretrainedMethod):
     @property
     def extractor(self) -> str:
         """What the features are of: AlexNet, or autoencoder."""
-        return "autoencoder" if self.settings.alexnet is None else "AlexNet"
+        return self.settings.extractor
 
     def start(self, normal: Tensor, seed: int, steps: int) -> None:
         """Begin the pre-training; with AlexNet, read its weights and measure its features.
@@ -101,11 +100,7 @@ class DifferNet(PretrainedMethod):
         of unit-sized numbers learn.
         """
         features = self.features(normal).double()
-        moments = torch.stack([features.mean(0), features.square().mean(0)])
-        if world_size() > 1:
-            dist.all_reduce(moments)
-            moments /= world_size()
-        mean, square = moments
+        mean, square = averaged(torch.stack([features.mean(0), features.square().mean(0)]))
         spread = (square - mean.square()).clamp_min(0).sqrt()
         self.feature_mean.copy_(mean)
         self.feature_spread.copy_(spread.clamp_min(LEAST_SPREAD * spread.mean().clamp_min(1e-6)))

@@ -1,6 +1,7 @@
 """Which of how many processes of a distributed training this one is."""
 
 import torch.distributed as dist
+from torch import Tensor
 
 
 def world_size() -> int:
@@ -11,3 +12,11 @@ def world_size() -> int:
 def rank() -> int:
     """Number of this process among them, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
+
+
+def averaged(tensor: Tensor) -> Tensor:
+    """The mean of a tensor over all ranks, each of which gives one of the same shape, whose memory is used for it."""
+    if world_size() == 1:
+        return tensor
+    dist.all_reduce(tensor)
+    return tensor / world_size()

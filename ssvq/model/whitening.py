@@ -7,7 +7,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssvq.model.ranks import world_size
+from ssvq.model.ranks import averaged, world_size
 
 LEAST_VARIANCE = 1e-3  # of the mean variance of the three directions: grey images have none in two of them
 
@@ -35,14 +35,11 @@ class ColourWhitening(nn.Module):
         """Measure the matrix on images (n, 3, h, w) of all ranks together; each rank has equally many."""
         pixels = images.movedim(1, -1).reshape(-1, 3).double()
         moments = torch.cat([pixels.mean(0)[None], pixels.T @ pixels / len(pixels)])
-        ranks = world_size()
-        if ranks > 1:
-            dist.all_reduce(moments)
-        mean, *second = moments.cpu() / ranks
+        mean, *second = averaged(moments).cpu()
         variances, directions = torch.linalg.eigh(torch.stack(second) - torch.outer(mean, mean))
         variances = variances.clamp_min(LEAST_VARIANCE * variances.mean().clamp_min(1e-6))
         self.matrix.copy_(directions @ torch.diag(variances.rsqrt()) @ directions.T)
-        if ranks > 1:
+        if world_size() > 1:
             dist.broadcast(self.matrix, src=0)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: object) -> None:

@@ -13,7 +13,7 @@ from torch._dynamo.exc import TorchDynamoException
 
 from ssvq.config import Device, Precision
 from ssvq.errors import InputError
-from ssvq.methods import build_method
+from ssvq.methods import load_method
 from ssvq.methods.base import Method, Score
 from ssvq.model import bundle as bundles
 from ssvq.model.bundle import Preprocessing
@@ -78,8 +78,7 @@ class TileScorer:
     ) -> "TileScorer":
         """Load a bundle onto a device. Raises InputError for a bundle, device or compiler that is not there."""
         description = bundles.read_description(location)
-        method = build_method(description.method, description.settings)
-        method.load_state_dict(bundles.read_weights(location, description))
+        method = load_method(location, description)
         target = resolve_device(device)
         resolved = resolve_precision(precision, target)
         return cls(method, description.preprocessing, batch_size, target, resolved, compile=compile)

@@ -16,7 +16,7 @@ from ssvq.methods import build_method, method_settings
 from ssvq.methods.base import Method
 from ssvq.model.bundle import Preprocessing
 from ssvq.model.precision import autocast, resolve_device, resolve_precision
-from ssvq.model.ranks import world_size
+from ssvq.model.ranks import averaged, world_size
 from ssvq.scoring.scorer import normalise
 
 LARGEST_GROWTH = 1e4  # of the loss over its first value; a training that works stays under 10
@@ -106,9 +106,7 @@ def mean_over_ranks(figures: dict[str, Tensor]) -> dict[str, float]:
     values = torch.stack([torch.as_tensor(value).detach().double().cpu() for value in figures.values()])
     if world_size() > 1:
         device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-        values = values.to(device)
-        dist.all_reduce(values)
-        values = values.cpu() / world_size()
+        values = averaged(values.to(device)).cpu()
     return dict(zip(figures, values.tolist(), strict=True))
 
 

@@ -18,6 +18,7 @@ from ssvq.config import Flow, Pretraining
 from ssvq.errors import InputError
 from ssvq.methods import differnet
 from ssvq.methods.differnet import DifferNet
+from ssvq.model import ranks
 from ssvq.model.alexnet import SOURCE, AlexNet
 from ssvq.model.bundle import encode_weights
 from tests.methods.test_ss_vqvae import TINY, images, patches
@@ -172,7 +173,7 @@ def test_features_are_measured_over_all_ranks(monkeypatch: pytest.MonkeyPatch) -
     expected = method.feature_mean.clone(), method.feature_spread.clone()
     features = method.features(other).double()
     theirs = torch.stack([features.mean(0), features.square().mean(0)])
-    monkeypatch.setattr(differnet, "world_size", lambda: 2)
+    monkeypatch.setattr(ranks, "world_size", lambda: 2)
     monkeypatch.setattr(dist, "all_reduce", lambda tensor: tensor.add_(theirs))
     method.measure(mine)
     torch.testing.assert_close((method.feature_mean, method.feature_spread), expected, rtol=1e-4, atol=1e-5)
