@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from ssvq.scoring.schema import LEDGER, SCORE_MAP
@@ -19,11 +20,11 @@ def documented(part: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("part", "schema"), [("Score maps", SCORE_MAP), ("Ledger", LEDGER)])
-def test_every_column_is_documented_with_its_type(part: str, schema: object) -> None:
+def test_every_column_is_documented_with_its_type(part: str, schema: pa.Schema) -> None:
     found = documented(part)
-    assert list(found) == [name for name in found if name in schema.names]  # type: ignore[attr-defined]
-    assert set(found) == set(schema.names)  # type: ignore[attr-defined]
-    for field in schema:  # type: ignore[attr-defined]
+    assert list(found) == [name for name in found if name in schema.names]
+    assert set(found) == set(schema.names)
+    for field in schema:
         kind = str(field.type)
         said = found[field.name]
         if kind.startswith("list<element: list") or kind.startswith("list<item: list"):

@@ -7,11 +7,10 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from ssvq import storage
 from ssvq.errors import InputError
 from ssvq.imagery.grid import CELL
+from ssvq.results.objects import read_score_map
 from ssvq.results.query import connect, literal, run_sql
 from ssvq.results.stitch import HeatMap, stitch
 from ssvq.scoring.layout import Partition
@@ -67,16 +66,9 @@ def read_tiles(scores: str, images: Sequence[dict[str, Any]], columns: Sequence[
 
 
 def read_object(scores: str, image: dict[str, Any], columns: Sequence[str]) -> pa.Table:
-    """Some columns of the one object of an image. Raises InputError when it is missing or damaged."""
+    """Some columns of the one object of an image. Raises InputError as `read_score_map`."""
     partition = Partition(scores, image["survey"], image["model_id"], image["tiling_id"])
-    address = partition.score_map(image["image_id"])
-    try:
-        return pq.read_table(pa.BufferReader(storage.read_bytes(address)), columns=list(dict.fromkeys(columns)))
-    except FileNotFoundError:
-        raise InputError(f"{address} is missing: run `ssvq score` again, or copy the score maps whole") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{address} cannot be read: {reason}; remove it and run `ssvq score` again") from None
+    return read_score_map(partition.score_map(image["image_id"]), columns)
 
 
 def read_heat(scores: str, image: dict[str, Any]) -> tuple[HeatMap, float] | None:

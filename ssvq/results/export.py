@@ -12,6 +12,7 @@ from ssvq.progress import Progress
 from ssvq.results.choose import choose_images, count, read_heat, read_tiles
 from ssvq.results.cog import encode_cog, is_heat_map
 from ssvq.results.ground import footprint
+from ssvq.results.objects import put_output
 from ssvq.results.regions_geojson import find_regions, region_features
 from ssvq.results.stac import item_id, make_item
 from ssvq.results.tiles_csv import encode_csv, tiles_table
@@ -51,7 +52,7 @@ def _export_cogs(config: ExportConfig, images: list[dict[str, Any]]) -> tuple[st
                 empty.append(image)
             else:
                 name = config.out if config.image is not None else storage.join(config.out, f"{item_id(image)}.tif")
-                _put(name, encode_cog(found[0], image, found[1]), config.out)
+                put_output(name, encode_cog(found[0], image, found[1]), config.out)
                 written += 1
             progress.advance(1)
     left_out = _left_out(empty, "no tile with valid pixels", "")
@@ -118,7 +119,7 @@ def _export_items(config: ExportConfig, images: list[dict[str, Any]]) -> tuple[s
 def _export_tiles(config: ExportConfig, images: list[dict[str, Any]]) -> tuple[str, list[str]]:
     """Put the CSV of the tiles of all images."""
     table = tiles_table(config.scores, images)
-    _put(config.out, encode_csv(table), config.out)
+    put_output(config.out, encode_csv(table), config.out)
     return f"{count(len(table), 'tile')} of {count(len(images), 'image')}", []
 
 
@@ -143,12 +144,4 @@ def _files_beside(location: str) -> dict[str, str]:
 
 
 def _put_json(location: str, value: dict[str, Any]) -> None:
-    _put(location, json.dumps(value, ensure_ascii=False, allow_nan=False).encode(), location)
-
-
-def _put(location: str, data: bytes, setting: str) -> None:
-    """Put an object. Raises InputError when it cannot be written."""
-    try:
-        storage.put(location, data)
-    except storage.StorageError as error:
-        raise InputError(f"--out {setting} cannot be written: {error.strerror or error}") from None
+    put_output(location, json.dumps(value, ensure_ascii=False, allow_nan=False).encode(), location)

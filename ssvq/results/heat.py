@@ -1,6 +1,5 @@
 """What the pictures share: pixels as the model sees them, heat over them, a bar for their scale."""
 
-import json
 import math
 
 import numpy as np
@@ -8,12 +7,11 @@ import rasterio
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 from matplotlib_scalebar.scalebar import ScaleBar
+from numpy.typing import NDArray
 
-from ssvq import storage
-from ssvq.errors import InputError
 from ssvq.imagery.pixel_rule import PixelRule
+from ssvq.results.objects import read_model
 from ssvq.results.stitch import HeatMap
-from ssvq.scoring.layout import model_file
 
 COLOURS = "inferno"  # dark to bright also in grey and without colour vision
 FULL_SCALE = 2.0  # brightest colour, as a multiple of the distance at the threshold
@@ -24,12 +22,7 @@ def read_pixel_rule(scores: str, model_id: str) -> PixelRule:
 
     Raises InputError when that is missing.
     """
-    address = model_file(scores, model_id)
-    try:
-        description = json.loads(storage.read_text(address))
-    except FileNotFoundError:
-        raise InputError(f"{address} is missing: copy the score maps whole") from None
-    return PixelRule.model_validate(description["preprocessing"].get("pixels", {}))
+    return PixelRule.model_validate(read_model(scores, model_id)["preprocessing"].get("pixels", {}))
 
 
 def metres_in_pixel(dataset: rasterio.DatasetReader) -> float | None:
@@ -51,15 +44,19 @@ def draw_heat(axes: Axes, heat: HeatMap, threshold: float) -> AxesImage:
     strongest from twice, so that a clean image looks clean; with the contour of the threshold's distance.
     """
     draw_contour(axes, heat, threshold)
-    opacity = 0.75 * np.clip((np.nan_to_num(heat.values) / threshold - 0.5) / 1.5, 0, 1)
     return axes.imshow(
         heat.values,
         cmap=COLOURS,
         vmin=0,
         vmax=FULL_SCALE * threshold,
-        alpha=opacity,
+        alpha=opacity(np.nan_to_num(heat.values) / threshold),
         extent=heat.extent,
     )
+
+
+def opacity(times: NDArray[np.floating]) -> NDArray[np.floating]:
+    """How opaque heat is, by its distance as a multiple of that at the threshold."""
+    return 0.75 * np.clip((times - 0.5) / (FULL_SCALE - 0.5), 0, 1)
 
 
 def draw_contour(axes: Axes, heat: HeatMap, threshold: float) -> None:

@@ -24,10 +24,10 @@ def worst_tiles(scores: str, number: int, survey: str | None, model_id: str | No
     """
     where = ["isfinite(score)"]
     where += [f"survey = {literal(survey)}"] if survey is not None else []
-    if model_id is None:
-        of_survey = f"WHERE survey = {literal(survey)}" if survey is not None else ""
-        latest = f"(SELECT model_id FROM images {of_survey} ORDER BY recorded_at DESC LIMIT 1)"
+    of_survey = f"WHERE survey = {literal(survey)}" if survey is not None else ""
+    latest = f"(SELECT model_id FROM images {of_survey} ORDER BY recorded_at DESC LIMIT 1)"
     where.append(f"model_id = {latest if model_id is None else literal(model_id)}")
+    # Found by their scores first: the maps of all tiles are not read.
     tiles = run_sql(
         scores,
         f"""

@@ -1,6 +1,5 @@
 """The ready-made queries of `ssvq query --named`."""
 
-import json
 import sys
 
 import duckdb
@@ -9,8 +8,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
-from ssvq import storage
 from ssvq.config import QueryConfig
+from ssvq.errors import InputError
+from ssvq.results.objects import read_model
 from ssvq.scoring.layout import model_file
 
 QUERIES = {
@@ -87,8 +87,8 @@ def drift(connection: duckdb.DuckDBPyConnection, scores: str) -> pa.Table:
 def calibration_scores(scores: str, model_id: str) -> NDArray[np.float64] | None:
     """Scores of a model's normal calibration tiles, ascending; None where its description is missing."""
     try:
-        described = json.loads(storage.read_text(model_file(scores, model_id)))
-    except FileNotFoundError:
+        described = read_model(scores, model_id)
+    except InputError:
         return None
     return np.asarray(described["calibration"]["normal_scores"], np.float64)
 

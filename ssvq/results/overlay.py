@@ -57,8 +57,8 @@ def find_image(scores: str, name: str, model_id: str | None) -> tuple[dict[str, 
 
 def draw_overlay(image: dict[str, Any], tiles: list[dict[str, Any]], rule: PixelRule) -> Figure:
     """The photograph, and beside it the photograph with heat over it, the contour of the threshold, and the
-    anomalous tiles framed, the worst ones thickly. It is drawn as
-    the model sees it, opened by the driver that it was scored with.
+    anomalous tiles framed, the worst ones thickly. It is drawn as the model sees it, opened by the driver that it was
+    scored with.
 
     Raises InputError when the image cannot be read any more.
     """

@@ -13,7 +13,7 @@ METADATA = b"ssvq"  # key of the file metadata of a published file
 
 # The state of a partition is a digest of which images have an object, of what, and in which version.
 _STATES = """
-    SELECT survey, model_id, tiling_id, count(object_version) AS images, sum(tiles) AS tiles,
+    SELECT survey, model_id, tiling_id, count(object_version) AS images,
            md5(string_agg(concat_ws(' ', image_id, fingerprint, object_version), ',' ORDER BY image_id)
                FILTER (object_version IS NOT NULL)) AS state
     FROM images GROUP BY ALL ORDER BY survey, max(recorded_at)
@@ -27,7 +27,6 @@ class PartitionInfo:
     partition: Partition
     images: int
     """Those with an object."""
-    tiles: int
     state: str | None
     """None without an image."""
 
@@ -35,8 +34,8 @@ class PartitionInfo:
 def partitions(connection: duckdb.DuckDBPyConnection, scores: str) -> list[PartitionInfo]:
     """All that the ledger knows, by survey and then by their latest row, oldest first; from the view `images`."""
     return [
-        PartitionInfo(Partition(scores, survey, model_id, tiling_id), images, tiles, state)
-        for survey, model_id, tiling_id, images, tiles, state in connection.execute(_STATES).fetchall()
+        PartitionInfo(Partition(scores, survey, model_id, tiling_id), images, state)
+        for survey, model_id, tiling_id, images, state in connection.execute(_STATES).fetchall()
     ]
 
 
@@ -47,6 +46,6 @@ def is_published(info: PartitionInfo) -> bool:
     try:
         with storage.open_read(info.partition.published) as file:
             metadata = pq.read_metadata(file).metadata or {}
-    except (FileNotFoundError, OSError, ValueError):
+    except (OSError, ValueError):
         return False
     return METADATA in metadata and json.loads(metadata[METADATA]).get("state") == info.state

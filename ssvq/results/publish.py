@@ -23,6 +23,7 @@ from ssvq import storage
 from ssvq.config import PublishConfig
 from ssvq.errors import ExitCode, InputError
 from ssvq.progress import Progress
+from ssvq.results.objects import read_score_map
 from ssvq.results.partitions import METADATA, PartitionInfo, is_published, partitions
 from ssvq.results.query import connect, literal
 from ssvq.scoring.layout import Partition, staging_folder
@@ -85,7 +86,7 @@ def write_published(info: PartitionInfo, images: list[str], runs: list[str]) -> 
     with Progress("publishing", 2 * len(images), "reads") as progress:
         worst = list(_in_parallel(lambda image: _worst_score(partition, image), images, progress))
         order = [images[i] for i in np.argsort([-score for score in worst], kind="stable")]
-        tables = _in_parallel(lambda image: _read(partition, image), order, progress)
+        tables = _in_parallel(lambda image: read_score_map(partition.score_map(image)).cast(SCORE_MAP), order, progress)
         with _temporary(partition) as file:
             rows = _write(file, schema, tables)
             storage.put_file(partition.published, file)
@@ -114,26 +115,9 @@ def _write_group(writer: pq.ParquetWriter, tables: Sequence[pa.Table], schema: p
 
 
 def _worst_score(partition: Partition, image: str) -> float:
-    """The highest score of an image, which the statistics of its object tell without reading it all."""
-    scores = pq.read_table(_object(partition, image), columns=["score"])["score"]
+    """The highest score of an image: the rest of its object is not decoded."""
+    scores = read_score_map(partition.score_map(image), ["score"])["score"]
     return float(pc.max(scores).as_py() or 0)
-
-
-def _read(partition: Partition, image: str) -> pa.Table:
-    return pq.read_table(_object(partition, image)).cast(SCORE_MAP)
-
-
-def _object(partition: Partition, image: str) -> pa.BufferReader:
-    address = partition.score_map(image)
-    try:
-        reader = pa.BufferReader(storage.read_bytes(address))
-        pq.read_metadata(reader)
-        reader.seek(0)
-    except FileNotFoundError:
-        raise InputError(f"{address} is missing, which the ledger has: score the survey again") from None
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{address} is damaged ({error}): remove it and score the survey again") from None
-    return reader
 
 
 def _in_parallel(work: Callable[[Item], Result], items: Sequence[Item], progress: Progress) -> Iterator[Result]:

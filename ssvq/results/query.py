@@ -118,7 +118,7 @@ def connect(scores: str) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect()
     if storage.is_remote(scores):
         connection.register_filesystem(storage.filesystem(scores)[0])
-    ledger = literal(storage.join(images_folder(_no_pattern(scores)), "*.parquet"))
+    ledger = literal(storage.join(images_folder(no_pattern(scores)), "*.parquet"))
     connection.execute(
         f"""
         CREATE VIEW images AS SELECT {", ".join(LEDGER.names)} FROM read_parquet({ledger}, union_by_name = true)
@@ -149,9 +149,9 @@ def _tile_files(connection: duckdb.DuckDBPyConnection, scores: str) -> list[str]
     files = []
     for info in partitions(connection, scores):
         if is_published(info):
-            files.append(_no_pattern(info.partition.published))
+            files.append(no_pattern(info.partition.published))
         elif next(storage.list_files(info.partition.tiles), None) is not None:
-            files.append(storage.join(_no_pattern(info.partition.tiles), "*.parquet"))
+            files.append(storage.join(no_pattern(info.partition.tiles), "*.parquet"))
     return files
 
 
@@ -160,7 +160,7 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _no_pattern(location: str) -> str:
+def no_pattern(location: str) -> str:
     """A location as DuckDB's globs take it literally."""
     return re.sub(r"([*?\[])", r"[\1]", location)
 

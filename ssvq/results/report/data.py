@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,14 +9,14 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ssvq import storage
 from ssvq.errors import InputError
+from ssvq.results.objects import read_model, read_score_map
 from ssvq.results.partitions import is_published, partitions
-from ssvq.results.query import literal, run_sql
+from ssvq.results.query import literal, no_pattern, run_sql
 from ssvq.results.report.bins import Bins, choose_bins
-from ssvq.scoring.layout import Partition, model_file, run_file
+from ssvq.scoring.layout import Partition, run_file
 from ssvq.scoring.ledger import latest_rows, read_ledger
 
 TILES_ON_MAP = 3000  # those with the worst scores; a path of the page has some 100 bytes
@@ -56,11 +55,7 @@ class ReportData:
 def read_data(scores: str, survey: str, model_id: str | None) -> ReportData:
     """Read the partition of a survey that was scored last. Raises InputError when there is none."""
     partition, latest, left_out = _choose(scores, survey, model_id)
-    try:
-        model = json.loads(storage.read_text(model_file(scores, partition.model_id)))
-    except FileNotFoundError:
-        address = model_file(scores, partition.model_id)
-        raise InputError(f"{address} is missing: copy the score maps whole") from None
+    model = read_model(scores, partition.model_id)
     rows = [row for row in latest.to_pylist() if row["status"] != "removed"]
     failures = sorted((row for row in rows if row["status"] == "failed"), key=lambda row: row["image_uri"])
     images = [row for row in rows if row["status"] == "scored"]
@@ -135,10 +130,10 @@ def _open_tiles(
     try:
         _load(connection, files)
     except duckdb.Error as error:
-        damaged = {file: reason for file in files if (reason := _damage(file)) is not None}
+        damaged = {file: problem for file in files if (problem := _damage(file)) is not None}
         if not damaged:
             raise InputError(f"score maps of {partition.out} cannot be read: {' '.join(str(error).split())}") from None
-        lost += [f"{file} is damaged ({reason}): remove it and score again" for file, reason in damaged.items()]
+        lost += damaged.values()
         _load(connection, [file for file in files if file not in damaged])
     return connection, lost
 
@@ -147,7 +142,7 @@ def _load(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> None:
     """Only the columns that the page needs: the score maps are most of the bytes, and are not read."""
     columns = "image_id, tile_id, score, p_value, threshold, scored_at, x, y, width, height, geometry"
     if files:
-        named = ", ".join(literal(re.sub(r"([*?\[])", r"[\1]", file)) for file in files)
+        named = ", ".join(literal(no_pattern(file)) for file in files)
         source = f"read_parquet([{named}])"
     else:
         empty = ("''", "''", "0::FLOAT", "0::DOUBLE", "0::DOUBLE", "now()", "0", "0", "0", "0", "''::BLOB")
@@ -159,9 +154,9 @@ def _load(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> None:
 def _damage(file: str) -> str | None:
     """Why an object cannot be read, or None when it can."""
     try:
-        pq.read_table(pa.BufferReader(storage.read_bytes(file)), columns=["image_id", "score", "geometry"])
-    except (pa.ArrowInvalid, OSError) as error:
-        return str(error).splitlines()[0]
+        read_score_map(file, ["image_id", "score", "geometry"])
+    except InputError as error:
+        return str(error)
     return None
 
 

@@ -2,12 +2,12 @@
 
 import sys
 
-from ssvq import storage
 from ssvq.config import ReportConfig
 from ssvq.errors import ExitCode, InputError
 from ssvq.progress import Progress
 from ssvq.results.choose import count
 from ssvq.results.heat import read_pixel_rule
+from ssvq.results.objects import put_output
 from ssvq.results.report.data import read_data
 from ssvq.results.report.page import render
 from ssvq.results.report.pictures import make_pictures
@@ -32,10 +32,7 @@ def report(config: ReportConfig) -> ExitCode:
             pictures.append(picture)
             progress.advance(1)
     page = render(data, pictures)
-    try:
-        storage.put(config.out, page)
-    except storage.StorageError as error:
-        raise InputError(f"--out {config.out} cannot be written: {error.strerror or error}") from None
+    put_output(config.out, page, config.out)
     drawn = sum(picture.problem is None for picture in pictures)
     failed = f", {len(data.failures):,} failed" if data.failures else ""
     print(

@@ -14,6 +14,7 @@ import jinja2
 from markupsafe import Markup
 
 import ssvq
+from ssvq.results.heat import FULL_SCALE
 from ssvq.results.report.bins import Bins
 from ssvq.results.report.data import ReportData
 from ssvq.results.report.ground_map import draw_map, heat_colour
@@ -114,7 +115,7 @@ def _chart(bins: Bins) -> dict[str, Any]:
 
 
 def _legend(threshold: float) -> list[str]:
-    return [heat_colour(2 * threshold * i / (LEGEND_STEPS - 1), threshold) for i in range(LEGEND_STEPS)]
+    return [heat_colour(FULL_SCALE * threshold * i / (LEGEND_STEPS - 1), threshold) for i in range(LEGEND_STEPS)]
 
 
 def _in_script(value: Any) -> Markup:

@@ -18,7 +18,7 @@ from ssvq.imagery.pixel_rule import PixelRule
 from ssvq.imagery.pixels import read_rgb
 from ssvq.imagery.raster import open_raster
 from ssvq.results.choose import read_heat
-from ssvq.results.heat import COLOURS, FULL_SCALE
+from ssvq.results.heat import COLOURS, FULL_SCALE, opacity
 from ssvq.results.stitch import HeatMap
 
 THREADS = 4  # pictures in work at a time: S3 is waited for, and decoded pixels are bounded
@@ -108,7 +108,7 @@ def colour_heat(heat: HeatMap, threshold: float) -> tuple[NDArray[np.uint8], int
     hottest = padded.reshape(rows, step, cols, step).max(axis=(1, 3))
     times = hottest / threshold if threshold > 0 else hottest
     colours = np.array(matplotlib.colormaps[COLOURS](np.clip(times / FULL_SCALE, 0, 1)))
-    colours[..., 3] = 0.75 * np.clip((times - 0.5) / (FULL_SCALE - 0.5), 0, 1)
+    colours[..., 3] = opacity(times)
     return (colours * 255).round().astype(np.uint8), step
 
 
