@@ -5,18 +5,19 @@ import io
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 
 from ssvq import storage
+from ssvq.config import Flow
 from ssvq.errors import InputError
-from ssvq.evaluation.bootstrap import Ranking
+from ssvq.evaluation.metrics import auroc
 from ssvq.experiments.grid import Cell
 from ssvq.model import bundle as bundles
 from ssvq.progress import Progress
@@ -24,7 +25,7 @@ from ssvq.ray_session import gpus_for
 from ssvq.scoring.schema import encode_parquet
 from ssvq.training.held_out import HELD_OUT
 from ssvq.training.job import train
-from ssvq.training.splits import TEST
+from ssvq.training.splits import TEST, VALIDATION
 
 RESULTS, LOG = "results", "log.txt"
 COLOURS = {"colour, mean": "redness", "colour, 90th percentile": "redness_p90"}
@@ -109,7 +110,7 @@ def _in_parallel(cells: list[Cell], parallel: int | None) -> Iterator[dict[str, 
     waiting = iter(cells)
     running: dict[ray.ObjectRef, Cell] = {}
     while True:
-        for cell in _first(waiting, at_once - len(running)):
+        for cell in islice(waiting, at_once - len(running)):
             running[_run_cell.remote(cell)] = cell
         if not running:
             return
@@ -119,10 +120,6 @@ def _in_parallel(cells: list[Cell], parallel: int | None) -> Iterator[dict[str, 
             yield ray.get(done)
         except ray.exceptions.RayError as error:  # its process died
             yield _failed(cell, f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}", None)
-
-
-def _first(items: Iterator[Cell], number: int) -> Iterable[Cell]:
-    return [item for _, item in zip(range(number), items, strict=False)]
 
 
 @ray.remote(num_cpus=0, max_retries=0)
@@ -163,26 +160,21 @@ def _failed(cell: Cell, error: str, seconds: float | None) -> dict[str, Any]:
 def _measured(cell: Cell, seconds: float) -> dict[str, Any]:
     bundle, tiles = bundles.read_description(cell.config.out), test_tiles(cell)
     anomalous, counts = tiles["anomalous"].to_numpy(), bundle.training["counts"]
-    once = np.ones(len(tiles), np.int64)
-    aurocs = {
-        f"{name}_auroc": Ranking(tiles[column].to_numpy(), anomalous).auroc(once)
-        for name, column in {"test": "score", **{column: column for column in COLOURS.values()}}.items()
-    }
     flow = bundle.settings.get("flow")
     return (
         _known(cell)
-        | aurocs
+        | {f"{column}_auroc": auroc(tiles[column].to_numpy(), anomalous) for column in COLOURS.values()}
         | {
             "status": "ok",
             "error": None,
             "seconds": seconds,
-            "validation_auroc": bundle.metrics["validation_auroc"],
+            **{f"{split}_auroc": bundle.metrics[f"{split}_auroc"] for split in (TEST, VALIDATION)},
             "test_tiles": len(tiles),
             "test_anomalous": int(anomalous.sum()),
             "test_images": len(set(tiles["path"].to_pylist())),
             "train_normal": counts["train_normal"],
             "train_anomalous": counts["train_anomalous"],
             "model_id": bundle.model_id,
-            "features": None if flow is None else "AlexNet" if flow["alexnet"] else "autoencoder",
+            "features": None if flow is None else Flow(**flow).extractor,
         }
     )

@@ -9,6 +9,7 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
 from ssvq import storage
+from ssvq.evaluation.plot import GREYS
 from ssvq.experiments.cells import COLOURS
 from ssvq.experiments.rows import OURS, Row
 from ssvq.experiments.tables import Results, at_level, colour_aurocs
@@ -20,7 +21,6 @@ TOL = (
 )  # fmt: skip
 MARKERS = "osD^vPX<>*hp"
 OUR_COLOUR = "#cc3311"
-GREYS = ("#555555", "#999999")
 DPI = 150
 
 

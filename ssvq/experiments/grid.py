@@ -75,12 +75,8 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """In the output's paths. The last part tells other settings apart: cells of the same name are the same
-        training, in whatever row it stands.
-        """
-        described = json.dumps(training_identity(self.config.saved()), sort_keys=True)
-        digest = hashlib.sha256(described.encode()).hexdigest()[:8]
-        return f"{self.data.name}-{self.config.method}-{self.gamma:g}-{self.seed}-{digest}"
+        """In the output's paths. Cells of the same name are the same training, in whatever row it stands."""
+        return storage.base_name(self.config.out)
 
 
 def make_grid(config: ExperimentConfig, data_sets: list[DataSet]) -> list[Cell]:
@@ -141,8 +137,11 @@ def _train_config(config: ExperimentConfig, data: DataSet, row: Row, gamma: floa
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(f"--train {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    cell = Cell(data, row, gamma, seed, made)
-    return made.model_copy(update={"out": storage.join(config.out, CELLS, cell.name)})
+    # The last part of the name tells other settings apart.
+    described = json.dumps(training_identity(made.saved()), sort_keys=True)
+    digest = hashlib.sha256(described.encode()).hexdigest()[:8]
+    name = f"{data.name}-{made.method}-{gamma:g}-{seed}-{digest}"
+    return made.model_copy(update={"out": storage.join(config.out, CELLS, name)})
 
 
 def _merged(values: dict[str, Any], layer: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from sklearn.manifold import TSNE
 from ssvq import storage
 from ssvq.errors import InputError
 from ssvq.evaluation.metrics import equal_error_rate_threshold
+from ssvq.evaluation.plot import ANOMALOUS, NORMAL
 from ssvq.experiments.cells import test_tiles
 from ssvq.experiments.grid import Cell
 from ssvq.methods import load_method
@@ -26,9 +27,10 @@ from ssvq.training.tile_cache import read_index, read_tile, tile_refs
 
 MOST_TILES = 1000
 IN_BATCH = 64
+_KEY = ("image_id", "x", "y")  # of a tile
 OUTCOMES = (
-    ("normal, judged normal", "#4477aa", "o", (False, False)),
-    ("anomalous, judged anomalous", "#ee6677", "o", (True, True)),
+    ("normal, judged normal", NORMAL, "o", (False, False)),
+    ("anomalous, judged anomalous", ANOMALOUS, "o", (True, True)),
     ("normal, judged anomalous", "#222222", "^", (False, True)),
     ("anomalous, judged normal", "#ccbb44", "v", (True, False)),
 )
@@ -63,12 +65,9 @@ def latents(cell: Cell, tiles: pa.Table) -> NDArray[np.float32]:
     """The mean latent of each tile over its cells, float32 (n, D), of a finished cell."""
     bundle = bundles.read_description(cell.config.out)
     method = load_method(cell.config.out, bundle)
-    if isinstance(method, PretrainedMethod):
-        encoder = method.eval().autoencoder.encoder
-    elif isinstance(method, SSVQVAE):
-        encoder = method.eval().encoder
-    else:
+    if not isinstance(method, SSVQVAE | PretrainedMethod):
         raise TypeError(f"{bundle.method} has no latents of its own")
+    encoder = (method if isinstance(method, SSVQVAE) else method.autoencoder).eval().encoder
     cache = storage.join(str(cell.config.tile_cache), str(bundle.training["data_fingerprint"]))
     index = read_index(cache)
     if index is None:
@@ -86,9 +85,6 @@ def latents(cell: Cell, tiles: pa.Table) -> NDArray[np.float32]:
     return np.concatenate(found)
 
 
-_KEY = ("image_id", "x", "y")
-
-
 def _some(tiles: pa.Table, seed: int) -> pa.Table:
     chosen = np.random.default_rng(seed).permutation(len(tiles))[:MOST_TILES]
     return tiles.take(np.sort(chosen))
@@ -97,7 +93,7 @@ def _some(tiles: pa.Table, seed: int) -> pa.Table:
 def _draw_cell(by_class: Axes, by_outcome: Axes, cell: Cell, places: NDArray[np.float32], tiles: pa.Table) -> None:
     anomalous, scores = tiles["anomalous"].to_numpy(), tiles["score"].to_numpy()
     judged = scores >= equal_error_rate_threshold(scores, anomalous)
-    kinds = [("normal", "#4477aa", "o", ~anomalous), ("anomalous", "#ee6677", "o", anomalous)]
+    kinds = [("normal", NORMAL, "o", ~anomalous), ("anomalous", ANOMALOUS, "o", anomalous)]
     kinds_judged = [
         (label, colour, marker, (anomalous == is_anomalous) & (judged == said))
         for label, colour, marker, (is_anomalous, said) in OUTCOMES

@@ -16,18 +16,13 @@ from ssvq.experiments.rows import OURS, Row
 Results = list[dict[str, Any]]
 
 
-def of(results: Results, **wanted: Any) -> list[float]:
-    """Test AUROC of the finished cells that have these values, by seed."""
-    return [
-        row["test_auroc"]
-        for row in sorted(results, key=lambda row: row["seed"])
-        if row["status"] == "ok" and all(row[name] == value for name, value in wanted.items())
-    ]
-
-
 def at_level(results: Results, row: Row, gamma: float, data: str) -> list[float]:
-    """Test AUROC of a row at a supervision level; of one without labelled anomalies it is always the same."""
-    return of(results, row=row.name, data=data, gamma=gamma if row.uses_anomalies else 0.0)
+    """Test AUROC of a row at a supervision level, by seed; of one without labelled anomalies it is always the same."""
+    wanted = ("ok", row.name, data, gamma if row.uses_anomalies else 0.0)
+    found = [
+        result for result in results if tuple(result[name] for name in ("status", "row", "data", "gamma")) == wanted
+    ]
+    return [result["test_auroc"] for result in sorted(found, key=lambda result: result["seed"])]
 
 
 def colour_aurocs(results: Results, column: str, data: str) -> list[float]:
