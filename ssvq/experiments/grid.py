@@ -50,6 +50,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "quick": {"steps": 450, "batch_size": 32, "normal_tiles": 4000, "architecture": HALF_WIDTH},
     "smoke": {
         "steps": 4,
+        "validate_every": 4,  # each is a checkpoint too, which takes longer than these steps
         "batch_size": 8,
         "normal_tiles": 64,
         "validation_tiles": 16,

@@ -54,7 +54,7 @@ def trained(photographs: list[NDArray[np.uint8]]) -> tuple[SSVQVAE, Preprocessin
         order = (crops[:, 0] - crops[:, 2]).mean((1, 2)).argsort()
         normal, anomalous = crops[order[:12]], crops[order[12:]]
         if step == 0:
-            method.start(normal, seed=0)
+            method.start(normal, seed=0, steps=STEPS)
         loss = method.loss(normal, anomalous)["loss"]
         optimiser.zero_grad()
         loss.backward()
