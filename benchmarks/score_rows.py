@@ -36,7 +36,7 @@ from ssvq.imagery.grid import TileGrid, Tiling
 from ssvq.imagery.pixel_rule import AS_STORED
 from ssvq.imagery.raster import open_raster
 from ssvq.imagery.tiles import cut_tiles
-from ssvq.methods import METHODS, SECTIONS
+from ssvq.methods import SECTIONS, method_class
 from ssvq.methods.ss_vqvae import SSVQVAE
 from ssvq.model import bundle as bundles
 from ssvq.model.precision import DTYPES, autocast
@@ -202,7 +202,7 @@ def _nearest(latents: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
 def _plain_method(model: str) -> SSVQVAE:
     description = bundles.read_description(model)
     sections = {name: SECTIONS[name](**values) for name, values in description.settings.items()}
-    method = METHODS[description.method](**sections)
+    method = method_class(description.method)(**sections)
     method.load_state_dict(bundles.read_weights(model, description))
     assert isinstance(method, SSVQVAE)
     return method.eval()

@@ -1,5 +1,6 @@
 """The methods by name. Each is built from the settings that stand in its bundle."""
 
+import importlib
 from typing import Any
 
 import torch
@@ -7,32 +8,25 @@ import torch
 from ssvq.config import Section, TrainConfig
 from ssvq.errors import InputError
 from ssvq.methods.base import Method
-from ssvq.methods.classifier import Classifier
-from ssvq.methods.deep_sad import DeepSAD
-from ssvq.methods.deep_svdd import DeepSVDD
-from ssvq.methods.differnet import DifferNet
-from ssvq.methods.oc_svm import OCSVM, OCSVMHybrid
-from ssvq.methods.ss_dcae import SSDCAE
-from ssvq.methods.ss_gvae import SSGVAE
-from ssvq.methods.ss_vae import SSVAE
-from ssvq.methods.ss_vqvae import SSVQVAE
-from ssvq.methods.ssad import SSAD, SSADHybrid
 from ssvq.model.bundle import Bundle, read_weights
 
-METHODS: dict[str, type[Method]] = {
-    "ss-vq-vae": SSVQVAE,
-    "deep-svdd": DeepSVDD,
-    "deep-sad": DeepSAD,
-    "ss-dcae": SSDCAE,
-    "ss-vae": SSVAE,
-    "ss-gvae": SSGVAE,
-    "differnet": DifferNet,
-    "oc-svm": OCSVM,
-    "oc-svm-hybrid": OCSVMHybrid,
-    "ssad": SSAD,
-    "ssad-hybrid": SSADHybrid,
-    "classifier": Classifier,
+METHODS = {
+    "ss-vq-vae": "ss_vqvae:SSVQVAE",
+    "deep-svdd": "deep_svdd:DeepSVDD",
+    "deep-sad": "deep_sad:DeepSAD",
+    "ss-dcae": "ss_dcae:SSDCAE",
+    "ss-vae": "ss_vae:SSVAE",
+    "ss-gvae": "ss_gvae:SSGVAE",
+    "differnet": "differnet:DifferNet",
+    "oc-svm": "oc_svm:OCSVM",
+    "oc-svm-hybrid": "oc_svm:OCSVMHybrid",
+    "ssad": "ssad:SSAD",
+    "ssad-hybrid": "ssad:SSADHybrid",
+    "classifier": "classifier:Classifier",
 }
+"""Module and class by name. A module is imported when its method is asked for: the libraries that all of them need
+together take seconds to load, in every process of a job.
+"""
 SECTIONS: dict[str, type[Section]] = {
     name: field.annotation
     for name, field in TrainConfig.model_fields.items()
@@ -41,20 +35,27 @@ SECTIONS: dict[str, type[Section]] = {
 """The groups of settings by name."""
 
 
+def method_class(name: str) -> type[Method]:
+    """The class of a method. Raises InputError for a name that this version does not know."""
+    if name not in METHODS:
+        raise InputError(f"method {name!r} is not known to this version; known: {', '.join(METHODS)}")
+    module, _, attribute = METHODS[name].partition(":")
+    found: type[Method] = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+    return found
+
+
 def build_method(name: str, settings: dict[str, Any]) -> Method:
     """A method with fresh weights, in the memory order that convolutions are fastest in.
 
-    Raises InputError for a name that this version does not know.
+    Raises InputError as `method_class` does.
     """
-    if name not in METHODS:
-        raise InputError(f"method {name!r} is not known to this version; known: {', '.join(METHODS)}")
-    method = METHODS[name](**{section: SECTIONS[section](**values) for section, values in settings.items()})
+    method = method_class(name)(**{section: SECTIONS[section](**values) for section, values in settings.items()})
     return method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def method_settings(config: TrainConfig) -> dict[str, Any]:
     """The settings that the method of a training is built from: they go into its bundle."""
-    return {name: getattr(config, name).model_dump(mode="json") for name in METHODS[config.method].sections}
+    return {name: getattr(config, name).model_dump(mode="json") for name in method_class(config.method).sections}
 
 
 def load_method(location: str, bundle: Bundle) -> Method:

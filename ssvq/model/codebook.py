@@ -9,7 +9,6 @@ gathered latents on rank 0 and broadcast.
 
 import torch
 import torch.distributed as dist
-from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 from ssvq.model.ranks import rank, world_size
@@ -62,6 +61,8 @@ class Codebook(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         sample = latents[torch.randperm(len(latents), generator=generator)[:KMEANS_SAMPLE].to(latents.device)]
         if rank() == 0:
+            from sklearn.cluster import KMeans  # takes a second to load, which a scoring actor can do without
+
             points = _at_least(sample.cpu(), len(self.codes), generator).numpy()
             kmeans = KMeans(len(self.codes), n_init=1, max_iter=20, random_state=seed).fit(points)
             self.codes.copy_(torch.from_numpy(kmeans.cluster_centers_))

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from torch._dynamo.exc import TorchDynamoException
 
 from ssvq.config import Device, Precision
 from ssvq.errors import InputError
@@ -113,6 +112,8 @@ class TileScorer:
 
     def _compile(self) -> None:
         """Compile the method's score by scoring a first tile. Raises InputError where that cannot be done."""
+        from torch._dynamo.exc import TorchDynamoException  # takes seconds to load, in every process of a job
+
         self._score = torch.compile(self.method.score, dynamic=False)
         side = self.preprocessing.tile_size
         try:

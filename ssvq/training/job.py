@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,14 +12,15 @@ from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 import ssvq
-from ssvq import storage
+from ssvq import logs, storage
 from ssvq.config import TrainConfig, training_identity
 from ssvq.errors import ExitCode, InputError, images_exit_code
 from ssvq.evaluation.metrics import auroc, average_precision, calibrate
 from ssvq.imagery.grid import Tiling
 from ssvq.imagery.layouts import find_images
 from ssvq.imagery.manifest import manifest_csv
-from ssvq.methods import METHODS, method_settings
+from ssvq.logs import FailedImages
+from ssvq.methods import method_class, method_settings
 from ssvq.model import bundle as bundles
 from ssvq.model.alexnet import read_alexnet
 from ssvq.model.bundle import Bundle
@@ -39,7 +39,6 @@ from ssvq.training.validation import HeldOutTiles
 CONFIG, MANIFEST = "config.json", "manifest.csv"
 CHECKPOINTS, CACHE = "checkpoints", "tile-cache"
 WORKER_FAILURES_ALLOWED = 3
-FAILURES_SHOWN = 20
 
 
 def train(config: TrainConfig) -> ExitCode:
@@ -97,10 +96,11 @@ def _check_output(config: TrainConfig) -> None:
 
 def _print_failures(index: pa.Table) -> None:
     failures = [row for row in index.to_pylist() if row["error_stage"]]
-    for row in failures[:FAILURES_SHOWN]:
-        print(f"skipped {row['path']}: {row['error_message']}", file=sys.stderr)
-    if len(failures) > FAILURES_SHOWN:
-        print(f"... and {len(failures) - FAILURES_SHOWN} more", file=sys.stderr)
+    skipped = FailedImages()
+    for row in failures:
+        path, stage, reason = (row[name] for name in ("path", "error_stage", "error_message"))
+        skipped.add(f"skipped {path}: {reason}", image=path, stage=stage, reason=reason)
+    skipped.end()
 
 
 def _print_counts(config: TrainConfig, tile_sets: TileSets) -> None:
@@ -118,24 +118,24 @@ def _print_counts(config: TrainConfig, tile_sets: TileSets) -> None:
     if counts.test_normal or counts.test_anomalous:
         lines.append(f"  test, unused  {counts.test_normal:>7} normal, {counts.test_anomalous} anomalous")
     print("\n".join(lines), flush=True)
-    anomalies = METHODS[config.method].anomalies
+    anomalies = method_class(config.method).anomalies
     if counts.train_anomalous == 0:
         if anomalies == "needed":
             raise InputError(f"--method {config.method} needs labelled anomalous tiles and there is none")
         if config.supervision > 0 and anomalies == "optional":
-            print("warning: no labelled anomalous tile is seen: training on normal tiles alone", file=sys.stderr)
+            logs.warning("warning: no labelled anomalous tile is seen: training on normal tiles alone")
     elif anomalies == "unused":
-        print(f"--method {config.method} learns from normal tiles alone", file=sys.stderr)
+        logs.warning(f"--method {config.method} learns from normal tiles alone")
     tiles, most = counts.train_normal + counts.train_anomalous, config.kernel.samples
-    if "kernel" in METHODS[config.method].sections and tiles > most:
-        print(f"warning: --method {config.method} is fitted to {most} of them (--kernel.samples)", file=sys.stderr)
-    if config.objective.name == "paper" and "objective" in METHODS[config.method].sections:
-        print("warning: the paper's objective is unbounded below and diverges; bounded is the default", file=sys.stderr)
+    if "kernel" in method_class(config.method).sections and tiles > most:
+        logs.warning(f"warning: --method {config.method} is fitted to {most} of them (--kernel.samples)")
+    if config.objective.name == "paper" and "objective" in method_class(config.method).sections:
+        logs.warning("warning: the paper's objective is unbounded below and diverges; bounded is the default")
 
 
 def task_data(config: TrainConfig, folder: str, index: pa.Table, tile_sets: TileSets) -> dict[str, Any]:
     """What the workers train and validate on, as fields of a TrainTask."""
-    unused = METHODS[config.method].anomalies == "unused"
+    unused = method_class(config.method).anomalies == "unused"
     anomalous = [] if unused else tile_refs(index, tile_sets.train_anomalous)
     anomalous_in_batch = config.anomalous_in_batch if anomalous else 0
     plan = BatchPlan(
@@ -171,11 +171,15 @@ def _fit(config: TrainConfig, data: dict[str, Any]) -> TrainOutcome:
     filesystem, path = storage.filesystem(storage.join(config.out, CHECKPOINTS))
     elastic = config.min_workers is not None and config.min_workers < config.num_workers
     workers = (config.min_workers, config.num_workers) if elastic else config.num_workers
+    use_gpu = gpus_for(config.device) > 0
     with watch_training(config) as progress:
         trainer = TorchTrainer(
             train_worker,
             train_loop_config=TrainTask(**data, progress=progress),
-            scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus_for(config.device) > 0),
+            # CPU workers take all cores of their node; GPU workers are near each other at Ray's own default.
+            scaling_config=ScalingConfig(
+                num_workers=workers, use_gpu=use_gpu, placement_strategy="PACK" if use_gpu else "SPREAD"
+            ),
             run_config=RunConfig(
                 name="train",
                 storage_path=path,
