@@ -39,6 +39,9 @@ MethodName = Literal[
 class TrainConfig(LabelledImages):
     """Train a model on labelled images and write it as a bundle."""
 
+    labels: Location | None = None
+    """Tiles that `ssvq label` labelled, as further examples to train on; all of them, whatever --supervision."""
+
     out: Location
     """Folder or s3:// prefix of the bundle; an unfinished one is resumed."""
 

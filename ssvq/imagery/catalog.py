@@ -32,6 +32,8 @@ class SourceImage:
     which images of one part share; and the `split` that it was given.
 
     `drivers`: GDAL drivers that a setting names, and that may open it and its mask where the usual ones do not.
+
+    `window`: x, y, width and height of the part of the stored raster that this image is, where it is a part.
     """
 
     uri: str
@@ -43,6 +45,12 @@ class SourceImage:
     group: str | None = None
     split: str | None = None
     drivers: tuple[str, ...] = ()
+    window: tuple[int, int, int, int] | None = None
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """Where its first pixel is in the stored raster: x, y."""
+        return (0, 0) if self.window is None else self.window[:2]
 
     @property
     def image_id(self) -> str:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from ssvq import storage
 from ssvq.errors import ImageError, InputError
 from ssvq.imagery.catalog import NORMAL_LABEL, Mask, SourceImage
+from ssvq.redaction import refuse_credentials
 
 SPLITS = ("train", "validation", "calibration", "test")
 COLUMNS = ("image", "mask", "label", "split", "group")
@@ -61,7 +62,8 @@ def read_manifest(
 
 
 def manifest_csv(images: list[SourceImage], splits: dict[str, str]) -> str:
-    """A manifest of images, with the split of each by its image_id; an image without one is left out."""
+    """A manifest of images, with the split of each by its image_id; an image without one is left out, and
+    so are windows of images."""
     rows = [
         {
             "image": image.uri,
@@ -71,7 +73,7 @@ def manifest_csv(images: list[SourceImage], splits: dict[str, str]) -> str:
             "group": image.group,
         }
         for image in images
-        if image.image_id in splits
+        if image.image_id in splits and image.window is None
     ]
     table = pa.Table.from_pylist(rows, pa.schema([(name, pa.string()) for name in COLUMNS]))
     buffer = io.BytesIO()
@@ -115,6 +117,11 @@ def _check(name: str, rows: list[dict[str, str | None]]) -> None:
     for number, row in enumerate(rows, start=1):
         if row["image"] is None:
             raise InputError(f"{name}: row {number} names no image")
+        try:
+            for address in filter(None, (row["image"], row["mask"])):
+                refuse_credentials(address)
+        except ValueError as error:
+            raise InputError(f"{name}: row {number}: {error}") from None
         if row["split"] is not None and row["split"] not in SPLITS:
             raise InputError(f"{name}: row {number} has split {row['split']!r}; allowed: {', '.join(SPLITS)} or empty")
     (image, times) = Counter(row["image"] for row in rows).most_common(1)[0]

@@ -47,11 +47,12 @@ def cut_tiles(
     block: TileBlock,
     rule: PixelRule,
     classes: NDArray[np.uint8] | None = None,
+    origin: tuple[int, int] = (0, 0),
 ) -> TileArrays:
     """Read the block's window once and cut it into tiles; one read decodes each of the file's blocks once.
 
     `rule` says how stored values become pixels. `classes`: of the pixels of the block's window, in the size that
-    `window_shape` says, or None.
+    `window_shape` says, or None. `origin`: where the grid's first pixel is in the image.
 
     A tile that reaches over an image smaller than it is padded by reflection, so that the network sees plausible
     surroundings, and its padding is not valid, so that it is not scored. For the same reason invalid pixels take the
@@ -59,7 +60,7 @@ def cut_tiles(
     """
     x, y, width, height = grid.window(block)
     shape = window_shape(grid, block)
-    pixels, valid = read_rgb(image, x, y, width, height, shape, rule)
+    pixels, valid = read_rgb(image, origin[0] + x, origin[1] + y, width, height, shape, rule)
     size = grid.tiling.tile_size
     rows, cols = shape
     holes = None if valid is None or valid.all() else ~valid

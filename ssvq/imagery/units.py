@@ -8,7 +8,7 @@ that it is decoded once.
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -28,6 +28,8 @@ from ssvq.imagery.tiles import TileArrays, cut_tiles, window_shape
 
 PART_PIXELS = 128 * 512 * 512  # 96 MiB of RGB, under Ray Data's block size of 128 MiB
 IMAGES_IN_UNIT = 128
+MAX_TILES = 250_000
+"""Of an image, whose rows are held together: some 600 MB. A file of a kilobyte can claim millions of tiles."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,13 @@ def inspect(source: SourceImage) -> ImageHeader:
     if source.mask is not None:
         with _mask_errors(source.mask), open_raster(source.mask.uri, source.drivers) as mask:
             check_mask(mask, header.width, header.height, source.mask.anomalous_classes)
-    return header
+    return header if source.window is None else _of_window(header, *source.window)
+
+
+def _of_window(header: ImageHeader, x: int, y: int, width: int, height: int) -> ImageHeader:
+    if min(x, y, width - 1, height - 1) < 0 or x + width > header.width or y + height > header.height:
+        raise ImageError("read", f"is not within its image of {header.width}x{header.height} pixels")
+    return replace(header, width=width, height=height)
 
 
 @contextmanager
@@ -95,7 +103,7 @@ def read_classes(source: SourceImage, x: int, y: int, width: int, height: int) -
     """
     with ExitStack() as stack:
         mask = _enter_mask(source, stack)
-        return _classes(source, mask, Window(x, y, width, height), (height, width))
+        return _classes(source, mask, (x, y, width, height), (height, width))
 
 
 def _enter_mask(source: SourceImage, stack: ExitStack) -> DatasetReader | None:
@@ -107,11 +115,15 @@ def _enter_mask(source: SourceImage, stack: ExitStack) -> DatasetReader | None:
 
 
 def _classes(
-    source: SourceImage, mask: DatasetReader | None, window: Window, shape: tuple[int, int]
+    source: SourceImage, mask: DatasetReader | None, window: tuple[int, int, int, int], shape: tuple[int, int]
 ) -> NDArray[np.uint8] | None:
     if mask is not None and source.mask is not None:
         with _mask_errors(source.mask):
-            return read_mask(mask, source.mask.anomalous_classes, window, shape)
+            x, y, width, height = window
+            stored = Window(source.origin[0] + x, source.origin[1] + y, width, height)
+            classes = read_mask(mask, source.mask.anomalous_classes, stored, shape)
+        if source.window is None or classes.any():
+            return classes
     if source.label is None:
         return None
     return np.full(shape, 0 if source.label == NORMAL_LABEL else ANOMALOUS, np.uint8)
@@ -150,6 +162,15 @@ def plan_units(
     return [*units, small] if small else units
 
 
+def _check_tiles(grid: TileGrid) -> None:
+    if len(grid) > MAX_TILES:
+        raise ImageError(
+            "read",
+            f"has {len(grid):,} tiles of {grid.tiling.tile_size} pixels a side, more than the {MAX_TILES:,} that are "
+            "held of one image: cut the image, or train with larger tiles",
+        )
+
+
 def _max_tiles(tiling: Tiling) -> int:
     """Most tiles in a part."""
     return max(1, PART_PIXELS // tiling.tile_size**2)
@@ -158,19 +179,21 @@ def _max_tiles(tiling: Tiling) -> int:
 def read_unit(unit: list[ImagePart]) -> Iterator[tuple[ImagePart, TileArrays | ImageError]]:
     """Read a unit part by part, each image opened once.
 
-    An image or mask that fails gives an ImageError for each of its remaining parts, and the rest goes on.
+    An image or mask that fails, or an image of more than MAX_TILES, gives an ImageError for each of its remaining
+    parts, and the rest goes on.
     """
     for source, group in groupby(unit, key=lambda part: part.source):
         parts = list(group)
         done = 0
         try:
+            _check_tiles(parts[0].grid)
             with ExitStack() as stack:
                 mask = _enter_mask(source, stack)
                 image = stack.enter_context(open_raster(source.uri, source.drivers))
                 for part in parts:
-                    window, shape = Window(*part.grid.window(part.block)), window_shape(part.grid, part.block)
+                    window, shape = part.grid.window(part.block), window_shape(part.grid, part.block)
                     classes = _classes(source, mask, window, shape)
-                    yield part, cut_tiles(image, part.grid, part.block, part.rule, classes)
+                    yield part, cut_tiles(image, part.grid, part.block, part.rule, classes, source.origin)
                     done += 1
         except ImageError as error:
             yield from ((part, error) for part in parts[done:])

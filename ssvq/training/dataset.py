@@ -29,6 +29,8 @@ class TileCounts:
     train_normal_available: int
     train_anomalous: int
     train_anomalous_available: int
+    labelled_normal: int
+    labelled_anomalous: int
     validation_normal: int
     validation_anomalous: int
     calibration_normal: int
@@ -68,7 +70,9 @@ def draw_tile_sets(index: pa.Table, images: list[SourceImage], config: TrainConf
 
     A tile is anomalous at or over `anomalous_fraction`, else normal; with `normal_fraction`, tiles between the two
     are left out. Of the anomalous training tiles M are drawn such that M / (M + N) is gamma, or all where there are
-    fewer. Raises InputError where too little is left to train on, to choose the checkpoint or to calibrate.
+    fewer. Tiles labelled by hand are taken all, in the place of what the masks say of the same tiles.
+
+    Raises InputError where too little is left to train on, to choose the checkpoint or to calibrate.
     """
     rng = np.random.default_rng(config.seed)
     by_id = {image.image_id: image for image in images}
@@ -78,7 +82,8 @@ def draw_tile_sets(index: pa.Table, images: list[SourceImage], config: TrainConf
         whole &= index[side].fill_null(0).to_numpy() >= CELL
     image_ids = index["image_id"].to_numpy(zero_copy_only=False)
     anomalous, between = _labels(index, image_ids, by_id, config)
-    usable = ~failed & whole & ~between
+    by_hand = np.array([i in by_id and by_id[i].window is not None for i in image_ids], bool)
+    usable = ~failed & whole & ~between & ~_labelled_anew(index, image_ids, by_id, by_hand)
 
     splits = _splits([by_id[i] for i in np.unique(image_ids[usable])], image_ids, anomalous, usable, config, rng)
     of_split = np.array([splits.get(image_id, "") for image_id in image_ids], dtype=object)
@@ -87,11 +92,14 @@ def draw_tile_sets(index: pa.Table, images: list[SourceImage], config: TrainConf
 
     train = rows[TRAIN]
     normal_available, anomalous_available = train[~anomalous[train]], train[anomalous[train]]
-    normal = np.sort(rng.permutation(normal_available)[: config.normal_tiles])
+    given = train[by_hand[train]]
+    normal = rng.permutation(np.setdiff1d(normal_available, given))[: config.normal_tiles]
     wanted = round(config.supervision / (1 - config.supervision) * len(normal))
-    labelled = np.sort(rng.permutation(anomalous_available)[:wanted])
+    labelled = rng.permutation(np.setdiff1d(anomalous_available, given))[:wanted]
+    normal = np.sort(np.concatenate([normal, given[~anomalous[given]]]))
+    labelled = np.sort(np.concatenate([labelled, given[anomalous[given]]]))
     counts = TileCounts(
-        images=len(splits),
+        images=sum(by_id[image_id].window is None for image_id in splits),
         failed_images=len(np.unique(image_ids[failed])),
         tiles=int((~failed).sum()),
         partly_valid_tiles_left_out=int((~failed & ~whole).sum()),
@@ -100,6 +108,8 @@ def draw_tile_sets(index: pa.Table, images: list[SourceImage], config: TrainConf
         train_normal_available=len(normal_available),
         train_anomalous=len(labelled),
         train_anomalous_available=len(anomalous_available),
+        labelled_normal=int((~anomalous[given]).sum()),
+        labelled_anomalous=int(anomalous[given].sum()),
         **{
             f"{split}_{name}": int((anomalous[rows[split]] == is_anomalous).sum())
             for split in (VALIDATION, CALIBRATION, TEST)
@@ -125,17 +135,36 @@ def _labels(
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which tiles are anomalous, and which are neither that nor normal, bool (tiles,) each.
 
-    A whole image has the label that its layout gives it, if any: a small defect is one all the same.
+    A whole image has the label that its layout gives it, if any: a small defect is one all the same. A tile that was
+    labelled by hand has that label.
     """
     fraction = index["anomalous_fraction"].fill_null(0).to_numpy()
     anomalous = fraction >= config.anomalous_fraction
     between = ~anomalous & (fraction > config.normal_limit)
-    if config.whole_images:
-        labels = [by_id[image_id].label if image_id in by_id else None for image_id in image_ids]
+    labels = [_label(by_id[image_id], config) if image_id in by_id else None for image_id in image_ids]
+    if any(labels):
         known = np.array([label is not None for label in labels], bool)
         anomalous = np.where(known, [label not in (None, NORMAL_LABEL) for label in labels], anomalous)
         between &= ~known
     return anomalous, between
+
+
+def _label(image: SourceImage, config: TrainConfig) -> str | None:
+    """The label that holds for every tile of an image, whatever its mask."""
+    return image.label if config.whole_images or image.window is not None else None
+
+
+def _labelled_anew(
+    index: pa.Table, image_ids: NDArray[np.object_], by_id: dict[str, SourceImage], by_hand: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Which tiles are also there as labelled by hand, bool (tiles,)."""
+    if not by_hand.any():
+        return by_hand
+    columns = [index[name].to_pylist() for name in ("x", "y", "width", "height")]
+    uris = [by_id[image_id].uri if image_id in by_id else None for image_id in image_ids]
+    places = list(zip(uris, *columns, strict=True))
+    given = {place for place, flag in zip(places, by_hand, strict=True) if flag}
+    return ~by_hand & np.array([place in given for place in places], bool)
 
 
 def _splits(

@@ -19,6 +19,7 @@ from ssvq.evaluation.metrics import auroc, average_precision, calibrate
 from ssvq.imagery.grid import Tiling
 from ssvq.imagery.layouts import find_images
 from ssvq.imagery.manifest import manifest_csv
+from ssvq.imagery.tile_labels import add_labelled_tiles
 from ssvq.logs import FailedImages
 from ssvq.methods import method_class, method_settings
 from ssvq.model import bundle as bundles
@@ -53,6 +54,10 @@ def train(config: TrainConfig) -> ExitCode:
         print("To train on other images or with other settings, give another --out.")
         return ExitCode.DONE
     images, unusable = find_images(config)
+    if config.labels is not None:
+        largest = None if config.whole_images else config.tile_size
+        images, not_labelled = add_labelled_tiles(images, config.labels, largest, config.drivers)
+        unusable += not_labelled
     storage.check_writable(config.out, "--out")
     if config.method == "differnet" and config.flow.alexnet is not None:
         read_alexnet(config.flow.alexnet)  # a file that is missing or wrong is said before any work
@@ -115,6 +120,10 @@ def _print_counts(config: TrainConfig, tile_sets: TileSets) -> None:
         f"  validation    {counts.validation_normal:>7} normal, {counts.validation_anomalous} anomalous",
         f"  calibration   {counts.calibration_normal:>7} normal, {counts.calibration_anomalous} anomalous",
     ]
+    if counts.labelled_normal or counts.labelled_anomalous:
+        lines.insert(
+            2, f"    of these by hand {counts.labelled_normal:>4} normal, {counts.labelled_anomalous} anomalous"
+        )
     if counts.test_normal or counts.test_anomalous:
         lines.append(f"  test, unused  {counts.test_normal:>7} normal, {counts.test_anomalous} anomalous")
     print("\n".join(lines), flush=True)

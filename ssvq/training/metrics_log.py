@@ -8,11 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty
 
+import ray
 from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tensorboardX import SummaryWriter
 
 from ssvq import storage
 from ssvq.config import TrainConfig
+from ssvq.metrics import show_training
 from ssvq.progress import Progress
 
 METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
@@ -32,7 +35,9 @@ class SendFigures:
 @contextmanager
 def watch_training(config: TrainConfig) -> Iterator[SendFigures]:
     """While training runs, show its progress and keep its figures in the output."""
-    queue = Queue(actor_options={"num_cpus": 0})
+    # On the driver's node: anywhere else it could be lost with a node that the training itself can do without.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     ended = threading.Event()
     watcher = threading.Thread(target=_watch, args=(config, queue, ended), daemon=True)
     watcher.start()
@@ -55,6 +60,7 @@ def _watch(config: TrainConfig, queue: Queue, ended: threading.Event) -> None:
                     return
                 continue
             log.add(figures)
+            show_training(storage.base_name(config.out), figures)
             if not progress.done and figures["step"] > 1:  # goes on from a checkpoint
                 progress.begin_at(int(figures["step"]))
             if "validation_auroc" in figures:

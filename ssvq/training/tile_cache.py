@@ -78,7 +78,8 @@ def cache_key(images: list[SourceImage], tiling: Tiling, rule: PixelRule) -> str
     described: list[object] = [tiling.tiling_id, rule.model_dump(mode="json")]
     for image in images:
         labels = image.label if image.mask is None else [image.mask.uri, image.mask.anomalous_classes]
-        described.append([image.uri, image.fingerprint, labels])
+        where = [] if image.window is None else [image.window]
+        described.append([image.uri, image.fingerprint, labels, *where])
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
 
 
@@ -107,6 +108,7 @@ def write_part(folder: str, part: ImagePart, tiles: TileArrays) -> list[dict[str
     storage.put(storage.join(folder, name), buffer.getvalue())
     width, height = part.grid.filled
     red = redness(tiles.pixels)
+    left, top = part.source.origin
     return [
         {
             "image_id": part.source.image_id,
@@ -114,8 +116,8 @@ def write_part(folder: str, part: ImagePart, tiles: TileArrays) -> list[dict[str
             "file": name,
             "row_group": i // in_group,
             "row": i % in_group,
-            "x": tile.x,
-            "y": tile.y,
+            "x": left + tile.x,
+            "y": top + tile.y,
             "width": width,
             "height": height,
             "valid_fraction": valid_fraction,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import shapely
 
@@ -369,3 +370,32 @@ def test_nothing_hangs_over_the_edge(opened: Any, width: int) -> None:
     assert opened.evaluate("document.documentElement.scrollWidth") <= width
     opened.locator(".open").first.click()
     assert opened.evaluate("document.getElementById('viewer').getBoundingClientRect().right") <= width
+
+
+def test_tiles_are_labelled_and_saved_for_ssvq_label(opened: Any, output: Path, tmp_path: Path) -> None:
+    assert not opened.locator("#labels").is_visible()
+    opened.locator(".open").nth(1).click()
+    box = opened.locator("#stage .layers").bounding_box()
+    opened.mouse.click(box["x"] + 0.4 * box["width"], box["y"] + 0.5 * box["height"])
+    opened.locator("#stage .layers").focus()
+    opened.keyboard.press("ArrowRight")
+    opened.keyboard.press("n")
+    opened.keyboard.press("ArrowRight")
+    opened.keyboard.press("Enter")
+    opened.keyboard.press("Enter")
+    assert opened.locator("#stage rect.label").count() == 2
+    assert opened.inner_text("#viewer-name") == "b.png", "the arrows move within the picture"
+    opened.keyboard.press("Escape")
+    assert opened.inner_text("#labels-count") == "2 tiles labelled: 1 anomalous, 1 normal"
+    with opened.expect_download() as download:
+        opened.click("#save-labels")
+    assert download.value.suggested_filename == "s-labels.json"
+    saved = tmp_path / "saved.json"
+    download.value.save_as(saved)
+    out = tmp_path / "labels.parquet"
+    assert main(["label", str(output), "--survey", "s", "--from", str(saved), "--out", str(out)]) == ExitCode.DONE
+    rows = pq.read_table(out).select(["x", "y", "label"]).to_pylist()
+    assert sorted(rows, key=lambda row: row["x"]) == [
+        {"x": 32, "y": 0, "label": "anomalous"},
+        {"x": 64, "y": 0, "label": "normal"},
+    ]

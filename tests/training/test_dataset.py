@@ -364,3 +364,31 @@ def test_preprocessing_is_the_mean_and_deviation_of_normal_training_pixels() -> 
 def test_a_constant_channel_does_not_divide_by_0() -> None:
     index = index_of(many(8), channel_mean=[0.5, 0.5, 0.5], channel_mean_square=[0.25, 0.25, 0.25])
     assert min(draw(index, config_of()).preprocessing.std) > 0
+
+
+def test_tiles_labelled_by_hand_are_all_taken_and_replace_what_the_mask_says() -> None:
+    """Whatever gamma and --normal-tiles are; a labelled tile is an image of its own here, of the same file."""
+    images = many(12) | {"hand 0": [1.0], "hand 1": [0.0]}
+    index = index_of(images)
+    # Their places are those of the first tiles of images 000 and 001.
+    windows = {"hand 0": (0, 0, 32, 32), "hand 1": (0, 0, 32, 32)}
+    known = {"window": windows, "split": dict.fromkeys(windows, "train"), "uri": {}}
+    known["uri"] = {name: f"/images/{name}.png" for name in images} | {
+        "hand 0": "/images/000.png",
+        "hand 1": "/images/001.png",
+    }
+    known["label"] = {"hand 0": "anomalous", "hand 1": "good"}
+    known["group"] = {name: f"g{name[-1]}" for name in ("hand 0", "hand 1", "000", "001")}
+    drawn = draw(index, config_of(supervision=0, normal_tiles=3), **known)
+    assert names(index, drawn.train_anomalous) == {"hand 0"}
+    assert "hand 1" in names(index, drawn.train_normal)
+    assert len(drawn.train_normal) == 4
+    assert (drawn.counts.labelled_normal, drawn.counts.labelled_anomalous) == (1, 1)
+    assert {drawn.splits[name] for name in ("000", "001")} == {"train"}
+    assert drawn.counts.images == 12
+    every = draw(index, config_of(supervision=0.5), **known)
+    places = index.select(["image_id", "x"]).to_pylist()
+    used = [places[i] for rows in (every.train_normal, every.train_anomalous) for i in rows]
+    assert {"image_id": "000", "x": 0} not in used
+    assert {"image_id": "001", "x": 0} not in used
+    assert {"image_id": "000", "x": 32} in used

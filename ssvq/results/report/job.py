@@ -1,7 +1,6 @@
 """`ssvq report`: reads what a survey's score maps say, makes the pictures of the worst images, writes the page."""
 
-import sys
-
+from ssvq import logs
 from ssvq.config import ReportConfig
 from ssvq.errors import ExitCode, InputError
 from ssvq.progress import Progress
@@ -45,9 +44,9 @@ def report(config: ReportConfig) -> ExitCode:
     ]
     more = len(missing) - NAMED_MISSING
     for line in [*data.lost, *missing[:NAMED_MISSING]]:
-        print(f"warning: {line}", file=sys.stderr)
+        logs.warning(f"warning: {line}")
     if more > 0:
-        print(f"warning: no picture of {count(more, 'image')} more: the page names them", file=sys.stderr)
+        logs.warning(f"warning: no picture of {count(more, 'image')} more: the page names them")
     for line in data.left_out:
-        print(f"left out: {line}", file=sys.stderr)
+        logs.warning(f"left out: {line}")
     return ExitCode.SOME_IMAGES_FAILED if data.lost or missing else ExitCode.DONE

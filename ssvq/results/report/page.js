@@ -110,8 +110,113 @@
       }
     }
     stack.append(frames);
+    markable(stack, frames, picture);
     return stack;
   }
+
+  // Labels: a person says of tiles what they are, and saves that for `ssvq label`. The tiles of an image follow from its
+  // size and the tiling, as in ssvq/imagery/grid.py.
+
+  const [side, stride] = data.tiling_id.split("-").map((part) => (part === "whole" ? 0 : Number(part)));
+  const labels = new Map();
+  let saved = true;
+
+  function offsets(length) {
+    if (!stride || length <= side) return [0];
+    const steps = Math.ceil((length - side) / stride);
+    return Array.from({ length: steps + 1 }, (_, step) => Math.min(step * stride, length - side));
+  }
+
+  function nearest(starts, size, place) {
+    const distance = (start) => Math.abs(start + size / 2 - place);
+    return starts.reduce((best, start, i) => (distance(start) < distance(starts[best]) ? i : best), 0);
+  }
+
+  function markable(stack, frames, picture) {
+    const [width, height] = picture.size;
+    const [xs, ys] = [offsets(width), offsets(height)];
+    const tileWidth = stride ? Math.min(side, width) : width;
+    const tileHeight = stride ? Math.min(side, height) : height;
+    let [row, col] = [0, 0];
+    const name = () => `${picture.id}-${row}-${col}`;
+
+    function draw() {
+      for (const old of frames.querySelectorAll(".label, .cursor")) old.remove();
+      const at = (kind, r, c) => {
+        const place = { x: xs[c] / width, y: ys[r] / height, width: tileWidth / width, height: tileHeight / height };
+        frames.append(element("rect", { class: kind, ...place }));
+      };
+      for (const [tile, label] of labels) {
+        const [image, r, c] = tile.split("-");
+        if (image === picture.id) at(`label ${label}`, Number(r), Number(c));
+      }
+      at("cursor", row, col);
+      const label = labels.get(name());
+      const said = label ? `, labelled ${label}` : "";
+      stack.setAttribute("aria-label", `Tile in row ${row + 1}, column ${col + 1}${said}`);
+    }
+
+    function mark(label) {
+      if (labels.get(name()) === label) labels.delete(name());
+      else labels.set(name(), label);
+      saved = false;
+      showLabels();
+      draw();
+    }
+
+    const chosen = () => document.querySelector("#marking input:checked").value;
+    stack.tabIndex = 0;
+    stack.setAttribute("role", "application");
+    stack.addEventListener("click", (event) => {
+      const box = stack.getBoundingClientRect();
+      col = nearest(xs, tileWidth, ((event.clientX - box.left) / box.width) * width);
+      row = nearest(ys, tileHeight, ((event.clientY - box.top) / box.height) * height);
+      mark(chosen());
+    });
+    stack.addEventListener("keydown", (event) => {
+      const moves = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+      const marks = { Enter: chosen(), " ": chosen(), a: "anomalous", n: "normal" };
+      if (event.key in moves) {
+        const [down, right] = moves[event.key];
+        row = Math.min(Math.max(row + down, 0), ys.length - 1);
+        col = Math.min(Math.max(col + right, 0), xs.length - 1);
+        draw();
+      } else if (event.key in marks) {
+        mark(marks[event.key]);
+      } else return;
+      event.preventDefault();
+      event.stopPropagation();
+    });
+    draw();
+  }
+
+  function showLabels() {
+    const anomalous = [...labels.values()].filter((label) => label === "anomalous").length;
+    const tiles = labels.size === 1 ? "tile" : "tiles";
+    $("labels").hidden = !labels.size;
+    $("labels-count").textContent =
+      `${labels.size} ${tiles} labelled: ${anomalous} anomalous, ${labels.size - anomalous} normal`;
+  }
+
+  if ($("labels")) {
+    $("save-labels").addEventListener("click", () => {
+      const { survey, model_id, tiling_id } = data;
+      const list = [...labels].map(([tile_id, label]) => ({ tile_id, label }));
+      const text = JSON.stringify({ survey, model_id, tiling_id, labels: list }, null, 1);
+      const address = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+      element("a", { href: address, download: `${survey}-labels.json` }).click();
+      URL.revokeObjectURL(address);
+      saved = true;
+    });
+    $("drop-labels").addEventListener("click", () => {
+      labels.clear();
+      saved = true;
+      showLabels();
+    });
+  }
+  window.addEventListener("beforeunload", (event) => {
+    if (labels.size && !saved) event.preventDefault();
+  });
 
   const buttons = () => [...table.querySelectorAll(".open")];
 

@@ -52,8 +52,8 @@ def render(data: ReportData, pictures: Sequence[Picture]) -> bytes:
         threshold=threshold,
         since=min(times, default=None),
         until=max(times, default=None),
-        script_data=_in_script(_script_data(bins)),
-        script_pictures=_in_script([_for_viewer(picture) for picture in pictures]),
+        script_data=_in_script(_script_data(data)),
+        script_pictures=_in_script([_for_viewer(*shown) for shown in zip(pictures, data.images, strict=False)]),
         version=ssvq.__version__,
         made=datetime.now(UTC),
     )
@@ -74,15 +74,17 @@ def _summary(data: ReportData) -> dict[str, int]:
     }
 
 
-def _script_data(bins: Bins | None) -> dict[str, Any]:
-    return {} if bins is None else asdict(bins)
+def _script_data(data: ReportData) -> dict[str, Any]:
+    identity = {name: getattr(data.partition, name) for name in ("survey", "model_id", "tiling_id")}
+    return identity | ({} if data.bins is None else asdict(data.bins))
 
 
-def _for_viewer(picture: Picture) -> dict[str, Any] | None:
+def _for_viewer(picture: Picture, image: dict[str, Any]) -> dict[str, Any] | None:
     if picture.problem is not None:
         return None
     names = ("preview", "width", "height", "heat", "heat_width", "heat_height", "frames")
-    return {name: getattr(picture, name) for name in names}
+    source = {"id": image["image_id"], "size": [image["image_width"], image["image_height"]]}
+    return {name: getattr(picture, name) for name in names} | source
 
 
 def _chart(bins: Bins) -> dict[str, Any]:

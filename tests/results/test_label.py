@@ -1,0 +1,94 @@
+"""`ssvq label`: labels of tiles that exist, added to what is there; everything else is one line and writes nothing."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from ssvq.cli import main
+from ssvq.errors import ExitCode
+from ssvq.imagery.tile_labels import LABELS
+from tests.results.test_report import MODEL, TILING, output  # noqa: F401
+
+
+def label(scores: Path, out: Path, *more: str) -> int:
+    return main(["label", str(scores), "--survey", "s", "--out", str(out), *more])
+
+
+def write_marks(path: Path, marks: dict[str, str], **changes: Any) -> Path:
+    listed = [{"tile_id": tile_id, "label": said} for tile_id, said in marks.items()]
+    path.write_text(json.dumps({"survey": "s", "model_id": MODEL, "tiling_id": TILING, "labels": listed} | changes))
+    return path
+
+
+def test_tiles_of_a_csv_are_labelled_and_added_to(
+    output: Path,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "labels.parquet"
+    (tmp_path / "ids.csv").write_text("score,tile_id\n12,i0-0-2\n30,i2-0-1\n")
+    assert label(output, out, "--tiles", str(tmp_path / "ids.csv"), "--as", "normal", "--who", "Ada") == ExitCode.DONE
+    assert "2 tiles labelled (2 normal, 0 anomalous), 2 in all" in capsys.readouterr().out
+    marks = write_marks(tmp_path / "marks.json", {"i2-0-1": "anomalous", "i1-0-0": "anomalous"})
+    assert label(output, out, "--from", str(marks), "--who", "Bo") == ExitCode.DONE
+    table = pq.read_table(out)
+    assert table.schema.equals(LABELS)
+    rows = {(Path(row["image_uri"]).name[:1], row["x"]): row for row in table.to_pylist()}
+    assert {place: (row["label"], row["who"]) for place, row in rows.items()} == {
+        ("b", 64): ("normal", "Ada"),
+        ("<", 32): ("anomalous", "Bo"),
+        ("c", 0): ("anomalous", "Bo"),
+    }
+    assert all((row["fingerprint"], row["y"], row["width"], row["height"]) == ("f", 0, 32, 32) for row in rows.values())
+
+
+def test_ids_without_a_heading(output: Path, tmp_path: Path) -> None:  # noqa: F811
+    (tmp_path / "ids.csv").write_text("i0-0-2\n\ni0-0-3\n")
+    assert label(output, tmp_path / "l.parquet", "--tiles", str(tmp_path / "ids.csv"), "--as", "normal") == 0
+    assert len(pq.read_table(tmp_path / "l.parquet")) == 2
+
+
+@pytest.mark.parametrize(
+    ("marks", "changes", "said"),
+    [
+        ({"i0-0-9": "normal", "i0-0-1": "normal"}, {}, "1 tile not among the tiles of survey s in"),
+        ({"zz-0-9": "normal"}, {}, "zz-0-9"),
+        ({"../x": "normal"}, {}, "../x"),
+        ({}, {}, "names no tile"),
+        ({"i0-0-1": "rusty"}, {}, "no file of labels that a report page saved: labels.0.label"),
+        ({"i0-0-1": "normal"}, {"survey": "t"}, "--survey s: the labels of"),
+        ({"i0-0-1": "normal"}, {"model_id": "other"}, "--model-id other"),
+    ],
+)
+def test_what_does_not_fit_writes_nothing(
+    output: Path,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    marks: dict[str, str],
+    changes: dict[str, str],
+    said: str,
+) -> None:
+    out = tmp_path / "labels.parquet"
+    assert label(output, out, "--from", str(write_marks(tmp_path / "m.json", marks, **changes))) == ExitCode.WRONG_INPUT
+    errors = capsys.readouterr().err
+    assert said in errors
+    assert errors.count("\n") == 1
+    assert not out.exists()
+
+
+def test_a_file_that_is_no_labels_is_left_alone(
+    output: Path,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "labels.parquet"
+    out.write_text("mine")
+    marks = write_marks(tmp_path / "m.json", {"i0-0-1": "normal"})
+    assert label(output, out, "--from", str(marks)) == ExitCode.WRONG_INPUT
+    assert "is no Parquet file" in capsys.readouterr().err
+    assert out.read_text() == "mine"
+    assert label(output, tmp_path / "l.parquet", "--from", str(tmp_path / "gone.json")) == ExitCode.WRONG_INPUT
+    assert "gone.json is not there" in capsys.readouterr().err

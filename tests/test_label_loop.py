@@ -1,0 +1,72 @@
+"""Labels come back: train without any, score, label the worst false alarms and misses, train again, and see more."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssvq.config import EvaluateConfig, LabelConfig, ScoreConfig
+from ssvq.errors import ExitCode
+from ssvq.evaluation.job import evaluate_model
+from ssvq.model import bundle as bundles
+from ssvq.results.label import label
+from ssvq.results.query import run_sql
+from ssvq.scoring.job import score
+from ssvq.training.job import train
+from tests.conftest import write_image
+from tests.surveys import TILE, tiny_training
+
+pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
+
+MARKED = 10  # of each kind
+
+
+def paint(root: Path, images: int, seed: int, *, welds: bool, rust: bool) -> Path:
+    """Plates of 4 x 4 tiles in images/ and masks/: grey, with a rough row of welds, which is normal, and a row that is
+    a little redder, which is rust.
+    """
+    rng = np.random.default_rng(seed)
+    for i in range(images):
+        pixels = rng.integers(90, 150) + rng.normal(0, 3, (4 * TILE, 4 * TILE, 3))
+        mask = np.zeros((4 * TILE, 4 * TILE), np.uint8)
+        if welds:
+            pixels[:TILE] += rng.normal(0, 40, (TILE, 4 * TILE, 1))
+        if rust:
+            pixels[2 * TILE : 3 * TILE] += [12, 0, -12]
+            mask[2 * TILE : 3 * TILE] = 1
+        write_image(root / "images" / f"{i:02}.png", np.clip(pixels, 0, 255).astype(np.uint8))
+        write_image(root / "masks" / f"{i:02}.png", mask)
+    return root
+
+
+def test_labels_of_the_worst_tiles_raise_the_auroc_on_other_images(tmp_path: Path) -> None:
+    known = paint(tmp_path / "known", 12, 0, welds=False, rust=False)
+    survey = paint(tmp_path / "survey", 6, 1, welds=True, rust=True)
+    other = paint(tmp_path / "other", 6, 2, welds=True, rust=True)
+    training = {"steps": 120, "batch_size": 16, "validate_every": 60, "supervision": 0}
+    scores, labels = str(tmp_path / "scores"), tmp_path / "labels.parquet"
+
+    def auroc(model: Path) -> float:
+        on_others = {"images": str(other / "images"), "masks": str(other / "masks")}
+        return float(evaluate_model(EvaluateConfig(model=str(model), **on_others))["auroc"])
+
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert train(tiny_training(known, first, **training)) == ExitCode.DONE
+    run = ScoreConfig(survey=str(survey / "images"), survey_name="s", model=str(first), out=scores)
+    assert score(run) == ExitCode.DONE
+
+    # A person looks: rust is known by its row.
+    rusty = f"(y = {2 * TILE})"
+    for said, what in (("normal", f"NOT {rusty} ORDER BY score DESC"), ("anomalous", f"{rusty} ORDER BY score")):
+        ids = run_sql(scores, f"SELECT tile_id FROM tiles WHERE {what} LIMIT {MARKED}")["tile_id"].to_pylist()
+        (tmp_path / "ids.csv").write_text("\n".join(["tile_id", *ids]))
+        settings = {"tiles": str(tmp_path / "ids.csv"), "as": said, "out": str(labels)}
+        assert label(LabelConfig(scores=scores, survey="s", **settings)) == ExitCode.DONE
+
+    assert train(tiny_training(known, second, labels=str(labels), **training)) == ExitCode.DONE
+    counts = bundles.read_description(str(second)).training["counts"]
+    assert (counts["labelled_normal"], counts["labelled_anomalous"], counts["train_anomalous"]) == (10, 10, 10)
+    before, after = auroc(first), auroc(second)
+    print(json.dumps({"before": before, "after": after}))
+    assert after > before + 0.1
