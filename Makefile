@@ -1,6 +1,7 @@
 # make demo       everything once, on synthetic images, in minutes
 # make test       lint, types and tests (under 15 minutes on 2 cores)
 # make test-slow  faults, real data and S3 (under 45 minutes)
+# make audit      known faults of the pinned versions, where an index can be asked (30 s)
 # Each sets up its own .venv beside the code; nothing else needs to be installed.
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN := .venv/bin
 INSTALL := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check install --quiet -c constraints.txt
 READY := .venv/.ready
 
-.PHONY: demo test test-slow lint format clean
+.PHONY: demo test test-slow audit lint format clean
 
 demo: $(READY)
 	$(BIN)/ssvq demo --out demo
@@ -19,6 +20,9 @@ test: $(READY) lint
 
 test-slow: $(READY)
 	$(BIN)/pytest -m slow
+
+audit: $(READY)
+	$(BIN)/python .ci/audit.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -4,8 +4,8 @@ import argparse
 import importlib
 import os
 import shutil
+import signal
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp, CliSettingsSource, SettingsError
 
 import ssvq
-from ssvq import config, storage
-from ssvq.errors import ExitCode, InputError
+from ssvq import config, logs, storage
+from ssvq.errors import ExitCode, InputError, one_line
 
 
 class CommandSpec(NamedTuple):
@@ -29,12 +29,14 @@ class CommandSpec(NamedTuple):
 COMMANDS = {
     "train": CommandSpec(config.TrainConfig, "ssvq.training.job:train"),
     "score": CommandSpec(config.ScoreConfig, "ssvq.scoring.job:score"),
+    "nightly": CommandSpec(config.NightlyConfig, "ssvq.nightly:nightly"),
     "evaluate": CommandSpec(config.EvaluateConfig, "ssvq.evaluation.job:evaluate"),
     "query": CommandSpec(config.QueryConfig, "ssvq.results.query:query"),
     "publish": CommandSpec(config.PublishConfig, "ssvq.results.publish:publish"),
     "overlay": CommandSpec(config.OverlayConfig, "ssvq.results.overlay:overlay"),
     "export": CommandSpec(config.ExportConfig, "ssvq.results.export:export"),
     "report": CommandSpec(config.ReportConfig, "ssvq.results.report.job:report"),
+    "label": CommandSpec(config.LabelConfig, "ssvq.results.label:label"),
     "experiment": CommandSpec(config.ExperimentConfig, "ssvq.experiments.job:experiment"),
     "demo": CommandSpec(config.DemoConfig, "ssvq.demo:demo"),
 }
@@ -50,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"ssvq {ssvq.__version__}")
         return ExitCode.DONE
     if arguments[0] not in COMMANDS:
-        print(f"ssvq: {arguments[0]!r} is not a command; commands: {', '.join(COMMANDS)}", file=sys.stderr)
+        logs.set_up(_log_format(arguments))
+        logs.error(f"ssvq: {arguments[0]!r} is not a command; commands: {', '.join(COMMANDS)}")
         return ExitCode.WRONG_INPUT
     return run(arguments[0], arguments[1:])
 
@@ -59,16 +62,19 @@ def run(command: str, arguments: Sequence[str]) -> int:
     """Run one command. Returns its exit code; every error ends as one line on standard error."""
     spec = COMMANDS[command]
     debug = "--debug" in arguments
+    logs.set_up(_log_format(arguments))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `ray job stop` and Kubernetes interrupt so
     try:
         _warn_of_unknown_variables()
         settings = _parse(command, spec.settings, arguments)
         debug = settings.debug
+        logs.set_up(settings.log_format)
         storage.set_timeout(settings.storage_timeout)
         module, name = spec.function.split(":")
         function: Callable[[config.Command], ExitCode] = getattr(importlib.import_module(module), name)
         return function(settings)
     except KeyboardInterrupt:
-        print(f"ssvq {command}: interrupted; run the same command again to go on", file=sys.stderr)
+        logs.error(f"ssvq {command}: interrupted; run the same command again to go on")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone (`ssvq query ... | head`): nothing is wrong.
@@ -86,10 +92,16 @@ def run(command: str, arguments: Sequence[str]) -> int:
 
 
 def _fail(command: str, message: str, code: ExitCode, debug: bool) -> ExitCode:
-    if debug:
-        traceback.print_exc()
-    print(f"ssvq {command}: error: {message}", file=sys.stderr)
+    # Names of files, which may be anything, are in messages.
+    logs.error(f"ssvq {command}: error: {one_line(message)}", trace=debug)
     return code
+
+
+def _log_format(arguments: Sequence[str]) -> logs.LogFormat:
+    """How to write before the settings are known, or when they are wrong: as flag or environment say."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--log-format", nargs="?", default=os.environ.get(f"{config.ENV_PREFIX}LOG_FORMAT"))
+    return "json" if parser.parse_known_args(arguments)[0].log_format == "json" else "text"
 
 
 def _parse(command: str, settings: type[config.Command], arguments: Sequence[str]) -> config.Command:
@@ -170,4 +182,4 @@ def _warn_of_unknown_variables() -> None:
     known.add(f"{config.ENV_PREFIX}TEST_DATA")
     for variable in os.environ:
         if variable.startswith(config.ENV_PREFIX) and variable.split("__")[0] not in known:
-            print(f"warning: the environment's {variable} is no setting of ssvq", file=sys.stderr)
+            logs.warning(f"warning: the environment's {variable} is no setting of ssvq")

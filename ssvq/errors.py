@@ -6,6 +6,8 @@ command turns it into that line on standard error and exit code 2; anything else
 
 from enum import IntEnum
 
+from ssvq.redaction import redact
+
 
 class ExitCode(IntEnum):
     """Exit code of every command; under `ray job submit` it is the job's `driver_exit_code`."""
@@ -22,6 +24,13 @@ def images_exit_code(failed: int, *, allowed: bool) -> ExitCode:
     return ExitCode.SOME_IMAGES_FAILED if failed and not allowed else ExitCode.DONE
 
 
+def one_line(text: str) -> str:
+    """Text with what is not printable, such as line feeds and the escapes of terminals, as Python writes it: names of
+    files, and what libraries say of them, may hold anything.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class InputError(Exception):
     """Wrong input or configuration: one line for a person, exit code 2."""
 
@@ -33,9 +42,9 @@ class ImageError(Exception):
     """
 
     def __init__(self, stage: str, message: str) -> None:
-        super().__init__(message)
         self.stage = stage
-        self.message = message
+        self.message = redact(message)  # it is kept in ledgers and pages
+        super().__init__(self.message)
 
     def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
         return type(self), (self.stage, self.message)

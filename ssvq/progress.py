@@ -7,6 +7,8 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+from ssvq import logs
+
 SECONDS_BETWEEN_LINES = 20.0
 
 
@@ -17,7 +19,8 @@ class Progress:
         self.description, self.total, self.unit = description, total, unit
         self.done = self.begun = 0
         self.started = self.last_line = time.monotonic()
-        self.bar = tqdm(total=total, desc=description, unit=unit, dynamic_ncols=True) if sys.stderr.isatty() else None
+        shown = sys.stderr.isatty() and not logs.is_json()
+        self.bar = tqdm(total=total, desc=description, unit=unit, dynamic_ncols=True) if shown else None
 
     def __enter__(self) -> "Progress":
         return self
@@ -50,4 +53,4 @@ class Progress:
             text = f"{self.description}: {self.done} of {self.total} {self.unit}, {speed}"
             if rate and self.done < self.total:
                 text += f", {timedelta(seconds=round((self.total - self.done) / rate))} left"
-            print(f"{text}; {note}" if note else text, file=sys.stderr, flush=True)
+            logs.info(f"{text}; {note}" if note else text, done=self.done, total=self.total, unit=self.unit)

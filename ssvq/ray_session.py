@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import ray
 import ray.data
 
-from ssvq import storage
+from ssvq import logs, storage
 from ssvq.config import Device
 from ssvq.errors import InputError
 
@@ -24,6 +25,9 @@ MIN_LOGICAL_CPUS = 4
 # for each task and a few between them keep every stage busy.
 BLOCK_BYTES = 128 * 2**20
 QUEUED_BLOCKS = 4
+
+ROLE = "ssvq/role"  # label of a node: reader, scorer or trainer
+GPU_WAIT = 900.0  # seconds: what a cloud takes for a machine with a GPU, and to pull an image
 
 
 @contextmanager
@@ -40,6 +44,7 @@ def ray_session(*, debug: bool, min_cpus: int = MIN_LOGICAL_CPUS) -> Iterator[No
         _quieten()
     quiet: dict[str, Any] = {"log_to_driver": debug, "logging_level": logging.INFO if debug else logging.ERROR}
     address = os.environ.get("RAY_ADDRESS")
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         with nullcontext() if debug else _silent_stderr():
             if address:
@@ -50,6 +55,9 @@ def ray_session(*, debug: bool, min_cpus: int = MIN_LOGICAL_CPUS) -> Iterator[No
                 ray.init(num_cpus=cpus, object_store_memory=store, include_dashboard=False, **quiet)
     except ConnectionError as error:
         raise InputError(f"RAY_ADDRESS={address}: no Ray cluster answers ({error})") from None
+    if callable(on_sigterm):  # Ray has set its own, which would end the process with code 15
+        signal.signal(signal.SIGTERM, on_sigterm)
+    logs.as_json("ray")  # after Ray has set up its own
     try:
         yield
     finally:
@@ -60,11 +68,12 @@ def _worker_environment() -> dict[str, dict[str, str]] | None:
     """What the workers of a cluster, which do not inherit the environment of this process, are handed of it. Never
     credentials: they would be shown with the job's description.
     """
-    timeout = os.environ.get(storage.TIMEOUT_VARIABLE)
-    if timeout is None:
+    names = (storage.TIMEOUT_VARIABLE, logs.INHERITED)
+    variables = {name: os.environ[name] for name in names if name in os.environ}
+    if not variables:
         return None
     os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")  # else a job submitted with the variable is an error
-    return {"env_vars": {storage.TIMEOUT_VARIABLE: timeout}}
+    return {"env_vars": variables}
 
 
 def _quieten() -> None:
@@ -96,11 +105,38 @@ def gpus_for(device: Device) -> int:
     Raises InputError when CUDA is asked for and the cluster has no GPU.
     """
     gpus = int(ray.cluster_resources().get("GPU", 0))
+    if device == "cuda" and gpus == 0 and os.environ.get("RAY_ADDRESS"):
+        gpus = _wait_for_gpus()
     if device == "cuda" and gpus == 0:
         raise InputError("--device cuda: this cluster has no GPU; use --device cpu or auto")
     return 0 if device == "cpu" else gpus
 
 
-def cluster_nodes() -> int:
-    """Nodes of the connected cluster that are alive."""
-    return sum(node["Alive"] for node in ray.nodes())
+def _wait_for_gpus() -> int:
+    """Ask a cluster that may have been scaled to nothing for a GPU. Returns its GPUs, 0 where none came."""
+    logs.info(f"no GPU yet: waiting up to {GPU_WAIT / 60:.0f} minutes for one")
+    ask = ray.remote(num_cpus=0, num_gpus=1)(lambda: None).remote()
+    ray.wait([ask], timeout=GPU_WAIT)
+    ray.cancel(ask, force=True)
+    return int(ray.cluster_resources().get("GPU", 0))
+
+
+def cpu_nodes() -> int:
+    """Nodes of the connected cluster that are alive and take work on a CPU: a head may take none."""
+    return max(1, sum(node["Alive"] and node["Resources"].get("CPU", 0) >= 1 for node in ray.nodes()))
+
+
+def node_cpus() -> int:
+    """CPUs of this node. A container may have fewer than its machine shows, and logical ones may exceed the real."""
+    here = ray.get_runtime_context().get_node_id()
+    known = next((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["NodeID"] == here), 0)
+    return max(1, min(int(known) or 1, os.cpu_count() or 1))
+
+
+def readers() -> dict[str, Any]:
+    """Options of tasks that read images: they prefer nodes with the label `ssvq/role` reader, where there are any, so
+    that the CPUs beside the GPUs stay free for the scorers.
+    """
+    if not any(node["Alive"] and node.get("Labels", {}).get(ROLE) == "reader" for node in ray.nodes()):
+        return {}
+    return {"label_selector": {ROLE: "reader"}, "fallback_strategy": [{"label_selector": {}}]}

@@ -8,8 +8,6 @@ the same bytes under the same name, and a DELETE of what is gone is no error.
 import asyncio
 import errno
 import io
-import re
-import sys
 from typing import Any
 
 from aiohttp import ClientError as HTTPError  # a body that breaks off comes as aiohttp's own
@@ -28,7 +26,9 @@ from s3fs import S3File, S3FileSystem
 from tenacity import AsyncRetrying, RetryCallState, RetryError, retry_if_exception, stop_after_delay
 from tenacity.wait import wait_exponential, wait_random
 
+from ssvq import logs
 from ssvq.readahead import FIRST_AHEAD, ReadAhead
+from ssvq.redaction import redact
 
 # Of one try, in seconds: a server that is gone without a word is asked again soon, and the limit is kept nearly.
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 30.0
@@ -116,7 +116,7 @@ class PatientS3FileSystem(S3FileSystem):
             self._waiting += 1
             if self._waiting == 1:  # one line for an outage, however many requests it stops
                 text = f"waiting for {address}: {_reason(state)}; retrying for up to {self.storage_timeout:g} s"
-                print(text, file=sys.stderr, flush=True)
+                logs.warning(text)
 
         def wait(state: RetryCallState) -> float:
             left = self.storage_timeout - (state.seconds_since_start or 0)
@@ -190,4 +190,4 @@ def _reason(state: RetryCallState) -> str:
 
 def _without_keys(error: BaseException | None) -> str:
     """The message of an error, without the user and password that an endpoint's address may hold."""
-    return re.sub(r"//[^/@\s]+@", "//", str(error) or type(error).__name__)
+    return redact(str(error) or type(error).__name__)

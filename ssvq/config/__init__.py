@@ -4,6 +4,7 @@ from ssvq.config.base import ENV_PREFIX, Command, Device, Location, Precision, R
 from ssvq.config.data import LabelledImages
 from ssvq.config.experiment import ExperimentConfig
 from ssvq.config.export import ExportConfig
+from ssvq.config.labels import LabelConfig, TileLabel
 from ssvq.config.learning import (
     Architecture,
     Augmentation,
@@ -16,6 +17,7 @@ from ssvq.config.learning import (
     Optimiser,
     Pretraining,
 )
+from ssvq.config.nightly import NightlyConfig
 from ssvq.config.report import ReportConfig
 from ssvq.config.results import DemoConfig, OverlayConfig, PublishConfig, QueryConfig
 from ssvq.config.scoring import EvaluateConfig, ScoreConfig, ScoringSettings
@@ -36,8 +38,10 @@ __all__ = [
     "Flow",
     "Hypersphere",
     "Kernel",
+    "LabelConfig",
     "LabelledImages",
     "Location",
+    "NightlyConfig",
     "Objective",
     "Optimiser",
     "OverlayConfig",
@@ -50,6 +54,7 @@ __all__ = [
     "ScoreConfig",
     "ScoringSettings",
     "Section",
+    "TileLabel",
     "TrainConfig",
     "training_identity",
 ]

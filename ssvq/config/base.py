@@ -19,10 +19,12 @@ from pydantic_settings import (
 
 from ssvq import storage
 from ssvq.errors import InputError
+from ssvq.logs import LogFormat
+from ssvq.redaction import refuse_credentials
 
 ENV_PREFIX = "SSVQ_"
 
-Location = Annotated[str, AfterValidator(storage.absolute)]
+Location = Annotated[str, AfterValidator(refuse_credentials), AfterValidator(storage.absolute)]
 Device = Literal["auto", "cuda", "cpu"]
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 
@@ -67,6 +69,9 @@ class Command(BaseSettings):
     storage_timeout: float = Field(storage.DEFAULT_TIMEOUT, gt=0)
     """Seconds for which requests to S3 are repeated while it does not answer."""
 
+    log_format: LogFormat = "text"
+    """Lines on standard error: text, or json for a log collector, an object a line."""
+
     debug: bool = False
     """Show tracebacks and Ray's own log."""
 
@@ -84,7 +89,7 @@ class Command(BaseSettings):
 
     def saved(self) -> dict[str, Any]:
         """The resolved settings as JSON values, for saving beside an output. No setting is a secret."""
-        return self.model_dump(mode="json", exclude={"config", "debug"})
+        return self.model_dump(mode="json", exclude={"config", "debug", "log_format"})
 
 
 class ConfigFile(YamlConfigSettingsSource):

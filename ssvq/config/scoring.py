@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ssvq.config.base import ImageJob, Location
 from ssvq.config.data import LabelledImages
@@ -24,15 +24,21 @@ class ScoringSettings(ImageJob):
     scorers: int | None = Field(None, gt=0)
     """Scoring actors (default: one for each GPU, or one for each node without GPUs)."""
 
+    max_scorers: int | None = Field(None, gt=0)
+    """Begin with --scorers (or one) and add up to so many while there is work, as an autoscaling cluster grows."""
 
-class ScoreConfig(ScoringSettings):
-    """Score the images of a survey and write Parquet score maps; only new and changed images are scored."""
+    gpus_per_scorer: float = Field(1, gt=0, le=1)
+    """Share of a GPU that a scorer takes: 0.5 lets two share one."""
 
-    survey: Location
-    """Folder or s3:// prefix of the images to score."""
+    @model_validator(mode="after")
+    def _pool_grows(self) -> "ScoringSettings":
+        if self.max_scorers is not None and self.max_scorers < (self.scorers or 1):
+            raise ValueError(f"--max-scorers {self.max_scorers} is under --scorers {self.scorers}")
+        return self
 
-    survey_name: str | None = None
-    """Name of the survey in the output (default: the last part of its path)."""
+
+class SurveyScoring(ScoringSettings):
+    """How surveys are scored into an output."""
 
     out: Location
     """Folder or s3:// prefix of the score maps, shared by all surveys."""
@@ -46,9 +52,6 @@ class ScoreConfig(ScoringSettings):
     exclude: list[str] | None = None
     """Leave out images whose path in the survey matches one of these patterns; * matches / too."""
 
-    limit: int | None = Field(None, gt=0)
-    """Score at most so many of the images that are left to do."""
-
     retry_failed: bool = True
     """Score images again that failed in an earlier run and have not changed since."""
 
@@ -57,6 +60,19 @@ class ScoreConfig(ScoringSettings):
 
     dry_run: bool = False
     """Say what would be done and how long it would take, and do nothing."""
+
+
+class ScoreConfig(SurveyScoring):
+    """Score the images of a survey and write Parquet score maps; only new and changed images are scored."""
+
+    survey: Location
+    """Folder or s3:// prefix of the images to score."""
+
+    survey_name: str | None = None
+    """Name of the survey in the output (default: the last part of its path)."""
+
+    limit: int | None = Field(None, gt=0)
+    """Score at most so many of the images that are left to do."""
 
 
 class EvaluateConfig(LabelledImages, ScoringSettings):

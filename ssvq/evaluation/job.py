@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ from ssvq.evaluation.report import print_report
 from ssvq.imagery.catalog import SourceImage
 from ssvq.imagery.layouts import Found, find_images
 from ssvq.imagery.units import plan_units
-from ssvq.model import bundle as bundles
+from ssvq.logs import FailedImages
+from ssvq.methods import read_bundle
 from ssvq.model.bundle import Bundle
 from ssvq.pipeline import inspect_images
 from ssvq.ray_session import ray_session
@@ -43,7 +43,7 @@ def evaluate_model(config: EvaluateConfig) -> dict[str, Any]:
     model takes whole has the label of its layout, if any.
     Raises InputError when no image can be used, or an output cannot be written.
     """
-    bundle = bundles.read_whole(config.model)
+    bundle = read_bundle(config.model)
     _check_outputs(config)
     images, failed = _of_split(config, *find_images(_with_classes(config, bundle)))
     with ray_session(debug=config.debug):
@@ -107,8 +107,10 @@ def _figures(config: EvaluateConfig, bundle: Bundle, scored: ScoredTiles) -> dic
 def _name_failures(failed: list[tuple[SourceImage, ImageError]]) -> dict[str, ImageError]:
     """The first failure of each image, by its path; each is printed."""
     failures = {source.path: error for source, error in reversed(failed)}
+    skipped = FailedImages()
     for path, error in failures.items():
-        print(f"skipped {path}: {error.message}", file=sys.stderr)
+        skipped.add(f"skipped {path}: {error.message}", image=path, stage=error.stage, reason=error.message)
+    skipped.end()
     return failures
 
 

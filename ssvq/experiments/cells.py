@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import sys
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -14,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 
-from ssvq import storage
+from ssvq import logs, storage
 from ssvq.config import Flow
 from ssvq.errors import InputError
 from ssvq.evaluation.metrics import auroc
@@ -74,7 +73,7 @@ def run_cells(cells: list[Cell], out: str, parallel: int | None) -> list[dict[st
             storage.put(_address(out, name), encode_parquet(pa.Table.from_pylist([result], SCHEMA)))
             results[name] = result
             if result["status"] != "ok":
-                print(f"failed {name}: {result['error']}", file=sys.stderr, flush=True)
+                logs.warning(f"failed {name}: {result['error']}", cell=name)
             outcome = "failed" if result["test_auroc"] is None else f"AUROC {result['test_auroc']:.3f}"
             progress.advance(1, f"{name}: {outcome}")
     return [results[cell.name] | {"row": cell.row.name} for cell in cells]

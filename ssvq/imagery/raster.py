@@ -19,7 +19,7 @@ from rasterio.io import DatasetReader
 from rasterio.transform import from_gcps
 
 from ssvq import storage
-from ssvq.errors import ImageError
+from ssvq.errors import ImageError, one_line
 from ssvq.imagery import exif
 from ssvq.imagery.drivers import LONGEST_SIGNATURE, SIGNATURES, driver_of
 from ssvq.imagery.opener import FileOpener
@@ -27,17 +27,24 @@ from ssvq.imagery.opener import FileOpener
 MAX_PIXELS = 20_000_000_000
 """A header that claims more is damaged, or made to exhaust whoever plans its tiles; 141,000 x 141,000."""
 
+MAX_SIDE = 10_000_000
+"""Of a long line of pixels every tile is a column of the grid, whose places are held in memory."""
+
 MAX_BANDS = 1024
 """Hyperspectral cameras have some hundreds."""
 
-GDAL_OPTIONS = {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+ALL_OPTIONS = {
     "GDAL_PAM_ENABLED": "NO",
     # GDAL's short cut for whole PNGs reads one that is cut short without an error, its rest undefined pixels.
     "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
 }
+GDAL_OPTIONS = ALL_OPTIONS | {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    # No address has this suffix: whatever GDAL may come to follow, it fetches nothing.
+    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".nothing",
+}
 # The files of a driver that was named may consist of several, such as data and header.
-NAMED_DRIVER_OPTIONS = GDAL_OPTIONS | {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
+NAMED_DRIVER_OPTIONS = ALL_OPTIONS | {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
 SEQUENTIAL = ("JPEG", "PNG", "WEBP", "GIF", "BIGGIF", "XPM")
 """Drivers of formats that can only be decoded from the start of the image."""
 
@@ -79,6 +86,7 @@ def open_raster(uri: str, named: Sequence[str] = ()) -> Iterator[DatasetReader]:
         drivers, gdal_options = _drivers(file.read(LONGEST_SIGNATURE), named)
         if not storage.is_remote(uri):
             with rasterio.Env(**gdal_options), _open(path, drivers) as dataset:
+                _check_overviews(dataset)
                 yield dataset
             return
         if drivers[0] in SEQUENTIAL:
@@ -86,6 +94,7 @@ def open_raster(uri: str, named: Sequence[str] = ()) -> Iterator[DatasetReader]:
         opener = FileOpener(file, path)
         with rasterio.Env(**gdal_options), opener.raising(), _open(path, drivers, opener=opener) as dataset:
             opener.watch(dataset)
+            _check_overviews(dataset)
             yield dataset
 
 
@@ -98,7 +107,7 @@ def read_errors(uri: str) -> Iterator[None]:
         # rasterio keeps GDAL's own, more telling message as the cause.
         path = storage.filesystem(uri)[1]
         reason = str(error.__cause__ or error).replace(path, storage.base_name(uri))
-        raise ImageError("read", f"cannot be read as an image: {reason}") from error
+        raise ImageError("read", f"cannot be read as an image: {one_line(reason)}") from error
 
 
 def _open(path: str, drivers: Sequence[str], **options: Any) -> DatasetReader:
@@ -120,6 +129,14 @@ def _drivers(start: bytes, named: Sequence[str]) -> tuple[list[str], dict[str, s
     if not named:
         raise ImageError("read", f"is not an image of a known kind ({', '.join(SIGNATURES)})")
     return list(named), NAMED_DRIVER_OPTIONS
+
+
+def _check_overviews(dataset: DatasetReader) -> None:
+    """Raises ImageError for an image whose own metadata name another file or an address for its overviews: GDAL would
+    open it as soon as it is asked for a smaller picture.
+    """
+    if "OVERVIEW_FILE" in dataset.tags(ns="OVERVIEWS"):
+        raise ImageError("read", "names another file for its overviews, which is not followed: remove OVERVIEW_FILE")
 
 
 def read_header(dataset: DatasetReader) -> ImageHeader:
@@ -160,5 +177,7 @@ def _check_size(dataset: DatasetReader) -> None:
         raise ImageError("read", f"has no pixels: {width}x{height} in {bands} bands")
     if width * height > MAX_PIXELS:
         raise ImageError("read", f"claims {width}x{height} pixels, more than the {MAX_PIXELS:.0e} that are read")
+    if max(width, height) > MAX_SIDE:
+        raise ImageError("read", f"claims {width}x{height} pixels, more than the {MAX_SIDE:.0e} a side that are read")
     if bands > MAX_BANDS:
         raise ImageError("read", f"claims {bands} bands, more than the {MAX_BANDS} that are read")

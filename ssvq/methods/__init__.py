@@ -4,11 +4,12 @@ import importlib
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ssvq.config import Section, TrainConfig
-from ssvq.errors import InputError
+from ssvq.errors import InputError, one_line
 from ssvq.methods.base import Method
-from ssvq.model.bundle import Bundle, read_weights
+from ssvq.model.bundle import Bundle, read_description, read_weights
 
 METHODS = {
     "ss-vq-vae": "ss_vqvae:SSVQVAE",
@@ -33,6 +34,7 @@ SECTIONS: dict[str, type[Section]] = {
     if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
 }
 """The groups of settings by name."""
+LAYERS = ("residual_layers", "blocks")  # settings that count layers, each with weights of its own
 
 
 def method_class(name: str) -> type[Method]:
@@ -58,8 +60,47 @@ def method_settings(config: TrainConfig) -> dict[str, Any]:
     return {name: getattr(config, name).model_dump(mode="json") for name in method_class(config.method).sections}
 
 
+def read_bundle(location: str) -> Bundle:
+    """The description of a bundle whose method is whole and sound: to know before any work is spread.
+
+    Raises InputError as `read_description` and `load_method` do.
+    """
+    bundle = read_description(location)
+    load_method(location, bundle)
+    return bundle
+
+
 def load_method(location: str, bundle: Bundle) -> Method:
-    """The method of a bundle with its weights. Raises InputError as `build_method` and `read_weights` do."""
-    method = build_method(bundle.method, bundle.settings)
-    method.load_state_dict(read_weights(location, bundle))
+    """The method of a bundle with its weights. Raises InputError as `build_method` and `read_weights` do, and for
+    settings that do not describe these weights.
+
+    What the settings claim is compared with the weights before memory is taken for it.
+    """
+    weights = read_weights(location, bundle)
+    layers = [values.get(name) for values in bundle.settings.values() for name in LAYERS]
+    if any(isinstance(number, int) and number > len(weights) for number in layers):
+        raise InputError(f"{location} is damaged: its settings have more layers than there are weights")
+    try:
+        with torch.device("meta"):
+            expected = build_method(bundle.method, bundle.settings).state_dict()
+        method = build_method(bundle.method, bundle.settings) if _fit(weights, expected) else None
+        if method is not None:
+            method.load_state_dict(weights)
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        reason = one_line(" ".join(str(error).split())[:200])
+        raise InputError(f"{location} is damaged: no {bundle.method} is made of its settings: {reason}") from None
+    if method is None:
+        raise InputError(f"{location} is damaged: its weights are not those that its settings describe")
     return method
+
+
+def _fit(weights: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
+    """Whether weights have the names, shapes and kind of numbers of a method, whose machine of kernels may hold any
+    number of samples (its tensors are empty in a fresh one).
+    """
+    return weights.keys() == expected.keys() and all(
+        weights[name].is_floating_point() == like.is_floating_point()
+        and not weights[name].is_complex()
+        and (weights[name].shape == like.shape or (like.numel() == 0 and weights[name].dim() == like.dim()))
+        for name, like in expected.items()
+    )

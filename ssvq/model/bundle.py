@@ -6,26 +6,33 @@ A folder with a `bundle.json` is whole; one without is unfinished. Nothing in a 
 import hashlib
 import json
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import numpy as np
-import safetensors.torch
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, ValidationError, field_validator
 from safetensors import SafetensorError
-from torch import Tensor
 
 from ssvq import storage
-from ssvq.errors import InputError
-from ssvq.imagery.grid import Tiling
+from ssvq.errors import InputError, one_line
+from ssvq.imagery.grid import CELL, Tiling
 from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
+
+if TYPE_CHECKING:  # else loaded with weights alone: processes that read or write can do without
+    from torch import Tensor
 
 FORMAT_VERSION = 2
 DESCRIPTION = "bundle.json"
 WEIGHTS = "model.safetensors"
+MAX_DESCRIPTION = (
+    64 * 2**20
+)  # bytes; a score of the calibration has some 20, and JSON in memory takes ten times its size
+MAX_TILE_SIZE = 4096
 
 # JSON has no NaN, so a figure that is not defined is written as null.
 Figure = Annotated[float, BeforeValidator(lambda value: float("nan") if value is None else value)]
+
+Deviation = Annotated[FiniteFloat, Field(gt=0)]
 
 
 class _Part(BaseModel):
@@ -35,11 +42,11 @@ class _Part(BaseModel):
 class Preprocessing(_Part):
     """From stored pixels to the network's input: 8-bit RGB by a rule, then (x / 255 - mean) / std by channel."""
 
-    tile_size: int
+    tile_size: int = Field(gt=0, le=MAX_TILE_SIZE, multiple_of=CELL)
     whole_images: bool = False
     pixels: PixelRule = AS_STORED
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
+    std: tuple[Deviation, Deviation, Deviation]
 
     @property
     def tiling(self) -> Tiling:
@@ -52,16 +59,16 @@ class Calibration(_Part):
     saw.
     """
 
-    threshold: float
+    threshold: FiniteFloat
     """Scores at or over it are anomalous."""
 
     rule: Literal["equal error rate", "5 % false positives"]
     """How the threshold was chosen; the second where no calibration tile is anomalous."""
 
-    thresholds_at_false_positive_rate: dict[str, float]
+    thresholds_at_false_positive_rate: dict[str, FiniteFloat]
     """Thresholds at given shares of false alarms among normal tiles."""
 
-    normal_scores: list[float]
+    normal_scores: list[FiniteFloat]
     """Scores of the normal calibration tiles, ascending."""
 
     def p_values(self, scores: ArrayLike) -> NDArray[np.float64]:
@@ -76,9 +83,10 @@ class Bundle(_Part):
 
     format: Literal["ssvq-bundle"] = "ssvq-bundle"
     version: int = FORMAT_VERSION
-    model_id: str
+    model_id: str = Field(pattern=r"^[0-9a-f]{16}$")
+    """As `model_id` makes it: it is the name of folders and files."""
     method: str
-    settings: dict[str, Any]
+    settings: dict[str, dict[str, Any]]
     """What the method is built from, such as architecture, objective, codebook."""
 
     preprocessing: Preprocessing
@@ -92,6 +100,15 @@ class Bundle(_Part):
 
     created_at: datetime
     ssvq_version: str
+
+    @field_validator("training")
+    @classmethod
+    def _fraction_is_known(cls, training: dict[str, Any]) -> dict[str, Any]:
+        config = training.get("config")
+        fraction = config.get("anomalous_fraction") if isinstance(config, dict) else None
+        if not isinstance(fraction, int | float):
+            raise ValueError("config.anomalous_fraction is missing")
+        return training
 
     @property
     def anomalous_fraction(self) -> float:
@@ -110,8 +127,10 @@ def model_id(method: str, settings: dict[str, Any], preprocessing: Preprocessing
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def encode_weights(weights: dict[str, Tensor]) -> bytes:
+def encode_weights(weights: "dict[str, Tensor]") -> bytes:
     """Weights as safetensors."""
+    import safetensors.torch
+
     return safetensors.torch.save({name: tensor.cpu().contiguous() for name, tensor in weights.items()})
 
 
@@ -135,25 +154,35 @@ def read_description(location: str) -> Bundle:
     """The description of a bundle. Raises InputError when there is none, or one of another version."""
     address = storage.join(location, DESCRIPTION)
     try:
-        values = json.loads(storage.read_text(address))
+        data = storage.read_bytes(address)
     except FileNotFoundError:
         raise InputError(
             f"--model {location} is not a finished bundle (no {DESCRIPTION}); give what `ssvq train --out` wrote"
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    if len(data) > MAX_DESCRIPTION:
+        raise InputError(f"{address} has {len(data):,} bytes, more than any description; copy the bundle again")
+    try:
+        values = json.loads(data.decode(), parse_constant=_refuse)
+        json.dumps(values, ensure_ascii=False).encode()  # halves of characters, which no output could hold
+    except (ValueError, RecursionError):  # numbers of thousands of digits are a ValueError of their own
         raise InputError(f"{address} is not JSON; copy the bundle again or train anew") from None
     version = values.get("version") if isinstance(values, dict) else None
     if version != FORMAT_VERSION:
         raise InputError(
-            f"{address} has version {version}, this ssvq reads version {FORMAT_VERSION}; "
+            f"{address} has version {one_line(str(version)[:40])}, this ssvq reads version {FORMAT_VERSION}; "
             "train again, or install the ssvq that wrote it"
         )
     try:
         return Bundle.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
+        field = one_line(".".join(str(part) for part in first["loc"])[:80])
         raise InputError(f"{address} is damaged: {field}: {first['msg']}; copy the bundle again") from None
+
+
+def _refuse(constant: str) -> NoReturn:
+    """JSON has no NaN and no infinity, though Python reads them."""
+    raise ValueError(constant)
 
 
 def read_whole(location: str) -> Bundle:
@@ -166,8 +195,10 @@ def read_whole(location: str) -> Bundle:
     return bundle
 
 
-def read_weights(location: str, bundle: Bundle) -> dict[str, Tensor]:
+def read_weights(location: str, bundle: Bundle) -> "dict[str, Tensor]":
     """The weights of a bundle. Raises InputError when they are missing or not those of its description."""
+    import safetensors.torch
+
     address = storage.join(location, WEIGHTS)
     try:
         data = storage.read_bytes(address)

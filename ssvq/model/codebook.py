@@ -3,8 +3,8 @@
 A codebook that only follows gradients collapses to a few codes. It is therefore started from k-means over
 encoder outputs, follows exponential moving averages of the latents assigned to each code (van den Oord et al.
 2017, appendix A.1), from normal samples alone, and codes that fall out of use are set anew. Under DDP every
-rank holds the same codebook, bit for bit: counts and sums are all-reduced, and draws are made from the
-gathered latents on rank 0 and broadcast.
+rank holds the same codebook, bit for bit: counts and sums are all-reduced, and draws from the latents of all
+ranks are the same on each. Of these no more is sent than what is drawn.
 """
 
 import torch
@@ -57,9 +57,9 @@ class Codebook(nn.Module):
     @torch.no_grad()
     def start_from(self, latents: Tensor, seed: int) -> None:
         """K-means over the latents (cells, D) of all ranks together; the moving averages start from it."""
-        latents = _gather(latents)
         generator = torch.Generator().manual_seed(seed)
-        sample = latents[torch.randperm(len(latents), generator=generator)[:KMEANS_SAMPLE].to(latents.device)]
+        order = torch.randperm(len(latents) * world_size(), generator=generator)
+        sample = _drawn(latents, order[:KMEANS_SAMPLE])
         if rank() == 0:
             from sklearn.cluster import KMeans  # takes a second to load, which a scoring actor can do without
 
@@ -67,7 +67,7 @@ class Codebook(nn.Module):
             kmeans = KMeans(len(self.codes), n_init=1, max_iter=20, random_state=seed).fit(points)
             self.codes.copy_(torch.from_numpy(kmeans.cluster_centers_))
         self._broadcast()
-        self.counts.copy_(torch.bincount(self.assign(latents), minlength=len(self.codes)))
+        self.counts.copy_(self.usage(latents, self.assign(latents))[0])
         self.sums.copy_(self.codes * self.counts[:, None])
 
     @torch.no_grad()
@@ -102,10 +102,9 @@ class Codebook(nn.Module):
         number = int(dead.sum())  # the same on every rank, as the counts are
         if number == 0:
             return 0
-        latents = _gather(latents)
         generator = torch.Generator().manual_seed(seed)
-        drawn = torch.randint(len(latents), (number,), generator=generator).to(latents.device)
-        self.codes[dead] = latents[drawn].to(self.codes)
+        positions = torch.randint(len(latents) * world_size(), (number,), generator=generator)
+        self.codes[dead] = _drawn(latents, positions).to(self.codes)
         self.counts[dead] = mean
         self.sums[dead] = self.codes[dead] * mean
         self._broadcast()
@@ -123,13 +122,16 @@ def _blocks(latents: Tensor) -> tuple[Tensor, ...]:
     return latents.detach().float().split(at_once)
 
 
-def _gather(latents: Tensor) -> Tensor:
-    """The latents of all ranks, in order of rank; every rank holds equally many."""
+def _drawn(latents: Tensor, positions: Tensor) -> Tensor:
+    """The latents (n, D) at positions int64 (n,) of those of all ranks, in order of rank; each holds equally many."""
+    positions = positions.to(latents.device)
     if world_size() == 1:
-        return latents
-    parts = [torch.empty_like(latents) for _ in range(world_size())]
-    dist.all_gather(parts, latents.contiguous())
-    return torch.cat(parts)
+        return latents[positions]
+    mine = positions // len(latents) == rank()
+    drawn = latents.new_zeros(len(positions), latents.shape[1])
+    drawn[mine] = latents[positions[mine] % len(latents)]
+    dist.all_reduce(drawn)  # one rank gives each, the others add nothing
+    return drawn
 
 
 def _at_least(sample: Tensor, number: int, generator: torch.Generator) -> Tensor:

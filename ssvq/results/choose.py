@@ -11,11 +11,9 @@ import pyarrow as pa
 from ssvq.errors import InputError
 from ssvq.imagery.grid import CELL
 from ssvq.results.objects import read_score_map
-from ssvq.results.query import connect, literal, run_sql
+from ssvq.results.query import KEY, connect, literal, run_sql
 from ssvq.results.stitch import HeatMap, stitch
 from ssvq.scoring.layout import Partition
-
-KEY = ("survey", "model_id", "tiling_id", "image_id")
 
 
 @dataclass(frozen=True)

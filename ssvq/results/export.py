@@ -1,11 +1,10 @@
 """`ssvq export`: score maps for other tools. Only score maps and ledger are read: no image, no model."""
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ssvq import storage
+from ssvq import logs, storage
 from ssvq.config import ExportConfig
 from ssvq.errors import ExitCode, InputError
 from ssvq.progress import Progress
@@ -38,7 +37,7 @@ def export(config: ExportConfig) -> ExitCode:
     summary, left_out = writers[config.format](config, choice.images)
     print(f"{config.out}: {summary}")
     for line in [*choice.left_out, *left_out]:
-        print(f"left out: {line}", file=sys.stderr)
+        logs.warning(f"left out: {line}")
     return ExitCode.DONE
 
 

@@ -1,13 +1,12 @@
 """The ready-made queries of `ssvq query --named`."""
 
-import sys
-
 import duckdb
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
+from ssvq import logs
 from ssvq.config import QueryConfig
 from ssvq.errors import InputError
 from ssvq.results.objects import read_model
@@ -65,16 +64,18 @@ def drift(connection: duckdb.DuckDBPyConnection, scores: str) -> pa.Table:
         ).fetchnumpy()["score"]
         normal = calibration_scores(scores, model_id)
         if normal is None:
-            print(f"warning: {model_file(scores, model_id)} is missing, so {survey} is not compared", file=sys.stderr)
+            logs.warning(
+                f"warning: {model_file(scores, model_id)} is missing, so {survey} is not compared", survey=survey
+            )
         if normal is None or not len(found) or not len(normal):
             continue
         index, statistic = stability_index(normal, found), float(ks_2samp(normal, found).statistic)
         verdict = "shifted" if index >= SHIFTED else "watch" if index >= WATCHED else "as calibrated"
         if verdict == "shifted":
-            print(
+            logs.warning(
                 f"warning: survey {survey} does not look like what model {model_id} was calibrated on (stability "
                 f"index {index:.2f}, over {SHIFTED}): look at its worst tiles before its thresholds are trusted",
-                file=sys.stderr,
+                survey=survey,
             )
         medians = {"median_score": float(np.median(found)), "calibration_median": float(np.median(normal))}
         rows.append(

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from ssvq import storage
 from ssvq.errors import InputError
+from ssvq.results.damage import UNREADABLE, reason_of
 from ssvq.scoring.layout import model_file
 
 
@@ -32,8 +33,8 @@ def read_score_map(address: str, columns: Sequence[str] | None = None) -> pa.Tab
         raise InputError(f"{address} cannot be read: {str(error).splitlines()[0]}") from None
     try:
         return pq.read_table(pa.BufferReader(data), columns=None if columns is None else list(dict.fromkeys(columns)))
-    except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except UNREADABLE as error:
+        reason = reason_of(error)
         raise InputError(f"{address} is damaged ({reason}): remove it and run `ssvq score` again") from None
 
 

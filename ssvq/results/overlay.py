@@ -11,10 +11,10 @@ from ssvq.errors import ExitCode, ImageError, InputError
 from ssvq.imagery.pixel_rule import PixelRule
 from ssvq.imagery.pixels import read_rgb
 from ssvq.imagery.raster import open_raster
-from ssvq.results.choose import KEY, choose_images, distance_at_threshold
+from ssvq.results.choose import choose_images, distance_at_threshold
 from ssvq.results.heat import FULL_SCALE, draw_heat, metres_in_pixel, read_pixel_rule, scale_bar
 from ssvq.results.montage import draw_montage, worst_tiles
-from ssvq.results.query import literal, run_sql
+from ssvq.results.query import KEY, literal, run_sql
 from ssvq.results.stitch import stitch
 
 LONGEST_SIDE = 1600  # pixels of the photograph in the picture

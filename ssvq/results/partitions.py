@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ssvq import storage
@@ -46,6 +47,7 @@ def is_published(info: PartitionInfo) -> bool:
     try:
         with storage.open_read(info.partition.published) as file:
             metadata = pq.read_metadata(file).metadata or {}
-    except (OSError, ValueError):
+        described = json.loads(metadata.get(METADATA, b"{}"))
+    except (OSError, ValueError, pa.ArrowException):  # not there, or damaged: then the small objects are read
         return False
-    return METADATA in metadata and json.loads(metadata[METADATA]).get("state") == info.state
+    return isinstance(described, dict) and described.get("state") == info.state

@@ -1,48 +1,79 @@
 """`ssvq query`: SQL over the score maps with DuckDB, on local disk or S3."""
 
-import io
 import re
 import sys
-from typing import Any
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 import duckdb
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
-from ssvq import storage
+from ssvq import logs, storage
 from ssvq.config import QueryConfig
 from ssvq.errors import ExitCode, InputError
+from ssvq.results.answer import write_answer
+from ssvq.results.damage import UNREADABLE, damaged_objects, reason_of
 from ssvq.results.named import calibration_scores, named_query
 from ssvq.results.partitions import is_published, partitions
 from ssvq.scoring.layout import images_folder
 from ssvq.scoring.schema import LEDGER, SCORE_MAP
 
-ROWS_SHOWN = 1000
+# The views themselves could be bound before, so that these are not for a damaged object.
+WRONG_SQL = (duckdb.ParserException, duckdb.CatalogException, duckdb.BinderException)
+KEY = ("survey", "model_id", "tiling_id", "image_id")
 MAP_AS_READ = pa.list_(pa.list_(pa.float32()))
 
 
 def query(config: QueryConfig) -> ExitCode:
-    """Print or write the answer. Raises InputError for a folder without score maps, and for wrong SQL."""
+    """Print or write the answer. Objects that are damaged are named and left out, and the exit code says so.
+
+    Raises InputError for a folder without score maps, and for wrong SQL.
+    """
     if config.format == "parquet" and config.out is None and sys.stdout.isatty():
         raise InputError("--format parquet is binary: give --out FILE, or redirect the output")
-    with connect(config.scores) as connection:
-        narrow(connection, config)
-        answer = named_query(connection, config) if config.named else ask(connection, config.sql)
+    damaged: dict[str, str] = {}
+    try:
+        answer = _answer(config)
+    except UnreadableError:
+        damaged = damaged_objects(config.scores)
+        if not damaged:
+            raise
+        for address, reason in damaged.items():
+            logs.warning(f"left out: {address} is damaged ({reason}): remove it and run `ssvq score` again")
+        answer = _answer(config, damaged)
     try:
         if config.out is None:
-            _write(answer, config.format, sys.stdout.buffer)
+            write_answer(answer, config.format, sys.stdout.buffer)
         else:
             with config.out.open("wb") as file:
-                _write(answer, config.format, file)
+                write_answer(answer, config.format, file)
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
         raise InputError(f"--out {config.out} cannot be written: {error.strerror}") from None
-    return ExitCode.DONE
+    return ExitCode.SOME_IMAGES_FAILED if damaged else ExitCode.DONE
+
+
+def _answer(config: QueryConfig, damaged: Collection[str] = ()) -> pa.Table:
+    with connect(config.scores, damaged) as connection:
+        with _reading(f"score maps of {config.scores} cannot be read: "):
+            narrow(connection, config)
+            if config.named:
+                return named_query(connection, config)
+        return ask(connection, config.sql)
+
+
+class UnreadableError(InputError):
+    """Something could not be read, which may be for damaged objects."""
+
+
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """Turn errors of reading objects into UnreadableError, in one line."""
+    try:
+        yield
+    except UNREADABLE as error:
+        raise UnreadableError(f"{what}{reason_of(error)}") from None
 
 
 def run_sql(scores: str, sql: str) -> pa.Table:
@@ -56,18 +87,12 @@ def run_sql(scores: str, sql: str) -> pa.Table:
 
 def ask(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
     """The answer of some SQL. Raises InputError for wrong SQL."""
-    try:
-        answer = connection.sql(sql)
-        return pa.table({}) if answer is None else answer.to_arrow_table()  # None: not a SELECT
-    except duckdb.Error as error:
-        raise _explained(error, "SQL: ") from None
-
-
-def _explained(error: duckdb.Error, what: str) -> InputError:
-    """An error of DuckDB in one line, with what to do about a damaged object, which it names."""
-    text = " ".join(str(error).split())
-    damaged = any(word in text for word in ("magic bytes", "too small to be a Parquet file", "footer"))
-    return InputError(f"{'a score map is damaged; remove it and score again: ' if damaged else what}{text}")
+    with _reading("SQL: "):
+        try:
+            answer = connection.sql(sql)
+            return pa.table({}) if answer is None else answer.to_arrow_table()  # None: not a SELECT
+        except WRONG_SQL as error:
+            raise InputError(f"SQL: {reason_of(error)}") from None
 
 
 def narrow(connection: duckdb.DuckDBPyConnection, config: QueryConfig) -> None:
@@ -88,7 +113,8 @@ def narrow(connection: duckdb.DuckDBPyConnection, config: QueryConfig) -> None:
     condition = f"WHERE {' AND '.join(where)}" if where else ""
     judged = "*"
     if config.threshold is not None:
-        judged = f"* REPLACE (score >= {config.threshold} AS is_anomalous, {config.threshold}::DOUBLE AS threshold)"
+        threshold = f"{literal(str(config.threshold))}::DOUBLE"
+        judged = f"* REPLACE (score >= {threshold} AS is_anomalous, {threshold} AS threshold)"
     elif config.false_positive_rate is not None:
         judged = f"* REPLACE (p_value <= {config.false_positive_rate} AS is_anomalous, NULL::DOUBLE AS threshold)"
     for view, columns in (("tiles", judged), ("images", "*")):
@@ -103,56 +129,85 @@ def _warn_of_few_tiles(connection: duckdb.DuckDBPyConnection, config: QueryConfi
     for (model_id,) in connection.execute("SELECT DISTINCT model_id FROM images").fetchall():
         normal = calibration_scores(config.scores, model_id)
         if normal is not None and 1 / (len(normal) + 1) > float(config.false_positive_rate or 0):
-            print(
+            logs.warning(
                 f"warning: model {model_id} was calibrated on {len(normal)} normal tiles, so that no p-value is under "
-                f"{1 / (len(normal) + 1):.3g}: no tile is anomalous at {config.false_positive_rate:g}",
-                file=sys.stderr,
+                f"{1 / (len(normal) + 1):.3g}: no tile is anomalous at {config.false_positive_rate:g}"
             )
 
 
-def connect(scores: str) -> duckdb.DuckDBPyConnection:
-    """DuckDB with the views. Raises InputError for a folder without score maps."""
-    segments = [info.path for info in storage.list_files(images_folder(scores)) if info.path.endswith(".parquet")]
+def connect(scores: str, damaged: Collection[str] = ()) -> duckdb.DuckDBPyConnection:
+    """DuckDB with the views, which leave out the addresses of damaged objects.
+
+    Raises InputError for a folder without score maps, and UnreadableError where the views cannot be made.
+    """
+    folder = images_folder(scores)
+    segments = [info.path for info in storage.list_files(folder) if info.path.endswith(".parquet")]
     if not segments:
         raise InputError(f"{scores} holds no score maps; give the folder that `ssvq score --out` wrote")
     connection = duckdb.connect()
     if storage.is_remote(scores):
         connection.register_filesystem(storage.filesystem(scores)[0])
-    ledger = literal(storage.join(images_folder(no_pattern(scores)), "*.parquet"))
+    with _reading(f"score maps of {scores} cannot be read: "):
+        _create_images(connection, scores, _without(folder, segments, damaged))
+        _create_tiles(connection, _tile_files(connection, scores, damaged))
+    return connection
+
+
+def _create_images(connection: duckdb.DuckDBPyConnection, scores: str, files: list[str]) -> None:
+    if not files:
+        raise InputError(f"every segment of the ledger of {scores} is damaged: remove them and run `ssvq score` again")
+    # Without its key a row, of a table of something else, is of no image. Keys are names of folders and objects: one
+    # that leads elsewhere would have other files read, or written, in their place.
+    plain = " AND ".join(f"regexp_full_match({name}, '[^/]+') AND {name} NOT IN ('.', '..')" for name in KEY)
     connection.execute(
         f"""
-        CREATE VIEW images AS SELECT {", ".join(LEDGER.names)} FROM read_parquet({ledger}, union_by_name = true)
+        CREATE VIEW images AS SELECT {", ".join(LEDGER.names)} FROM {_read(files, ", union_by_name = true")}
+        WHERE {plain}
         QUALIFY row_number() OVER (
-            PARTITION BY survey, model_id, tiling_id, image_id ORDER BY recorded_at DESC, run_id DESC
+            PARTITION BY {", ".join(KEY)} ORDER BY recorded_at DESC, run_id DESC
         ) = 1
         """
     )
-    files = _tile_files(connection, scores)
+
+
+def _create_tiles(connection: duckdb.DuckDBPyConnection, files: list[str]) -> None:
     if files:
-        source = f"read_parquet([{', '.join(literal(file) for file in files)}])"
+        source = _read(files)
     else:
         # DuckDB reads half floats from Parquet, as floats, but not from Arrow.
         as_read = pa.schema([f.with_type(MAP_AS_READ) if f.name == "score_map" else f for f in SCORE_MAP])
         connection.register("no_tiles", as_read.empty_table())
         source = "no_tiles"
-    try:
-        connection.execute(f"CREATE VIEW tiles AS SELECT * FROM {source}")
-    except duckdb.Error as error:
-        raise _explained(error, f"score maps of {scores} cannot be read: ") from None
-    return connection
+    connection.execute(f"CREATE VIEW tiles AS SELECT {', '.join(SCORE_MAP.names)} FROM {source}")
 
 
-def _tile_files(connection: duckdb.DuckDBPyConnection, scores: str) -> list[str]:
+def _tile_files(connection: duckdb.DuckDBPyConnection, scores: str, damaged: Collection[str]) -> list[str]:
     """What the score maps are read from, as patterns: the published file of each partition where it holds what the
     ledger says, else the objects of its images.
     """
     files = []
     for info in partitions(connection, scores):
-        if is_published(info):
+        if info.partition.published not in damaged and is_published(info):
             files.append(no_pattern(info.partition.published))
+        elif damaged:
+            names = [found.path for found in storage.list_files(info.partition.tiles)]
+            files.extend(_without(info.partition.tiles, names, damaged))
         elif next(storage.list_files(info.partition.tiles), None) is not None:
             files.append(storage.join(no_pattern(info.partition.tiles), "*.parquet"))
     return files
+
+
+def _without(folder: str, names: list[str], damaged: Collection[str]) -> list[str]:
+    """What to read of a folder's Parquet objects, as patterns: one for all, unless some are damaged."""
+    if not damaged:
+        return [storage.join(no_pattern(folder), "*.parquet")]
+    addresses = [storage.join(folder, name) for name in names if name.endswith(".parquet")]
+    return [no_pattern(address) for address in addresses if address not in damaged]
+
+
+def _read(files: list[str], option: str = "") -> str:
+    """SQL that reads Parquet files, which are patterns."""
+    return f"read_parquet([{', '.join(map(literal, files))}]{option})"
 
 
 def literal(text: str) -> str:
@@ -163,54 +218,3 @@ def literal(text: str) -> str:
 def no_pattern(location: str) -> str:
     """A location as DuckDB's globs take it literally."""
     return re.sub(r"([*?\[])", r"[\1]", location)
-
-
-def _write(answer: pa.Table, form: str, file: Any) -> None:
-    if form == "csv":
-        pyarrow.csv.write_csv(_plain(answer), file)
-    elif form == "json":
-        connection = duckdb.connect()
-        connection.register("answer", answer)
-        rows = connection.execute("SELECT to_json(answer)::VARCHAR FROM answer").fetchall()
-        file.write(("[" + ",\n ".join(row[0] for row in rows) + "]\n").encode())
-    elif form == "parquet":
-        pq.write_table(answer, file)
-    else:
-        file.write(_render(answer).encode())
-    file.flush()
-
-
-def _plain(answer: pa.Table) -> pa.Table:
-    """The table with nested and binary columns as text, which CSV has no type for."""
-    connection = duckdb.connect()
-    connection.register("answer", answer)
-    nested = [f.name for f in answer.schema if pa.types.is_nested(f.type) or pa.types.is_binary(f.type)]
-    quoted = [f'"{name.replace(chr(34), chr(34) * 2)}"' for name in nested]
-    columns = ", ".join(f"{name}::VARCHAR AS {name}" for name in quoted)
-    replaced = f"REPLACE ({columns})" if nested else ""
-    return connection.sql(f"SELECT * {replaced} FROM answer").to_arrow_table()
-
-
-def _render(answer: pa.Table) -> str:
-    """The table for a person; wide values are not cut, since they are often paths."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for field in answer.schema:
-        number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
-        table.add_column(field.name, justify="right" if number else "left", no_wrap=True)
-    for row in answer.slice(0, ROWS_SHOWN).to_pylist():
-        table.add_row(*[_cell(value) for value in row.values()])
-    buffer = io.StringIO()
-    console = Console(file=buffer, width=10_000, markup=False, highlight=False, emoji=False)
-    console.print(table)
-    lines = [line.rstrip() for line in buffer.getvalue().splitlines()]
-    if len(answer) > ROWS_SHOWN:
-        lines.append(f"... {len(answer) - ROWS_SHOWN} more rows; --format csv gives all")
-    else:
-        lines.append(f"{len(answer)} row{'' if len(answer) == 1 else 's'}")
-    return "\n".join(lines) + "\n"
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return "" if value is None else str(value)

@@ -1,30 +1,33 @@
 """What becomes of scored parts: whole images are put, and each ends as one row of the ledger."""
 
-import sys
+import time
 from collections import Counter
 from typing import Any
 
 from ssvq.errors import ImageError
 from ssvq.imagery.catalog import SourceImage
 from ssvq.imagery.units import ImagePart
+from ssvq.logs import FailedImages
+from ssvq.metrics import ScoringMetrics
 from ssvq.scoring.ledger import LedgerWriter
 from ssvq.scoring.schema import SCORE_MAP
 from ssvq.scoring.writer import ScoredImage, ScoringRun, join_parts, put_image
 from ssvq.storage import StorageError
 
-FAILURES_SHOWN = 20
 SUMMED = ("tiles", "skipped_tiles", "anomalous_tiles", "object_bytes")
 
 
 class Collector:
     """Takes OUTCOME rows in any order. `totals` counts images by status, and sums what SUMMED names; `changed` are
-    the images that were no longer what was listed when they were to be put.
+    the images that were no longer what was listed when they were to be put. Images that fail are named as they do.
     """
 
     def __init__(self, run: ScoringRun, ledger: LedgerWriter) -> None:
         self.run, self.ledger = run, ledger
         self.totals: Counter[str] = Counter()
         self.changed: list[SourceImage] = []
+        self.failures = FailedImages()
+        self.metrics = ScoringMetrics(run.partition.survey, run.run_id)
         self._waiting: dict[str, list[dict[str, Any]]] = {}
 
     def take(self, outcome: dict[str, Any]) -> None:
@@ -32,13 +35,24 @@ class Collector:
         if outcome["storage_error"] is not None:
             raise StorageError(outcome["storage_error"])
         part = ImagePart.from_json(outcome["part"])
+        row = outcome["ledger"] or dict.fromkeys(("tiles", "anomalous_tiles"), 0)
+        self.metrics.count_part(
+            tiles=row["tiles"],
+            anomalous_tiles=row["anomalous_tiles"],
+            size=part.source.size / part.count,
+            seconds={stage: outcome[f"{stage}_seconds"] or 0.0 for stage in ("read", "score", "write")},
+        )
         if part.count == 1:
             self._end(part.source, outcome["ledger"])
             return
         gathered = self._waiting.setdefault(part.source.image_id, [])
         gathered.append(outcome)
         if len(gathered) == part.count:
-            self._end(part.source, join_parts(self._waiting.pop(part.source.image_id), self.run))
+            started = time.perf_counter()
+            row = join_parts(self._waiting.pop(part.source.image_id), self.run)
+            self.metrics.count_seconds("write", time.perf_counter() - started)
+            self._end(part.source, row)
+        self.metrics.set_queue("parts to join", sum(map(len, self._waiting.values())))
 
     def fail(self, source: SourceImage, error: ImageError) -> None:
         """Put and note an image of which not even the header can be read."""
@@ -51,5 +65,8 @@ class Collector:
         self.ledger.add(row)
         self.totals[row["status"]] += 1
         self.totals.update({name: row[name] for name in SUMMED})
-        if row["status"] == "failed" and self.totals["failed"] <= FAILURES_SHOWN:
-            print(f"failed {row['image_uri']} ({row['error_stage']}): {row['error_message']}", file=sys.stderr)
+        self.metrics.count_image(row["error_stage"])
+        self.metrics.set_queue("ledger rows", len(self.ledger.rows))
+        if row["status"] == "failed":
+            image, stage, reason = (row[name] for name in ("image_uri", "error_stage", "error_message"))
+            self.failures.add(f"failed {image} ({stage}): {reason}", image=image, stage=stage, reason=reason)

@@ -2,9 +2,10 @@
 
 import json
 import time
+from contextlib import nullcontext
 from typing import Any
 
-from ssvq import storage
+from ssvq import logs, storage
 from ssvq.config import ScoreConfig
 from ssvq.errors import ExitCode, images_exit_code
 from ssvq.imagery.catalog import SourceImage
@@ -38,18 +39,22 @@ def score(config: ScoreConfig) -> ExitCode:
         return ExitCode.DONE
     storage.check_writable(config.out, "--out")
     run = ScoringRun(plan.partition, config.survey, new_run_id(), plan.bundle.calibration)
+    logs.bind(run_id=run.run_id, survey=plan.partition.survey)
     storage.put_text(model_file(config.out, plan.bundle.model_id), plan.bundle.model_dump_json(indent=2) + "\n")
     _save_run(config, run, None)
     print(plan, flush=True)
 
     started = time.monotonic()
-    with LedgerWriter(config.out, run.run_id) as ledger:
+    # The ledger is put before Ray stops: a job that is stopped from outside has seconds for both.
+    session = ray_session(debug=config.debug) if plan.todo else nullcontext()
+    with session, LedgerWriter(config.out, run.run_id) as ledger:
         collector = Collector(run, ledger)
         for image_id, known in plan.removed.items():
             row = prune(image_id, known, plan.partition, run.run_id)
             if row is not None:
                 ledger.add(row)
         scoring_seconds = _score(config, plan, run, collector) if plan.todo else 0.0
+    collector.failures.end()
     summary: dict[str, Any] = {
         "images": len(plan.images),
         **{name: collector.totals[name] for name in ("scored", "failed")},
@@ -67,7 +72,7 @@ def score(config: ScoreConfig) -> ExitCode:
 
 def _score(config: ScoreConfig, plan: ScorePlan, run: ScoringRun, collector: Collector) -> float:
     """Score the images that are to do; those that change meanwhile again. Returns seconds without Ray's start."""
-    with ray_session(debug=config.debug):
+    with collector.metrics:
         started = time.monotonic()
         todo = plan.todo
         for _ in range(PASSES):
@@ -94,6 +99,7 @@ def _score_images(
             for outcome in batch.to_pylist():
                 collector.take(outcome)
                 progress.advance(outcome["tiles"])
+                collector.metrics.set_queue("tiles", progress.total - progress.done)
 
 
 def _as_now(config: ScoreConfig, images: list[SourceImage]) -> list[SourceImage]:

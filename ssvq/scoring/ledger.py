@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ssvq import storage
-from ssvq.errors import InputError
+from ssvq.errors import InputError, one_line
 from ssvq.imagery.catalog import SourceImage
 from ssvq.scoring.layout import Partition, images_folder, staging_folder
 from ssvq.scoring.schema import LEDGER, encode_parquet, to_table
@@ -57,21 +57,26 @@ class LedgerWriter:
 
 
 def read_ledger(out: str, survey: str) -> pa.Table:
-    """All rows of a survey, of all runs, models and tilings."""
+    """All rows of a survey, of all runs, models and tilings; none whose image_id, the name of an object, would lead to
+    another folder.
+    """
     folder = images_folder(out)
     addresses = [storage.join(folder, info.path) for info in storage.list_files(folder)]
     segments = [_read_segment(address) for address in addresses if address.endswith(".parquet")]
     table = pa.concat_tables([LEDGER.empty_table(), *segments])
-    return table.filter(pc.equal(table["survey"], survey))
+    plain = pc.match_substring_regex(table["image_id"], "^[^/]+$")
+    return table.filter(pc.and_(pc.equal(table["survey"], survey), plain))
 
 
 def _read_segment(address: str) -> pa.Table:
+    data = storage.read_bytes(address)
     try:
-        table = pq.read_table(pa.BufferReader(storage.read_bytes(address)), columns=LEDGER.names)
+        table = pq.read_table(pa.BufferReader(data), columns=LEDGER.names)
         # A segment of an earlier version lacks a column: it is null there.
         return pa.concat_tables([LEDGER.empty_table(), table], promote_options="default")
-    except pa.ArrowInvalid as error:
-        raise InputError(f"ledger segment {address} is damaged ({error}); remove it and score again") from None
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = one_line(" ".join(str(error).split()))
+        raise InputError(f"ledger segment {address} is damaged ({reason}); remove it and score again") from None
 
 
 def check_survey_root(ledger: pa.Table, survey: str, root: str) -> None:

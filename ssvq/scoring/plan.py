@@ -9,7 +9,7 @@ from ssvq.config import ScoreConfig
 from ssvq.errors import InputError
 from ssvq.imagery.catalog import SourceImage, list_images
 from ssvq.imagery.grid import Tiling
-from ssvq.model import bundle as bundles
+from ssvq.methods import read_bundle
 from ssvq.model.bundle import Bundle
 from ssvq.scoring.layout import Partition, check_survey_name
 from ssvq.scoring.ledger import check_survey_root, no_longer_there, not_done, read_ledger, read_state
@@ -40,7 +40,7 @@ def plan_scoring(config: ScoreConfig) -> ScorePlan:
 
     Raises InputError for wrong input.
     """
-    bundle = bundles.read_whole(config.model)
+    bundle = read_bundle(config.model)
     tiling = _tiling(bundle.preprocessing.tiling, config.stride)
     survey = check_survey_name(config.survey_name or storage.base_name(config.survey))
     partition = Partition(config.out, survey, bundle.model_id, tiling.tiling_id)

@@ -5,7 +5,6 @@ split, so a part stays whole whatever blocks Ray Data makes. A part that failed 
 error and no tiles.
 """
 
-import os
 import time
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -23,15 +22,14 @@ from ssvq.imagery.grid import CELL
 from ssvq.imagery.tiles import TileArrays, valid_cells
 from ssvq.imagery.units import ImagePart
 from ssvq.pipeline import TASK_RETRIES, units_dataset, units_of
-from ssvq.ray_session import cluster_nodes, gpus_for
-from ssvq.scoring.scorer import TileScorer
+from ssvq.ray_session import cpu_nodes, gpus_for, node_cpus, readers
 from ssvq.scoring.writer import ScoringRun, write_parts
 
 _PART_FIELDS = [
     ("part", pa.string()),
     ("error_stage", pa.string()),
     ("error_message", pa.string()),
-    ("seconds", pa.float64()),
+    ("read_seconds", pa.float64()),
     ("kept", pa.list_(pa.int32())),
     ("valid_fraction", pa.list_(pa.float32())),
     ("anomalous_fraction", pa.list_(pa.float32())),
@@ -46,6 +44,7 @@ READ = pa.schema([*_PART_FIELDS, ("pixels", pa.large_binary()), ("valid_cells", 
 SCORED = pa.schema(
     [
         *_PART_FIELDS,
+        ("score_seconds", pa.float64()),
         ("score", pa.list_(pa.float32())),
         ("score_max", pa.list_(pa.float32())),
         ("score_map", pa.list_(pa.list_(pa.list_(pa.float16())))),
@@ -57,8 +56,6 @@ SCORED = pa.schema(
 
 def score_units(units: list[list[ImagePart]], config: ScoringSettings) -> ray.data.Dataset:
     """A data set of SCORED rows, one for each part of the units."""
-    gpus = gpus_for(config.device)
-    pool = config.scorers or gpus or cluster_nodes()
     tiles = units_dataset(units).map_batches(
         read_parts,
         batch_size=1,
@@ -66,18 +63,27 @@ def score_units(units: list[list[ImagePart]], config: ScoringSettings) -> ray.da
         fn_kwargs={"limits": config.read},
         num_cpus=1,
         max_retries=TASK_RETRIES,
+        **readers(),
     )
+    gpus = gpus_for(config.device)
     return tiles.map_batches(
         ScoreParts,
         batch_size=None,
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=pool),
+        compute=_pool(config, gpus),
         fn_constructor_args=[config.model, config.batch_size, config.device, config.precision, config.compile],
         num_cpus=1,
-        num_gpus=1 if gpus else 0,
+        num_gpus=config.gpus_per_scorer if gpus else 0,
         max_restarts=TASK_RETRIES,
         max_task_retries=TASK_RETRIES,
     )
+
+
+def _pool(config: ScoringSettings, gpus: int) -> ray.data.ActorPoolStrategy:
+    """As many scorers as the settings say, else as fit on the GPUs, else one a node; or as many as the work needs."""
+    if config.max_scorers is not None:
+        return ray.data.ActorPoolStrategy(min_size=config.scorers or 1, max_size=config.max_scorers)
+    return ray.data.ActorPoolStrategy(size=config.scorers or int(gpus / config.gpus_per_scorer) or cpu_nodes())
 
 
 def write_units(scored: ray.data.Dataset, run: ScoringRun) -> ray.data.Dataset:
@@ -98,7 +104,7 @@ def read_parts(batch: pa.Table, limits: ReadLimits) -> Iterator[pa.Table]:
         started = time.perf_counter()
         for part, result in decoder(limits).read(unit):
             row = _error(part, result) if isinstance(result, ImageError) else _tiles(part, result)
-            yield _read_row(row | {"seconds": time.perf_counter() - started})
+            yield _read_row(row | {"read_seconds": time.perf_counter() - started})
             started = time.perf_counter()
 
 
@@ -156,10 +162,12 @@ class ScoreParts:
     """The actor of the scoring pool: loads the model once, and scores block after block."""
 
     def __init__(self, model: str, batch_size: int, device: Device, precision: Precision, compile: bool) -> None:
-        import torch
+        import torch  # here, so that processes that read or write start without it: in half the time, and memory
+
+        from ssvq.scoring.scorer import TileScorer
 
         # Ray pins a worker to as many threads as it has logical CPUs; one scorer may use the whole machine.
-        torch.set_num_threads(os.cpu_count() or 1)
+        torch.set_num_threads(node_cpus())
         self.scorer = TileScorer.from_bundle(model, batch_size, device, precision, compile=compile)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -185,7 +193,7 @@ class ScoreParts:
             start += len(own)
             score_map = None if scores.score_map is None else [list(plane) for plane in scores.score_map[tiles]]
             rows[index] |= {
-                "seconds": rows[index]["seconds"] + seconds * len(own),
+                "score_seconds": seconds * len(own),
                 "score": scores.score[tiles],
                 "score_max": scores.score_max[tiles],
                 "score_map": score_map,

@@ -1,5 +1,6 @@
 """From scored parts to what is kept: rows of tiles, exactly one object for an image, a row of the ledger."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -28,10 +29,14 @@ OUTCOME = pa.schema(
         ("ledger", pa.struct(list(LEDGER))),
         ("table", pa.large_binary()),
         ("storage_error", pa.string()),
+        ("read_seconds", pa.float64()),
+        ("score_seconds", pa.float64()),
+        ("write_seconds", pa.float64()),
     ]
 )
 """What became of a part: the ledger row of an image that is put; the rows of one part of a larger image, as
-Parquet, for whoever puts the whole; the word that the source changed while it was read; or why nothing can be put."""
+Parquet, for whoever puts the whole; the word that the source changed while it was read; or why nothing can be put.
+The seconds are what each stage took."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,14 @@ class ScoredImage:
 
 def write_parts(batch: pa.Table, run: ScoringRun) -> pa.Table:
     """OUTCOME rows of SCORED rows: images of one part are put, parts of larger ones handed on."""
-    return pa.Table.from_pylist([_outcome(row, run) for row in batch.to_pylist()], OUTCOME)
+    return pa.Table.from_pylist([_timed_outcome(row, run) for row in batch.to_pylist()], OUTCOME)
+
+
+def _timed_outcome(row: dict[str, Any], run: ScoringRun) -> dict[str, Any]:
+    started = time.perf_counter()
+    outcome = _outcome(row, run)
+    before = {name: row[name] for name in ("read_seconds", "score_seconds")}
+    return {**outcome, **before, "write_seconds": time.perf_counter() - started}
 
 
 def _outcome(row: dict[str, Any], run: ScoringRun) -> dict[str, Any]:
@@ -66,7 +78,8 @@ def _outcome(row: dict[str, Any], run: ScoringRun) -> dict[str, Any]:
     error = ImageError(row["error_stage"], row["error_message"]) if row["error_stage"] else None
     outcome: dict[str, Any] = {"part": row["part"], "tiles": len(part.block)}
     table = to_table([] if error else tile_rows(row, part, run), SCORE_MAP)
-    scored = ScoredImage(part.source, part.header, table, error, len(part.block), row["seconds"])
+    seconds = row["read_seconds"] + (row["score_seconds"] or 0.0)  # nothing was scored of what failed
+    scored = ScoredImage(part.source, part.header, table, error, len(part.block), seconds)
     if part.count > 1:
         return {**outcome, "ledger": ledger_row(run, scored), "table": encode_parquet(table)}
     try:

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from ray.train.torch import prepare_model
 from ssvq.config import TrainConfig
 from ssvq.evaluation.metrics import auroc
 from ssvq.model.bundle import Preprocessing
+from ssvq.ray_session import node_cpus
 from ssvq.training.checkpoint import Position, check_in_step, load_best, load_checkpoint, save_checkpoint
 from ssvq.training.engine import Engine, divergence, learning_rate, mean_over_ranks
 from ssvq.training.feed import stream_batches
@@ -60,7 +60,7 @@ def train_worker(task: TrainTask) -> TrainOutcome:
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     if not torch.cuda.is_available():
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
+        torch.set_num_threads(max(1, node_cpus() // context.get_local_world_size()))
     engine = Engine(config, task.preprocessing)
     position = Position()
     if engine.method.takes_steps:

@@ -10,6 +10,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.cluster import KMeans
 from torch import Tensor
 
 from ssvq.model import codebook as module
@@ -144,12 +145,12 @@ def test_k_means_sees_a_bounded_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "KMEANS_SAMPLE", 50)
     seen = []
 
-    class Spy(module.KMeans):  # type: ignore[misc]
+    class Spy(KMeans):  # type: ignore[misc]
         def fit(self, points: np.ndarray) -> Any:
             seen.append(len(points))
             return super().fit(points)
 
-    monkeypatch.setattr(module, "KMeans", Spy)
+    monkeypatch.setattr("sklearn.cluster.KMeans", Spy)
     codebook = Codebook(4, 4, learned_by_gradient=False)
     codebook.start_from(latents_of(0, 500), seed=0)
     assert seen == [50]
@@ -282,3 +283,16 @@ def test_ranks_hold_one_codebook_that_is_the_codebook_of_all_their_latents(tmp_p
         torch.testing.assert_close(
             states[0][name], tensor, rtol=1e-4, atol=1e-4, msg=f"{name} is not that of one process"
         )
+
+
+def test_ranks_send_each_other_no_more_latents_than_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have millions in a step on whole tiles."""
+    sent: list[int] = []
+    monkeypatch.setattr(module, "KMEANS_SAMPLE", 50)
+    monkeypatch.setattr(module, "world_size", lambda: 2)
+    for name in ("all_reduce", "broadcast", "all_gather"):
+        monkeypatch.setattr(dist, name, lambda *given, **settings: sent.append(max(part.numel() for part in given)))
+    codebook = Codebook(16, 4, learned_by_gradient=False)
+    codebook.start_from(latents_of(0, 10_000), seed=0)
+    assert codebook.reseed_dead(latents_of(1, 10_000), dead_below=1.0, seed=1)
+    assert max(sent) == 50 * 4

@@ -133,7 +133,7 @@ class Result:
 
 
 def _scored(part: ImagePart, result: Any) -> dict[str, Any]:
-    row: dict[str, Any] = {"part": part.to_json(), "seconds": 0.0}
+    row: dict[str, Any] = {"part": part.to_json(), "read_seconds": 0.0}
     if isinstance(result, ImageError):
         return row | {"error_stage": result.stage, "error_message": result.message}
     kept = [i for i, fraction in enumerate(result.valid_fraction) if fraction > 0]

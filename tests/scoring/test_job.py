@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ssvq import ray_session
 from ssvq.config import ScoreConfig
 from ssvq.errors import ExitCode, InputError
 from ssvq.model.bundle import Bundle
@@ -202,3 +203,32 @@ def test_the_bundle_is_copied_and_the_run_says_what_it_did(survey: Survey) -> No
     assert (summary["images"], summary["scored"], summary["failed"], summary["tiles"]) == (2, 2, 0, 16)
     assert summary["object_bytes"] == sum(path.stat().st_size for path in survey.out.rglob("tiles/*/*/*/*.parquet"))
     assert 0 < summary["scoring_seconds"] <= summary["seconds"] + 0.1
+
+
+def test_a_pool_that_grows_scores_the_same(survey: Survey) -> None:
+    for name in "abcdef":
+        survey.add(f"{name}.png", 3 * TILE, 3 * TILE)
+    survey.score()
+    grown = survey.config(out=str(survey.out) + "2", max_scorers=2, gpus_per_scorer=0.5)
+    assert score(grown) == ExitCode.DONE
+    sql = "SELECT tile_id, score FROM tiles ORDER BY tile_id"
+    assert survey.sql(sql) == run_sql(grown.out, sql).to_pylist()
+
+
+def test_a_pool_that_would_shrink_is_refused(survey: Survey) -> None:
+    with pytest.raises(ValueError, match="--max-scorers 1 is under --scorers 2"):
+        survey.config(scorers=2, max_scorers=1)
+
+
+def test_readers_prefer_the_nodes_that_are_for_them(survey: Survey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a node has the role, tasks that read say so, and run elsewhere all the same while it cannot take them."""
+    nodes = ray_session.ray.nodes()
+    assert ray_session.readers() == {}
+    monkeypatch.setattr(ray_session.ray, "nodes", lambda: [nodes[0] | {"Labels": {ray_session.ROLE: "reader"}}])
+    assert ray_session.readers()["label_selector"] == {"ssvq/role": "reader"}
+    survey.add("a.png")
+    assert survey.score() == ExitCode.DONE
+    assert ray_session.cpu_nodes() == 1
+    monkeypatch.setattr(ray_session.ray, "nodes", lambda: [nodes[0], nodes[0] | {"Resources": {"GPU": 1.0}}])
+    assert ray_session.cpu_nodes() == 1, "a head without CPUs takes no scorer"
+    assert 1 <= ray_session.node_cpus() <= (os.cpu_count() or 1)

@@ -55,7 +55,8 @@ def scored_row(part: ImagePart, kept: list[int] | None = None, **changes: Any) -
     scores = [float(tiles[position].row * len(part.grid.xs) + tiles[position].col) for position in kept]
     return {
         "part": part.to_json(),
-        "seconds": 0.5,
+        "read_seconds": 0.2,
+        "score_seconds": 0.3,
         "kept": kept,
         "valid_fraction": [0.75] * len(kept),
         "score": scores,
@@ -66,7 +67,7 @@ def scored_row(part: ImagePart, kept: list[int] | None = None, **changes: Any) -
 
 
 def failed_row(part: ImagePart) -> dict[str, Any]:
-    return {"part": part.to_json(), "error_stage": "read", "error_message": "is torn", "seconds": 0.1}
+    return {"part": part.to_json(), "error_stage": "read", "error_message": "is torn", "read_seconds": 0.1}
 
 
 def outcomes_of(run: ScoringRun, *rows: dict[str, Any]) -> list[dict[str, Any]]:

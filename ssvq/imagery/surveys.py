@@ -1,0 +1,43 @@
+"""The surveys under one root: each folder (or S3 prefix) right below it is a survey, named by its folder."""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+
+from ssvq import storage
+from ssvq.errors import InputError
+from ssvq.imagery.drivers import suffixes
+
+
+def find_surveys(root: str, patterns: Sequence[str] | None = None, newest: int | None = None) -> list[str]:
+    """Names of the surveys that match one of the patterns, the last name first; at most `newest` of them.
+
+    Folders with a leading dot or underscore are none, and neither are symbolic links.
+    Raises InputError when there is none, or the root cannot be listed.
+    """
+    fs, path = storage.filesystem(root)
+    try:
+        entries = fs.ls(path, detail=True)
+    except (FileNotFoundError, NotADirectoryError):
+        entries = []
+    except storage.StorageError as error:
+        raise InputError(f"ROOT {root} cannot be listed: {error}") from None
+    folders = [storage.base_name(entry["name"]) for entry in entries if entry["type"] == "directory"]
+    names = sorted((name for name in folders if name[0] not in "._"), reverse=True)
+    if not names:
+        raise InputError(f"ROOT {root} holds no folder of images: give the folder (or s3:// prefix) above the surveys")
+    chosen = [name for name in names if patterns is None or any(fnmatchcase(name, pattern) for pattern in patterns)]
+    if not chosen:
+        raise InputError(f"--surveys matches none of the {len(names)} folders of ROOT {root}")
+    return chosen[:newest]
+
+
+def holds_images(folder: str, drivers: Sequence[str] | None = None) -> bool:
+    """Whether there is an image at any depth, by its suffix; also true of a folder that cannot be listed, since
+    whoever reads the survey will say why.
+    """
+    known = suffixes(tuple(drivers or ()))
+    try:
+        return any(PurePosixPath(info.path).suffix.lower() in known for info in storage.list_files(folder))
+    except storage.StorageError:
+        return True

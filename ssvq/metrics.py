@@ -1,0 +1,127 @@
+"""What a job tells Prometheus of itself, by way of Ray's agents, which export each metric with `ray_` before its name.
+
+The driver counts what comes out of the pipeline. A task that is run again would count twice, and a worker that dies
+not at all; here the counts are the ledger's, and readers and scorers do nothing for them. Ray's own metrics say the
+rest by node: tasks, queues between stages, object store, GPUs.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from functools import cache
+from typing import NamedTuple
+
+from ray.util.metrics import Counter, Gauge
+
+SECONDS_BETWEEN_UPDATES = 1.0  # an update takes some 3 us, which is much for each of a million small images
+
+
+class MetricSpec(NamedTuple):
+    """A metric: its kind in Ray, what it means, and the tags that each of its values has."""
+
+    kind: type[Counter] | type[Gauge]
+    description: str
+    tags: tuple[str, ...]
+
+
+METRICS = {
+    "ssvq_tiles_scored_total": MetricSpec(Counter, "Tiles scored.", ("survey", "run")),
+    "ssvq_tiles_anomalous_total": MetricSpec(
+        Counter, "Scored tiles at or over the model's threshold.", ("survey", "run")
+    ),
+    "ssvq_images_scored_total": MetricSpec(Counter, "Images scored, their object put.", ("survey", "run")),
+    "ssvq_images_failed_total": MetricSpec(
+        Counter, "Images failed, by stage: read, score, write.", ("survey", "run", "stage")
+    ),
+    "ssvq_read_bytes_total": MetricSpec(Counter, "Size of the image files that have been read.", ("survey", "run")),
+    "ssvq_stage_seconds_total": MetricSpec(
+        Counter, "Seconds that tasks took, by stage: read, score, write.", ("survey", "run", "stage")
+    ),
+    "ssvq_queue_length": MetricSpec(
+        Gauge,
+        "What waits, by queue: tiles to be scored, parts of large images to be joined, ledger rows to be put.",
+        ("survey", "run", "queue"),
+    ),
+    "ssvq_training_step": MetricSpec(Gauge, "Steps that a training has taken.", ("run",)),
+    "ssvq_training_samples_per_second": MetricSpec(Gauge, "Speed of a training.", ("run",)),
+    "ssvq_training_loss": MetricSpec(Gauge, "Loss at the latest logged step.", ("run",)),
+}
+
+
+@cache
+def _counter(name: str) -> Counter:
+    """The metric of this process, made when it is first used."""
+    spec = METRICS[name]
+    return spec.kind(name, spec.description, spec.tags)
+
+
+@cache
+def _gauge(name: str) -> Gauge:
+    spec = METRICS[name]
+    return spec.kind(name, spec.description, spec.tags)
+
+
+class ScoringMetrics:
+    """The metrics of one run, gathered here and handed to Ray once a second, and when the context ends, which must be
+    before Ray is left.
+    """
+
+    def __init__(self, survey: str, run_id: str) -> None:
+        self._tags = {"survey": survey, "run": run_id}
+        self._sums: defaultdict[tuple[str, str], float] = defaultdict(float)  # by name and stage
+        self._queues: dict[str, int] = {}
+        self._updated = time.monotonic()
+
+    def __enter__(self) -> "ScoringMetrics":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.update()
+
+    def count_part(self, *, tiles: int, anomalous_tiles: int, size: float, seconds: Mapping[str, float]) -> None:
+        """Count a part of an image, of `size` bytes of its file, that went through all stages."""
+        self._sums["ssvq_tiles_scored_total", ""] += tiles
+        self._sums["ssvq_tiles_anomalous_total", ""] += anomalous_tiles
+        self._sums["ssvq_read_bytes_total", ""] += size
+        for stage, taken in seconds.items():
+            self.count_seconds(stage, taken)
+        self._update_now_and_then()
+
+    def count_seconds(self, stage: str, seconds: float) -> None:
+        """Count time that a stage took."""
+        self._sums["ssvq_stage_seconds_total", stage] += seconds
+
+    def count_image(self, failed_stage: str | None) -> None:
+        """Count an image that has its row in the ledger."""
+        name = "ssvq_images_failed_total" if failed_stage else "ssvq_images_scored_total"
+        self._sums[name, failed_stage or ""] += 1
+        self._update_now_and_then()
+
+    def set_queue(self, queue: str, length: int) -> None:
+        """Note how much waits in a queue."""
+        self._queues[queue] = length
+
+    def _update_now_and_then(self) -> None:
+        if time.monotonic() - self._updated > SECONDS_BETWEEN_UPDATES:
+            self.update()
+
+    def update(self) -> None:
+        """Hand what was gathered to Ray."""
+        for (name, stage), value in self._sums.items():
+            if value > 0:  # Ray's counters refuse 0
+                _counter(name).inc(value, {**self._tags, "stage": stage} if stage else self._tags)
+        for queue, length in self._queues.items():
+            _gauge("ssvq_queue_length").set(length, {**self._tags, "queue": queue})
+        self._sums.clear()
+        self._updated = time.monotonic()
+
+
+def show_training(run: str, figures: Mapping[str, float]) -> None:
+    """The figures of a step of a training, as metrics."""
+    for figure, name in (
+        ("step", "ssvq_training_step"),
+        ("samples_per_second", "ssvq_training_samples_per_second"),
+        ("loss", "ssvq_training_loss"),
+    ):
+        if figure in figures:
+            _gauge(name).set(figures[figure], {"run": run})

@@ -1,0 +1,38 @@
+"""Credentials are kept out of what is written: lines, errors, ledgers and saved settings."""
+
+import os
+import re
+
+# Values of these variables are written nowhere. A shorter one would be found in ordinary words.
+SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "RAY_AUTH_TOKEN")
+SHORTEST_SECRET = 8
+HIDDEN = "***"
+
+_USER = re.compile(r"(?<=://)[^/\s]+@")
+_SIGNATURE = re.compile(
+    r"(?i)\b((?:x-(?:amz|goog)-(?:credential|signature|security-token)|awsaccesskeyid|signature|sig)=)[^&\s'\"]+"
+)
+_ACCESS_KEY_ID = re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}\b")
+
+
+def redact(text: str) -> str:
+    """The text without users and passwords of addresses, signatures of presigned ones, and the environment's keys."""
+    text = _SIGNATURE.sub(rf"\1{HIDDEN}", _USER.sub("", text))
+    text = _ACCESS_KEY_ID.sub(HIDDEN, text)
+    for name in SECRET_VARIABLES:
+        value = os.environ.get(name, "")
+        if len(value) >= SHORTEST_SECRET:
+            text = text.replace(value, HIDDEN)
+    return text
+
+
+def refuse_credentials(location: str) -> str:
+    """The location itself. Raises ValueError when it holds a password or a signature, which would be saved beside the
+    output and in every row.
+    """
+    if "://" in location and (_USER.search(location) or _SIGNATURE.search(location)):
+        raise ValueError(
+            "an address with a password or a signature in it would be saved with the output; "
+            "give credentials by the AWS variables"
+        )
+    return location
