@@ -219,7 +219,7 @@ def texts(folder: str) -> Iterator[tuple[str, str]]:
     """Every file below a folder, on this machine or S3, as text; Parquet with its values and metadata."""
     fs, root = storage.filesystem(folder)
     for path in fs.find(root, withdirs=False):
-        if Path(path).is_socket() or Path(path).is_fifo():
+        if Path(path).is_socket() or Path(path).is_fifo() or Path(path).is_dir():  # also a link to a folder
             continue
         if path.endswith(".parquet"):
             with fs.open(path) as file:

@@ -62,10 +62,14 @@ def read_ledger(out: str, survey: str) -> pa.Table:
     """
     folder = images_folder(out)
     addresses = [storage.join(folder, info.path) for info in storage.list_files(folder)]
-    segments = [_read_segment(address) for address in addresses if address.endswith(".parquet")]
-    table = pa.concat_tables([LEDGER.empty_table(), *segments])
-    plain = pc.match_substring_regex(table["image_id"], "^[^/]+$")
-    return table.filter(pc.and_(pc.equal(table["survey"], survey), plain))
+    own = [LEDGER.empty_table()]
+    for address in addresses:
+        if address.endswith(".parquet"):
+            rows = _read_segment(address)
+            plain = pc.match_substring_regex(rows["image_id"], "^[^/]+$")
+            # By segment: the rows of all surveys together are in memory at no time.
+            own.append(rows.filter(pc.and_(pc.equal(rows["survey"], survey), plain)))
+    return pa.concat_tables(own)
 
 
 def _read_segment(address: str) -> pa.Table:

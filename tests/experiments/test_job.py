@@ -11,8 +11,7 @@ from ssvq.evaluation.job import evaluate_model
 from ssvq.experiments import job
 from ssvq.experiments.cells import read_results
 from ssvq.experiments.datasets import find_data_sets
-from ssvq.experiments.grid import make_grid
-from ssvq.experiments.rows import METHOD_ROWS
+from ssvq.experiments.grid import ROWS, make_grid
 from ssvq.methods import METHODS
 from ssvq.results.query import run_sql
 from ssvq.scoring.job import score
@@ -38,25 +37,21 @@ def test_an_experiment_goes_on_where_it_stopped(
     """One method fails at first: it is recorded, the others go on, and the next run trains it alone."""
     weights = tmp_path / "alexnet.pth"
     changes = {
-        "methods": ["ss-vq-vae", "differnet", "oc-svm"],
+        "methods": ["ssad", "differnet"],
         "gammas": [0.2],
         "train": {"tile_size": "32", "flow.alexnet": str(weights)},
     }
     config = settings(survey, tmp_path / "out", "supervision", **changes)
     assert job.experiment(config) == ExitCode.SOME_IMAGES_FAILED
     said = capsys.readouterr()
-    assert "2 of 3 cells are finished" in said.out
+    assert "1 of 2 cells are finished" in said.out
     assert "alexnet.pth is not there" in said.out
     assert "failed plates-differnet-0-0" in said.err
     cells = make_grid(config, find_data_sets(config))
     results = {row["row"]: row for row in read_results(config.out, cells)}
-    assert {name: row["status"] for name, row in results.items()} == {
-        "ss-vq-vae": "ok",
-        "oc-svm": "ok",
-        "differnet": "failed",
-    }
-    assert 0 <= results["oc-svm"]["test_auroc"] <= 1
-    assert results["ss-vq-vae"]["train_anomalous"] > 0
+    assert {name: row["status"] for name, row in results.items()} == {"ssad": "ok", "differnet": "failed"}
+    assert 0 <= results["ssad"]["test_auroc"] <= 1
+    assert results["ssad"]["train_anomalous"] > 0
     for kind in ("png", "svg"):
         assert (tmp_path / "out" / f"supervision-plates.{kind}").stat().st_size > 1000
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "results").iterdir()}
@@ -75,6 +70,8 @@ def test_an_experiment_goes_on_where_it_stopped(
     assert job.experiment(config.model_copy(update={"report_only": True})) == ExitCode.DONE
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_latents_are_drawn(survey: Path, tmp_path: Path) -> None:
     config = settings(survey, tmp_path / "out", "latents", gammas=[0.2])
     assert job.experiment(config) == ExitCode.DONE
@@ -83,13 +80,21 @@ def test_latents_are_drawn(survey: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("name", ["table1", "ablation", "sensitivity"])
-def test_every_row_of_every_experiment_runs(survey: Path, tmp_path: Path, name: str) -> None:
-    config = settings(survey, tmp_path / "out", name)
-    assert job.experiment(config) == ExitCode.DONE
+@pytest.mark.parametrize(
+    ("name", "methods"),
+    [
+        ("table1", ["ss-vq-vae", "oc-svm"]),
+        ("ablation", ["a2"]),
+        ("sensitivity", ["beta-0.1"]),
+    ],
+)
+def test_other_experiments_run(survey: Path, tmp_path: Path, name: str, methods: list[str]) -> None:
+    """Some rows of each: each method, and each row's settings, are tried elsewhere."""
+    assert job.experiment(settings(survey, tmp_path / "out", name, methods=methods)) == ExitCode.DONE
+    shown = [row.label for row in ROWS[name] if row.name in methods]
     text = (tmp_path / "out" / f"{name}.md").read_text()
-    if name == "table1":
-        assert all(row.label in text for row in METHOD_ROWS)
+    assert len(shown) == len(methods)
+    assert all(label in text for label in shown)
 
 
 @pytest.mark.slow
