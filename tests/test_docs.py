@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from ssvq.imagery.tile_labels import LABELS
 from ssvq.scoring.schema import LEDGER, SCORE_MAP
 
 ROOT = Path(__file__).parent.parent
@@ -19,7 +20,7 @@ def documented(part: str) -> dict[str, str]:
     return {name: kind for names, kind in rows for name in names.split(", ") if kind != "type"}
 
 
-@pytest.mark.parametrize(("part", "schema"), [("Score maps", SCORE_MAP), ("Ledger", LEDGER)])
+@pytest.mark.parametrize(("part", "schema"), [("Score maps", SCORE_MAP), ("Ledger", LEDGER), ("Labels", LABELS)])
 def test_every_column_is_documented_with_its_type(part: str, schema: pa.Schema) -> None:
     found = documented(part)
     assert list(found) == [name for name in found if name in schema.names]
