@@ -1,0 +1,132 @@
+"""What labels that come back gain: train, score, label the worst tiles, train again.
+
+    python -m benchmarks.labels --data ../shared/data/corrosion --out /tmp/labels
+
+The photographs of --data, a folder with images/ and masks/, are divided by turns into those that train, a survey, and
+others that nothing is chosen by. Masks stand for the person who looks at the survey; they are not trained on. The
+table says how well each model tells the tiles of the others apart.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import rasterio
+from rasterio.windows import Window
+
+from ssvq.config import EvaluateConfig, LabelConfig, ScoreConfig, TrainConfig
+from ssvq.evaluation.job import evaluate_model
+from ssvq.ray_session import ray_session
+from ssvq.results.label import label
+from ssvq.results.query import run_sql
+from ssvq.scoring.job import score
+from ssvq.training.job import train
+
+TILE = 64
+PARTS = ("training", "survey", "others")
+
+
+def main() -> None:
+    """Run what is not there yet, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=450)
+    parser.add_argument("--marks", type=int, nargs="+", default=[10, 100], help="tiles of each kind")
+    arguments = parser.parse_args()
+    out: Path = arguments.out
+    manifests = divide(arguments.data, out)
+    for path in (arguments.data / "images").iterdir():
+        if path.stem in manifests["survey"]:
+            (out / "survey").mkdir(exist_ok=True)
+            (out / "survey" / path.name).unlink(missing_ok=True)
+            (out / "survey" / path.name).symlink_to(path.resolve())
+    with ray_session(debug=False):
+        rows = [("no label", fit(out, arguments.steps, None))]
+        survey: dict[str, Any] = {
+            "survey": str(out / "survey"),
+            "model": str(out / "model 0"),
+            "out": str(out / "scores"),
+        }
+        score(ScoreConfig(**survey, allow_failed_images=True))
+        truth = look(out, arguments.data / "masks")
+        for marks in arguments.marks:
+            labels = mark(out, truth, marks)
+            rows.append((f"the {marks} worst of each kind", fit(out, arguments.steps, labels)))
+    print("\n| labels of the survey | AUROC on other photographs (95 %) |\n|---|---|")
+    for name, report in rows:
+        low, high = report["intervals"]["auroc"]
+        print(f"| {name} | {report['auroc']:.3f} ({low:.3f} to {high:.3f}) |")
+
+
+def divide(data: Path, out: Path) -> dict[str, set[str]]:
+    """Put a manifest for each part; returns the stems of its images."""
+    out.mkdir(parents=True, exist_ok=True)
+    parts: dict[str, set[str]] = {}
+    images = sorted((data / "images").iterdir())
+    for turn, part in enumerate(PARTS):
+        chosen = images[turn :: len(PARTS)]
+        masks = [str((data / "masks" / f"{path.stem}.png").resolve()) for path in chosen]
+        table = pa.table({"image": [str(path.resolve()) for path in chosen], "mask": masks})
+        pyarrow.csv.write_csv(table, out / f"{part}.csv")
+        parts[part] = {path.stem for path in chosen}
+    return parts
+
+
+def fit(out: Path, steps: int, labels: Path | None) -> dict[str, Any]:
+    """Train at gamma 0, with labels or without, and evaluate on the others."""
+    model = out / ("model 0" if labels is None else f"model {labels.stem}")
+    settings: dict[str, Any] = {
+        "tile_size": TILE,
+        "steps": steps,
+        "batch_size": 32,
+        "normal_tiles": 4000,
+        "supervision": 0,
+    }
+    width: dict[str, Any] = {"hidden": 64, "residual_hidden": 16}
+    more: dict[str, Any] = {} if labels is None else {"labels": str(labels)}
+    place: dict[str, Any] = {
+        "manifest": str(out / "training.csv"),
+        "out": str(model),
+        "tile_cache": str(out / "tile-cache"),
+    }
+    train(TrainConfig(**place, **settings, **more, architecture=width, allow_failed_images=True))
+    others = EvaluateConfig(model=str(model), manifest=str(out / "others.csv"), allow_failed_images=True)
+    return evaluate_model(others)
+
+
+def look(out: Path, masks: Path) -> list[tuple[str, float, bool]]:
+    """tile_id, score and whether half of it or more is anomalous, of each tile of the survey."""
+    sql = "SELECT image_uri, tile_id, x, y, width, height, score FROM tiles WHERE isfinite(score) ORDER BY image_uri"
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in run_sql(str(out / "scores"), sql).to_pylist():
+        found.setdefault(row["image_uri"], []).append(row)
+    truth = []
+    for uri, rows in found.items():
+        with rasterio.open(masks / f"{Path(uri).stem}.png") as mask:
+            for row in rows:
+                window = Window(row["x"], row["y"], row["width"], row["height"])
+                share = float(np.any(mask.read(window=window) != 0, axis=0).mean())
+                truth.append((row["tile_id"], row["score"], share >= 0.5))
+    return truth
+
+
+def mark(out: Path, truth: list[tuple[str, float, bool]], number: int) -> Path:
+    """Label the normal tiles with the highest scores and the anomalous ones with the lowest."""
+    labels = out / f"{number}.parquet"
+    labels.unlink(missing_ok=True)
+    by_score = sorted(truth, key=lambda tile: tile[1])
+    misses = [tile_id for tile_id, _, anomalous in by_score if anomalous][:number]
+    alarms = [tile_id for tile_id, _, anomalous in reversed(by_score) if not anomalous][:number]
+    for said, ids in (("anomalous", misses), ("normal", alarms)):
+        (out / "ids.csv").write_text("\n".join(["tile_id", *ids]))
+        settings: dict[str, Any] = {"tiles": str(out / "ids.csv"), "as": said, "out": str(labels), "who": "the masks"}
+        label(LabelConfig(scores=str(out / "scores"), survey="survey", **settings))
+    return labels
+
+
+if __name__ == "__main__":
+    main()
