@@ -23,15 +23,19 @@ class Proxy(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, port: int) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.target = port
+    def __init__(self, port: int, address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
+        super().__init__(address, _Handler)
+        self.host, self.target = address[0], port
         self.faults: deque[Fault] = deque()
         self.seen: list[str] = []
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
+        return f"http://{self.host}:{self.server_port}"
+
+    def next_fault(self) -> Fault | None:
+        """What is to be done to the request that has come."""
+        return self.faults.popleft() if self.faults else None
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -43,7 +47,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _hand_on(self) -> None:
         proxy = cast(Proxy, self.server)
         proxy.seen.append(f"{self.command} {self.path}")
-        fault = proxy.faults.popleft() if proxy.faults else None
+        fault = proxy.next_fault()
         if self.headers.get("Expect"):
             self.send_response_only(100)
             self.end_headers()

@@ -32,7 +32,8 @@ def find_binary() -> str | None:
     return str(beside_python) if beside_python.is_file() else shutil.which("juicefs")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -61,9 +62,9 @@ class Server:
         options = ["--multi-buckets", "--keep-etag", "--no-usage-report", "--cache-dir", f"{folder}/cache"]
         options += [
             "--metrics",
-            f"127.0.0.1:{_free_port()}",
+            f"127.0.0.1:{free_port()}",
         ]  # two sessions on one machine would share the default port
-        self.port = _free_port()
+        self.port = free_port()
         self._command = [binary, "gateway", *options, self._database, f"127.0.0.1:{self.port}"]
         self._process: subprocess.Popen[bytes] | None = None
 
