@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tenacity import wait_fixed
 
-from ssvq import ray_session, s3, storage
+from ssvq import logs, ray_session, s3, storage
 from ssvq.errors import ImageError, InputError
 from ssvq.imagery.raster import open_raster
 from tests.conftest import write_image
@@ -236,7 +236,8 @@ def test_a_cluster_is_handed_the_limit_and_nothing_secret(monkeypatch: pytest.Mo
     monkeypatch.setenv("RAY_ADDRESS", "ray-head:6379")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted")
     monkeypatch.setenv(storage.TIMEOUT_VARIABLE, "30")
+    monkeypatch.setenv(logs.INHERITED, "json")
     monkeypatch.setenv("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
     with ray_session.ray_session(debug=True):
         pass
-    assert calls[0]["runtime_env"] == {"env_vars": {storage.TIMEOUT_VARIABLE: "30"}}
+    assert calls[0]["runtime_env"] == {"env_vars": {storage.TIMEOUT_VARIABLE: "30", logs.INHERITED: "json"}}
