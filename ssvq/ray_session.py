@@ -121,9 +121,12 @@ def _wait_for_gpus() -> int:
     return int(ray.cluster_resources().get("GPU", 0))
 
 
-def cpu_nodes() -> int:
-    """Nodes of the connected cluster that are alive and take work on a CPU: a head may take none."""
-    return max(1, sum(node["Alive"] and node["Resources"].get("CPU", 0) >= 1 for node in ray.nodes()))
+def cpu_scorers() -> int:
+    """Scorers that a cluster without GPUs takes: one for each node that works on a CPU (a head may not), and never so
+    many that no CPU is left to read for them.
+    """
+    cpus = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
+    return max(1, min(sum(number >= 1 for number in cpus), int(sum(cpus)) - 1))
 
 
 def node_cpus() -> int:

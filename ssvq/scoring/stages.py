@@ -22,7 +22,7 @@ from ssvq.imagery.grid import CELL
 from ssvq.imagery.tiles import TileArrays, valid_cells
 from ssvq.imagery.units import ImagePart
 from ssvq.pipeline import TASK_RETRIES, units_dataset, units_of
-from ssvq.ray_session import cpu_nodes, gpus_for, node_cpus, readers
+from ssvq.ray_session import cpu_scorers, gpus_for, node_cpus, readers
 from ssvq.scoring.writer import ScoringRun, write_parts
 
 _PART_FIELDS = [
@@ -83,7 +83,7 @@ def _pool(config: ScoringSettings, gpus: int) -> ray.data.ActorPoolStrategy:
     """As many scorers as the settings say, else as fit on the GPUs, else one a node; or as many as the work needs."""
     if config.max_scorers is not None:
         return ray.data.ActorPoolStrategy(min_size=config.scorers or 1, max_size=config.max_scorers)
-    return ray.data.ActorPoolStrategy(size=config.scorers or int(gpus / config.gpus_per_scorer) or cpu_nodes())
+    return ray.data.ActorPoolStrategy(size=config.scorers or int(gpus / config.gpus_per_scorer) or cpu_scorers())
 
 
 def write_units(scored: ray.data.Dataset, run: ScoringRun) -> ray.data.Dataset:

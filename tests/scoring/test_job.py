@@ -228,7 +228,11 @@ def test_readers_prefer_the_nodes_that_are_for_them(survey: Survey, monkeypatch:
     assert ray_session.readers()["label_selector"] == {"ssvq/role": "reader"}
     survey.add("a.png")
     assert survey.score() == ExitCode.DONE
-    assert ray_session.cpu_nodes() == 1
-    monkeypatch.setattr(ray_session.ray, "nodes", lambda: [nodes[0], nodes[0] | {"Resources": {"GPU": 1.0}}])
-    assert ray_session.cpu_nodes() == 1, "a head without CPUs takes no scorer"
     assert 1 <= ray_session.node_cpus() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(("cpus", "scorers"), [([6], 1), ([0, 4, 4], 2), ([1, 1, 1], 2), ([1], 1)])
+def test_scorers_on_cpus_leave_some_for_readers(monkeypatch: pytest.MonkeyPatch, cpus: list[int], scorers: int) -> None:
+    nodes = [{"Alive": True, "Resources": {"CPU": float(number)} if number else {}} for number in cpus]
+    monkeypatch.setattr(ray_session.ray, "nodes", lambda: nodes)
+    assert ray_session.cpu_scorers() == scorers
