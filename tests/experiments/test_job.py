@@ -101,8 +101,9 @@ def test_other_experiments_run(survey: Path, tmp_path: Path, name: str, methods:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_is_a_bundle_that_scores_and_evaluates(survey: Path, tmp_path: Path, method: str) -> None:
+# Those that are left out differ from one of these in their loss alone.
+@pytest.mark.parametrize("method", sorted(METHODS.keys() - {"deep-svdd", "ss-dcae", "ss-vae", "oc-svm-hybrid"}))
+def test_every_kind_of_method_is_a_bundle_that_scores_and_evaluates(survey: Path, tmp_path: Path, method: str) -> None:
     small = {"kernel": {"samples": 60, "side": 8}, "flow": {"blocks": 2, "hidden": 16, "views": 1}}
     assert train(tiny_training(survey, tmp_path / "bundle", method=method, **small)) == ExitCode.DONE
     out = str(tmp_path / "scores")
