@@ -17,7 +17,7 @@ from ssvq.training.job import train
 from tests.conftest import write_image
 from tests.surveys import TILE, tiny_training
 
-pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
 
 MARKED = 10  # of each kind
 
