@@ -9,7 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ray.util.metrics import Counter, Gauge
 
@@ -49,14 +49,8 @@ METRICS = {
 
 
 @cache
-def _counter(name: str) -> Counter:
-    """The metric of this process, made when it is first used."""
-    spec = METRICS[name]
-    return spec.kind(name, spec.description, spec.tags)
-
-
-@cache
-def _gauge(name: str) -> Gauge:
+def _metric(name: str) -> Any:
+    """The metric of this process, a Counter or a Gauge, made when it is first used."""
     spec = METRICS[name]
     return spec.kind(name, spec.description, spec.tags)
 
@@ -109,9 +103,9 @@ class ScoringMetrics:
         """Hand what was gathered to Ray."""
         for (name, stage), value in self._sums.items():
             if value > 0:  # Ray's counters refuse 0
-                _counter(name).inc(value, {**self._tags, "stage": stage} if stage else self._tags)
+                _metric(name).inc(value, {**self._tags, "stage": stage} if stage else self._tags)
         for queue, length in self._queues.items():
-            _gauge("ssvq_queue_length").set(length, {**self._tags, "queue": queue})
+            _metric("ssvq_queue_length").set(length, {**self._tags, "queue": queue})
         self._sums.clear()
         self._updated = time.monotonic()
 
@@ -124,4 +118,4 @@ def show_training(run: str, figures: Mapping[str, float]) -> None:
         ("loss", "ssvq_training_loss"),
     ):
         if figure in figures:
-            _gauge(name).set(figures[figure], {"run": run})
+            _metric(name).set(figures[figure], {"run": run})

@@ -63,7 +63,8 @@ def read_manifest(
 
 def manifest_csv(images: list[SourceImage], splits: dict[str, str]) -> str:
     """A manifest of images, with the split of each by its image_id; an image without one is left out, and
-    so are windows of images."""
+    so are windows of images.
+    """
     rows = [
         {
             "image": image.uri,

@@ -12,10 +12,9 @@ import pyarrow.parquet as pq
 from ssvq import storage
 from ssvq.errors import ImageError, InputError
 from ssvq.imagery.catalog import NORMAL_LABEL, SourceImage
-from ssvq.imagery.manifest import STAT_THREADS
+from ssvq.imagery.manifest import SPLITS, STAT_THREADS
 
 NORMAL, ANOMALOUS = "normal", "anomalous"
-TRAIN = "train"
 
 LABELS = pa.schema(
     [
@@ -117,7 +116,7 @@ def _tile(row: dict[str, Any], image: SourceImage | None, drivers: tuple[str, ..
         mask=None if image is None or normal else image.mask,
         label=NORMAL_LABEL if normal else ANOMALOUS,
         group=row["image_uri"] if image is None else image.group,
-        split=TRAIN,
+        split=SPLITS[0],
         drivers=drivers,
         window=(x, y, width, height),
     )

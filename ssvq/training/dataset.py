@@ -81,8 +81,8 @@ def draw_tile_sets(index: pa.Table, images: list[SourceImage], config: TrainConf
     for side in ("width", "height"):  # an image smaller than a latent cell has no score
         whole &= index[side].fill_null(0).to_numpy() >= CELL
     image_ids = index["image_id"].to_numpy(zero_copy_only=False)
-    anomalous, between = _labels(index, image_ids, by_id, config)
     by_hand = np.array([i in by_id and by_id[i].window is not None for i in image_ids], bool)
+    anomalous, between = _labels(index, image_ids, by_id, by_hand, config)
     usable = ~failed & whole & ~between & ~_labelled_anew(index, image_ids, by_id, by_hand)
 
     splits = _splits([by_id[i] for i in np.unique(image_ids[usable])], image_ids, anomalous, usable, config, rng)
@@ -131,7 +131,11 @@ def draw_tile_sets(index: pa.Table, images: list[SourceImage], config: TrainConf
 
 
 def _labels(
-    index: pa.Table, image_ids: NDArray[np.object_], by_id: dict[str, SourceImage], config: TrainConfig
+    index: pa.Table,
+    image_ids: NDArray[np.object_],
+    by_id: dict[str, SourceImage],
+    by_hand: NDArray[np.bool_],
+    config: TrainConfig,
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which tiles are anomalous, and which are neither that nor normal, bool (tiles,) each.
 
@@ -141,17 +145,12 @@ def _labels(
     fraction = index["anomalous_fraction"].fill_null(0).to_numpy()
     anomalous = fraction >= config.anomalous_fraction
     between = ~anomalous & (fraction > config.normal_limit)
-    labels = [_label(by_id[image_id], config) if image_id in by_id else None for image_id in image_ids]
-    if any(labels):
-        known = np.array([label is not None for label in labels], bool)
+    if config.whole_images or by_hand.any():
+        labels = [by_id[image_id].label if image_id in by_id else None for image_id in image_ids]
+        known = np.array([label is not None for label in labels], bool) & (config.whole_images | by_hand)
         anomalous = np.where(known, [label not in (None, NORMAL_LABEL) for label in labels], anomalous)
         between &= ~known
     return anomalous, between
-
-
-def _label(image: SourceImage, config: TrainConfig) -> str | None:
-    """The label that holds for every tile of an image, whatever its mask."""
-    return image.label if config.whole_images or image.window is not None else None
 
 
 def _labelled_anew(
