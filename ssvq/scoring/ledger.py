@@ -23,6 +23,11 @@ from ssvq.scoring.schema import LEDGER, encode_parquet, to_table
 ROWS_IN_SEGMENT = 500
 SECONDS_BETWEEN_SEGMENTS = 20.0
 
+_surveys_in: dict[tuple[str, str], frozenset[str]] = {}
+"""By address and version of a segment that this process has read, the surveys of its rows. A segment never changes, so
+that many surveys of one output are planned with hardly more reads than one.
+"""
+
 
 class LedgerWriter:
     """Collects rows and puts a segment now and then; use as a context manager so that none is lost."""
@@ -61,11 +66,12 @@ def read_ledger(out: str, survey: str) -> pa.Table:
     another folder.
     """
     folder = images_folder(out)
-    addresses = [storage.join(folder, info.path) for info in storage.list_files(folder)]
+    segments = [(storage.join(folder, info.path), info.version) for info in storage.list_files(folder)]
     own = [LEDGER.empty_table()]
-    for address in addresses:
-        if address.endswith(".parquet"):
-            rows = _read_segment(address)
+    for segment in segments:
+        if segment[0].endswith(".parquet") and survey in _surveys_in.get(segment, (survey,)):
+            rows = _read_segment(segment[0])
+            _surveys_in[segment] = frozenset(rows["survey"].unique().to_pylist())
             plain = pc.match_substring_regex(rows["image_id"], "^[^/]+$")
             # By segment: the rows of all surveys together are in memory at no time.
             own.append(rows.filter(pc.and_(pc.equal(rows["survey"], survey), plain)))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pyarrow as pa
 import pytest
@@ -94,6 +95,21 @@ def test_a_damaged_segment_is_named(partition: Partition) -> None:
     storage.put(f"{partition.out}/images/torn.parquet", b"PAR1 torn")
     with pytest.raises(InputError, match=r"torn\.parquet"):
         read_ledger(partition.out, "survey")
+
+
+def test_many_surveys_read_each_segment_twice_at_most(partition: Partition, monkeypatch: pytest.MonkeyPatch) -> None:
+    surveys = [f"survey {number}" for number in range(5)]
+    for survey in surveys:
+        with LedgerWriter(partition.out, survey) as writer:
+            writer.add(note(partition, survey=survey))
+    reads = Mock(wraps=storage.read_bytes)
+    monkeypatch.setattr(storage, "read_bytes", reads)
+    for survey in surveys:
+        assert read_ledger(partition.out, survey)["survey"].to_pylist() == [survey]
+    assert reads.call_count == 2 * len(surveys) - 1
+    with LedgerWriter(partition.out, "later") as writer:
+        writer.add(note(partition, survey=surveys[0]))
+    assert read_ledger(partition.out, surveys[0]).num_rows == 2
 
 
 def test_another_root_is_refused(partition: Partition) -> None:
