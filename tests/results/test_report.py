@@ -361,7 +361,7 @@ def test_an_overlay_opens_large_and_closes(opened: Any) -> None:
     opened.keyboard.press("Escape")
     assert not viewer.is_visible()
     # The focus goes where one stopped looking, once the browser has told the page that the dialog is closed.
-    opened.wait_for_function("document.activeElement.closest('tr')?.querySelector('.name').textContent === 'c.png'")
+    opened.locator("tr:focus-within .name", has_text="c.png").wait_for()
 
 
 @pytest.mark.parametrize("width", [390, 1400])
