@@ -179,6 +179,7 @@ class TrainingJob:
         differing = [
             name
             for name, weights in expected.items()
-            if torch.linalg.vector_norm(found[name] - weights) > TOLERANCE * torch.linalg.vector_norm(weights)
+            # Not `>`, which is false of a NaN.
+            if not torch.linalg.vector_norm(found[name] - weights) <= TOLERANCE * torch.linalg.vector_norm(weights)
         ]
         return [*problems, *(f"{name} is another" for name in differing)]
