@@ -348,7 +348,8 @@ def test_an_overlay_opens_large_and_closes(opened: Any) -> None:
     viewer = opened.locator("#viewer")
     assert viewer.is_visible()
     assert opened.inner_text("#viewer-name") == "b.png"
-    opened.wait_for_function("[...document.querySelectorAll('#stage img')].every(image => image.naturalWidth > 0)")
+    opened.locator("#stage img").evaluate_all("images => Promise.all(images.map(image => image.decode()))")
+    assert opened.evaluate("[...document.querySelectorAll('#stage img')].every(image => image.naturalWidth > 0)")
     assert opened.locator("#stage .heat").is_visible()
     assert opened.locator("#stage rect.frame").count() == 1
     opened.keyboard.press("h")
