@@ -68,10 +68,10 @@ def read_ledger(out: str, survey: str) -> pa.Table:
     folder = images_folder(out)
     segments = [(storage.join(folder, info.path), info.version) for info in storage.list_files(folder)]
     own = [LEDGER.empty_table()]
-    for segment in segments:
-        if segment[0].endswith(".parquet") and survey in _surveys_in.get(segment, (survey,)):
-            rows = _read_segment(segment[0])
-            _surveys_in[segment] = frozenset(rows["survey"].unique().to_pylist())
+    for address, version in segments:
+        if address.endswith(".parquet") and survey in _surveys_in.get((address, version), (survey,)):
+            rows = _read_segment(address)
+            _surveys_in[address, version] = frozenset(rows["survey"].unique().to_pylist())
             plain = pc.match_substring_regex(rows["image_id"], "^[^/]+$")
             # By segment: the rows of all surveys together are in memory at no time.
             own.append(rows.filter(pc.and_(pc.equal(rows["survey"], survey), plain)))
