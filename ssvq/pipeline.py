@@ -9,6 +9,7 @@ from ssvq.imagery.catalog import SourceImage
 from ssvq.imagery.decoder import decoder
 from ssvq.imagery.raster import ImageHeader
 from ssvq.imagery.units import ImagePart
+from ssvq.placement import anywhere
 
 IMAGES_IN_TASK = 64
 TASK_RETRIES = 2  # Ray Data's default is without end: one image that crashes its reader would loop for ever
@@ -19,7 +20,7 @@ def inspect_images(
 ) -> tuple[list[tuple[SourceImage, ImageHeader]], list[tuple[SourceImage, ImageError]]]:
     """Headers of images, read by CPU tasks, in the order given; and the images that fail, with why."""
     chunks = [images[i : i + IMAGES_IN_TASK] for i in range(0, len(images), IMAGES_IN_TASK)]
-    inspect_chunk = ray.remote(max_retries=TASK_RETRIES)(_inspect_chunk)
+    inspect_chunk = ray.remote(max_retries=TASK_RETRIES, **anywhere())(_inspect_chunk)
     headers, failed = [], []
     for chunk, results in zip(chunks, ray.get([inspect_chunk.remote(chunk, limits) for chunk in chunks]), strict=True):
         for source, result in zip(chunk, results, strict=True):

@@ -13,8 +13,7 @@ from typing import Any
 import ray
 import ray.data
 
-from ssvq import logs, storage
-from ssvq.config import Device
+from ssvq import logs, placement, storage
 from ssvq.errors import InputError
 
 # Reader, scorer and writer tasks overlap, so logical CPUs may exceed real ones on a small machine; each
@@ -26,16 +25,13 @@ MIN_LOGICAL_CPUS = 4
 BLOCK_BYTES = 128 * 2**20
 QUEUED_BLOCKS = 4
 
-ROLE = "ssvq/role"  # label of a node: reader, scorer or trainer
-GPU_WAIT = 900.0  # seconds: what a cloud takes for a machine with a GPU, and to pull an image
-
 
 @contextmanager
 def ray_session(*, debug: bool, min_cpus: int = MIN_LOGICAL_CPUS) -> Iterator[None]:
     """Connect to the cluster of `RAY_ADDRESS` (set within `ray job submit`), or start Ray on this machine and
     stop it afterwards. A connection that is already there is used and kept.
 
-    Raises InputError when `RAY_ADDRESS` names a cluster that does not answer.
+    Raises InputError when `RAY_ADDRESS` names a cluster that does not answer, or of which no node can work.
     """
     if ray.is_initialized():
         yield
@@ -59,9 +55,12 @@ def ray_session(*, debug: bool, min_cpus: int = MIN_LOGICAL_CPUS) -> Iterator[No
         signal.signal(signal.SIGTERM, on_sigterm)
     logs.as_json("ray")  # after Ray has set up its own
     try:
+        if address:
+            placement.leave_out_broken_nodes()
         yield
     finally:
         ray.shutdown()
+        placement.forget_nodes()
 
 
 def _worker_environment() -> dict[str, dict[str, str]] | None:
@@ -97,49 +96,3 @@ def _silent_stderr() -> Iterator[None]:
     finally:
         os.dup2(saved, 2)
         os.close(saved)
-
-
-def gpus_for(device: Device) -> int:
-    """GPUs of the connected cluster that a job on this device may use.
-
-    Raises InputError when CUDA is asked for and the cluster has no GPU.
-    """
-    gpus = int(ray.cluster_resources().get("GPU", 0))
-    if device == "cuda" and gpus == 0 and os.environ.get("RAY_ADDRESS"):
-        gpus = _wait_for_gpus()
-    if device == "cuda" and gpus == 0:
-        raise InputError("--device cuda: this cluster has no GPU; use --device cpu or auto")
-    return 0 if device == "cpu" else gpus
-
-
-def _wait_for_gpus() -> int:
-    """Ask a cluster that may have been scaled to nothing for a GPU. Returns its GPUs, 0 where none came."""
-    logs.info(f"no GPU yet: waiting up to {GPU_WAIT / 60:.0f} minutes for one")
-    ask = ray.remote(num_cpus=0, num_gpus=1)(lambda: None).remote()
-    ray.wait([ask], timeout=GPU_WAIT)
-    ray.cancel(ask, force=True)
-    return int(ray.cluster_resources().get("GPU", 0))
-
-
-def cpu_scorers() -> int:
-    """Scorers that a cluster without GPUs takes: one for each node that works on a CPU (a head may not), and never so
-    many that no CPU is left to read for them.
-    """
-    cpus = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
-    return max(1, min(sum(number >= 1 for number in cpus), int(sum(cpus)) - 1))
-
-
-def node_cpus() -> int:
-    """CPUs of this node. A container may have fewer than its machine shows, and logical ones may exceed the real."""
-    here = ray.get_runtime_context().get_node_id()
-    known = next((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["NodeID"] == here), 0)
-    return max(1, min(int(known) or 1, os.cpu_count() or 1))
-
-
-def readers() -> dict[str, Any]:
-    """Options of tasks that read images: they prefer nodes with the label `ssvq/role` reader, where there are any, so
-    that the CPUs beside the GPUs stay free for the scorers.
-    """
-    if not any(node["Alive"] and node.get("Labels", {}).get(ROLE) == "reader" for node in ray.nodes()):
-        return {}
-    return {"label_selector": {ROLE: "reader"}, "fallback_strategy": [{"label_selector": {}}]}

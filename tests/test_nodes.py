@@ -11,7 +11,7 @@ from tests.cluster_jobs import ScoringJob, TrainingJob
 from tests.cluster_s3 import ClusterS3
 from tests.faults import run_job
 from tests.network import NodesUnavailableError
-from tests.nodes import Cluster
+from tests.nodes import Cluster, Node
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -62,9 +62,9 @@ def test_an_undisturbed_run_leaves_nothing_to_do(bed: Bed) -> None:
     assert bed.scoring.problems(bed.reference, bed.reference) == []
 
 
-@pytest.mark.parametrize("fault", ["raylet", "cut"])
+@pytest.mark.parametrize("fault", ["raylet", "cut-for-good"])
 def test_scoring_goes_on_without_a_node(bed: Bed, fault: str) -> None:
-    if fault == "cut" and bed.cluster.network is None:
+    if fault == "cut-for-good" and bed.cluster.network is None:
         pytest.skip("the network of a node can only be cut where it has a namespace of its own")
     bed.cluster.restore()
     out, log = f"{bed.s3.bucket}/scores-{fault}", bed.logs / fault
@@ -84,3 +84,25 @@ def test_training_on_three_nodes_goes_on_without_a_worker(bed: Bed) -> None:
     assert run.hit[0].startswith("worker: ray::RayTrainWorker")
     assert bed.training.went_on_at(out, run.struck) > 1, "it went on from a checkpoint"
     assert bed.training.problems(out, out) == []
+
+
+@pytest.fixture
+def node_with_full_disk(bed: Bed) -> Iterator[Node]:
+    """A node on which no process can start, since it cannot write its log."""
+    if bed.cluster.network is None:
+        pytest.skip("the disk of a node can only be filled where it has one of its own")
+    bed.cluster.restore()
+    node = bed.cluster.nodes[-1]
+    node.hurt = True
+    node.fill_disk()
+    yield node
+    bed.cluster.restore()
+
+
+@pytest.mark.parametrize("job", ["scoring", "training"])
+def test_a_node_with_a_full_disk_is_left_out(bed: Bed, node_with_full_disk: Node, job: str) -> None:
+    out, log = f"{bed.s3.bucket}/{job}-disk", bed.logs / f"{job}-disk"
+    run = run_job(bed.cluster, bed.s3, getattr(bed, job), out, log)
+    assert run.code == ExitCode.DONE, log.read_text()[-3000:]
+    assert f"node {node_with_full_disk.address} is left out: no process starts there" in log.read_text()
+    assert getattr(bed, job).problems(out, bed.reference if job == "scoring" else out) == []

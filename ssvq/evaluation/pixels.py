@@ -13,6 +13,7 @@ from ssvq.evaluation.regions import PixelCounts, count_pixels
 from ssvq.imagery.catalog import NORMAL_LABEL, SourceImage
 from ssvq.imagery.units import ImagePart, read_classes
 from ssvq.pipeline import TASK_RETRIES
+from ssvq.placement import anywhere
 from ssvq.results.stitch import stitch
 
 IMAGES_IN_FLIGHT = 32
@@ -30,7 +31,7 @@ class PixelCounter:
         self._counts = PixelCounts()
         self._waiting: dict[str, list[pa.Table]] = {}
         self._running: dict[ray.ObjectRef, SourceImage] = {}
-        self._count_image = ray.remote(num_cpus=1, max_retries=TASK_RETRIES)(count_image)
+        self._count_image = ray.remote(num_cpus=1, max_retries=TASK_RETRIES, **anywhere())(count_image)
 
     def add(self, part: ImagePart, row: pa.Table) -> None:
         """One SCORED row, as a table, of a part that did not fail."""

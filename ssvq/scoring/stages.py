@@ -22,7 +22,7 @@ from ssvq.imagery.grid import CELL
 from ssvq.imagery.tiles import TileArrays, valid_cells
 from ssvq.imagery.units import ImagePart
 from ssvq.pipeline import TASK_RETRIES, units_dataset, units_of
-from ssvq.ray_session import cpu_scorers, gpus_for, node_cpus, readers
+from ssvq.placement import anywhere, cpu_scorers, gpus_for, node_cpus, readers
 from ssvq.scoring.writer import ScoringRun, write_parts
 
 _PART_FIELDS = [
@@ -76,6 +76,7 @@ def score_units(units: list[list[ImagePart]], config: ScoringSettings) -> ray.da
         num_gpus=config.gpus_per_scorer if gpus else 0,
         max_restarts=TASK_RETRIES,
         max_task_retries=TASK_RETRIES,
+        **anywhere(),
     )
 
 
@@ -95,6 +96,7 @@ def write_units(scored: ray.data.Dataset, run: ScoringRun) -> ray.data.Dataset:
         batch_format="pyarrow",
         num_cpus=0.25,
         max_retries=TASK_RETRIES,
+        **anywhere(),
     )
 
 

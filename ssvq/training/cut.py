@@ -11,6 +11,7 @@ from ssvq.imagery.grid import Tiling
 from ssvq.imagery.pixel_rule import PixelRule
 from ssvq.imagery.units import plan_units
 from ssvq.pipeline import TASK_RETRIES, inspect_images, units_dataset, units_of
+from ssvq.placement import anywhere
 from ssvq.progress import Progress
 from ssvq.training.tile_cache import INDEX_SCHEMA, cache_key, error_row, read_index, write_index, write_part
 
@@ -48,6 +49,7 @@ def _cut(images: list[SourceImage], tiling: Tiling, rule: PixelRule, folder: str
             batch_format="pyarrow",
             fn_kwargs={"folder": folder, "limits": limits},
             max_retries=TASK_RETRIES,
+            **anywhere(),
         )
         with Progress("cutting tiles", total, "tiles") as progress:
             for batch in cut.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):

@@ -1,6 +1,7 @@
 """Ray Data feeds the training: CPU tasks make the batches of coming steps while the model works on one."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +15,18 @@ MAX_STEPS_IN_TASK = 16
 
 
 def stream_batches(
-    plan: BatchPlan, start: int, stop: int, rank: int, world_size: int, loaders: int
+    plan: BatchPlan,
+    start: int,
+    stop: int,
+    rank: int,
+    world_size: int,
+    *,
+    loaders: int,
+    placement: dict[str, Any] | None = None,
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """This rank's batches of steps start .. stop in order: normal and anomalous, uint8 (n, size, size, 3)."""
+    """This rank's batches of steps start .. stop in order: normal and anomalous, uint8 (n, size, size, 3). `loaders`
+    tasks at a time make them, on nodes that the options `placement` allow.
+    """
     if start >= stop:
         return
     sample_bytes = 3 * plan.sample_size**2
@@ -38,6 +48,7 @@ def stream_batches(
         batch_format="pyarrow",
         num_cpus=0.5,
         compute=ray.data.TaskPoolStrategy(size=loaders),
+        **(placement or {}),
     )
     shape = (-1, plan.sample_size, plan.sample_size, 3)
     for batch in batches.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=1):

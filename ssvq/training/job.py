@@ -6,9 +6,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-import ray.train
 from pyarrow.fs import FSSpecHandler, PyFileSystem
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import (
+    CheckpointConfig,
+    FailureConfig,
+    RunConfig,
+    ScalingConfig,
+    TrainingFailedError,
+    WorkerGroupError,
+)
 from ray.train.torch import TorchTrainer
 
 import ssvq
@@ -25,7 +31,8 @@ from ssvq.methods import method_class, method_settings
 from ssvq.model import bundle as bundles
 from ssvq.model.alexnet import read_alexnet
 from ssvq.model.bundle import Bundle
-from ssvq.ray_session import MIN_LOGICAL_CPUS, gpus_for, ray_session
+from ssvq.placement import GPU_WAIT, anywhere, gpus_for, leave_out_broken_nodes
+from ssvq.ray_session import MIN_LOGICAL_CPUS, ray_session
 from ssvq.scoring.schema import encode_parquet
 from ssvq.training.cut import cut_into_cache
 from ssvq.training.dataset import TileSets, draw_tile_sets
@@ -40,6 +47,9 @@ from ssvq.training.validation import HeldOutTiles
 CONFIG, MANIFEST = "config.json", "manifest.csv"
 CHECKPOINTS, CACHE = "checkpoints", "tile-cache"
 WORKER_FAILURES_ALLOWED = 3
+# Starts of the workers that may fail, each within a minute: as many as a cloud takes to bring another GPU. Ray Train's
+# own value is without end.
+START_FAILURES_ALLOWED = int(GPU_WAIT / 60)
 
 
 def train(config: TrainConfig) -> ExitCode:
@@ -173,36 +183,22 @@ def task_data(config: TrainConfig, folder: str, index: pa.Table, tile_sets: Tile
 
 
 def _fit(config: TrainConfig, data: dict[str, Any]) -> TrainOutcome:
-    """Run Ray Train to its last step. Running again with the same storage goes on from the last checkpoint.
+    """Run Ray Train to its last step. Running again with the same storage goes on from the last checkpoint, as is done
+    here when it fails for a node that can be left out.
 
     Raises InputError when the training diverges.
     """
-    filesystem, path = storage.filesystem(storage.join(config.out, CHECKPOINTS))
-    elastic = config.min_workers is not None and config.min_workers < config.num_workers
-    workers = (config.min_workers, config.num_workers) if elastic else config.num_workers
-    use_gpu = gpus_for(config.device) > 0
     with watch_training(config) as progress:
-        trainer = TorchTrainer(
-            train_worker,
-            train_loop_config=TrainTask(**data, progress=progress),
-            # CPU workers take all cores of their node; GPU workers are near each other at Ray's own default.
-            scaling_config=ScalingConfig(
-                num_workers=workers, use_gpu=use_gpu, placement_strategy="PACK" if use_gpu else "SPREAD"
-            ),
-            run_config=RunConfig(
-                name="train",
-                storage_path=path,
-                storage_filesystem=PyFileSystem(FSSpecHandler(filesystem)),
-                checkpoint_config=CheckpointConfig(num_to_keep=config.checkpoints),
-                failure_config=FailureConfig(max_failures=WORKER_FAILURES_ALLOWED),
-            ),
-        )
-        try:
-            result = trainer.fit()
-        except SystemExit as stop:  # Ray Train's own answer to Ctrl-C, after it has stopped the workers
-            raise KeyboardInterrupt from stop
-        except ray.train.WorkerGroupError as error:
-            raise _explain(error) from error
+        while True:
+            try:
+                result = _trainer(config, TrainTask(**data, placement=anywhere(), progress=progress)).fit()
+                break
+            except SystemExit as stop:  # Ray Train's own answer to Ctrl-C, after it has stopped the workers
+                raise KeyboardInterrupt from stop
+            except TrainingFailedError as error:
+                explained = _explain(error)
+                if isinstance(explained, InputError) or not leave_out_broken_nodes():
+                    raise explained from error
     outcome = result.return_value
     if not isinstance(outcome, TrainOutcome):
         raise RuntimeError("Ray Train ended without the outcome of its first worker")
@@ -216,12 +212,37 @@ def _fit(config: TrainConfig, data: dict[str, Any]) -> TrainOutcome:
     return outcome
 
 
-def _explain(error: ray.train.WorkerGroupError) -> Exception:
+def _trainer(config: TrainConfig, task: TrainTask) -> TorchTrainer:
+    filesystem, path = storage.filesystem(storage.join(config.out, CHECKPOINTS))
+    elastic = config.min_workers is not None and config.min_workers < config.num_workers
+    workers = (config.min_workers, config.num_workers) if elastic else config.num_workers
+    use_gpu = gpus_for(config.device) > 0
+    return TorchTrainer(
+        train_worker,
+        train_loop_config=task,
+        # CPU workers take all cores of their node; GPU workers are near each other at Ray's own default.
+        scaling_config=ScalingConfig(
+            num_workers=workers, use_gpu=use_gpu, placement_strategy="PACK" if use_gpu else "SPREAD", **anywhere()
+        ),
+        run_config=RunConfig(
+            name="train",
+            storage_path=path,
+            storage_filesystem=PyFileSystem(FSSpecHandler(filesystem)),
+            checkpoint_config=CheckpointConfig(num_to_keep=config.checkpoints),
+            failure_config=FailureConfig(
+                max_failures=WORKER_FAILURES_ALLOWED, controller_failure_limit=START_FAILURES_ALLOWED
+            ),
+        ),
+    )
+
+
+def _explain(error: TrainingFailedError) -> Exception:
     """The error of a worker that is meant for people, if there is one, else the error itself."""
-    for failure in error.worker_failures.values():
-        cause = getattr(failure, "cause", failure)
-        if isinstance(cause, InputError):
-            return cause
+    if isinstance(error, WorkerGroupError):
+        for failure in error.worker_failures.values():
+            cause = getattr(failure, "cause", failure)
+            if isinstance(cause, InputError):
+                return cause
     return error
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import ray.train
@@ -17,7 +18,7 @@ from ray.train.torch import prepare_model
 from ssvq.config import TrainConfig
 from ssvq.evaluation.metrics import auroc
 from ssvq.model.bundle import Preprocessing
-from ssvq.ray_session import node_cpus
+from ssvq.placement import node_cpus
 from ssvq.training.checkpoint import Position, check_in_step, load_best, load_checkpoint, save_checkpoint
 from ssvq.training.engine import Engine, divergence, learning_rate, mean_over_ranks
 from ssvq.training.feed import stream_batches
@@ -36,6 +37,8 @@ class TrainTask:
     calibration: HeldOutTiles
     test: HeldOutTiles
     preprocessing: Preprocessing
+    placement: dict[str, Any]
+    """Options of the tasks that a worker starts: the nodes that they may run on."""
     progress: Callable[[dict[str, float]], None]
     """Called on rank 0 with the figures of a step, now and then."""
 
@@ -85,7 +88,9 @@ def train_worker(task: TrainTask) -> TrainOutcome:
 def _take_steps(task: TrainTask, engine: Engine, position: Position, rank: int, world_size: int) -> str | None:
     """Train from a position to the last step. Returns how the loss diverged, if it did."""
     config = task.config
-    batches = stream_batches(task.plan, position.step, config.steps, rank, world_size, config.loaders)
+    batches = stream_batches(
+        task.plan, position.step, config.steps, rank, world_size, loaders=config.loaders, placement=task.placement
+    )
     if position.step == 0:
         first = next(batches)
         engine.start(first[0])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssvq import ray_session
+from ssvq import placement
 from ssvq.config import ScoreConfig
 from ssvq.errors import ExitCode, InputError
 from ssvq.model.bundle import Bundle
@@ -222,17 +222,10 @@ def test_a_pool_that_would_shrink_is_refused(survey: Survey) -> None:
 
 def test_readers_prefer_the_nodes_that_are_for_them(survey: Survey, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a node has the role, tasks that read say so, and run elsewhere all the same while it cannot take them."""
-    nodes = ray_session.ray.nodes()
-    assert ray_session.readers() == {}
-    monkeypatch.setattr(ray_session.ray, "nodes", lambda: [nodes[0] | {"Labels": {ray_session.ROLE: "reader"}}])
-    assert ray_session.readers()["label_selector"] == {"ssvq/role": "reader"}
+    nodes = placement.ray.nodes()
+    assert placement.readers() == {}
+    monkeypatch.setattr(placement.ray, "nodes", lambda: [nodes[0] | {"Labels": {placement.ROLE: "reader"}}])
+    assert placement.readers()["label_selector"] == {"ssvq/role": "reader"}
     survey.add("a.png")
     assert survey.score() == ExitCode.DONE
-    assert 1 <= ray_session.node_cpus() <= (os.cpu_count() or 1)
-
-
-@pytest.mark.parametrize(("cpus", "scorers"), [([6], 1), ([0, 4, 4], 2), ([1, 1, 1], 2), ([1], 1)])
-def test_scorers_on_cpus_leave_some_for_readers(monkeypatch: pytest.MonkeyPatch, cpus: list[int], scorers: int) -> None:
-    nodes = [{"Alive": True, "Resources": {"CPU": float(number)} if number else {}} for number in cpus]
-    monkeypatch.setattr(ray_session.ray, "nodes", lambda: nodes)
-    assert ray_session.cpu_scorers() == scorers
+    assert 1 <= placement.node_cpus() <= (os.cpu_count() or 1)

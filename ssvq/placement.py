@@ -1,0 +1,128 @@
+"""Where in the cluster work may run: how many GPUs and scorers, which nodes read, and which nodes are left out."""
+
+import os
+import tempfile
+from collections.abc import Iterable
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError, WorkerCrashedError
+
+from ssvq import logs
+from ssvq.config import Device
+from ssvq.errors import InputError
+
+ROLE = "ssvq/role"  # label of a node: reader, scorer or trainer
+NODE_ID = "ray.io/node-id"  # label that Ray gives to each node
+GPU_WAIT = 900.0  # seconds: what a cloud takes for a machine with a GPU, and to pull an image
+CHECK_SECONDS, CHECK_RETRIES, CHECK_BYTES = 30.0, 2, 2**16
+
+_left_out: set[str] = set()  # ids of nodes of the cluster that this process is connected to
+
+
+def leave_out_broken_nodes() -> bool:
+    """Start a process on each node and write a temporary file there. A node where that fails, as it does on a full
+    disk, would take task after task and end each: nothing more is placed on it by this process. Nodes that are merely
+    slow to answer are kept. Returns whether one was found that was not left out before.
+
+    Raises InputError when no node is left.
+    """
+    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in _nodes()}
+    check = ray.remote(num_cpus=0, max_retries=CHECK_RETRIES)(_check_node)
+    checks = {check.options(label_selector={NODE_ID: node}).remote(): node for node in nodes}
+    answered, silent = ray.wait(list(checks), num_returns=len(checks), timeout=CHECK_SECONDS)
+    for task in silent:
+        ray.cancel(task, force=True)
+    broken = {checks[task]: reason for task in answered if (reason := _why_broken(task)) is not None}
+    for node, reason in broken.items():
+        logs.warning(f"warning: node {nodes[node]} is left out: {reason}", node=nodes[node])
+    if nodes and broken.keys() >= nodes.keys():
+        raise InputError(f"no node of this cluster can work: {next(iter(broken.values()))}")
+    _left_out.update(broken)
+    return bool(broken)
+
+
+def _check_node() -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(bytes(CHECK_BYTES))
+        file.flush()
+
+
+def _why_broken(check: ray.ObjectRef) -> str | None:
+    try:
+        ray.get(check)
+    except WorkerCrashedError:
+        return "no process starts there (is its disk full?)"
+    except RayTaskError as error:
+        return f"no file can be written there ({error.cause})"
+    except RayError:
+        return None  # the node has left meanwhile: Ray itself places nothing more on it
+    return None
+
+
+def forget_nodes() -> None:
+    """Leave out no node any more: the connection to their cluster has ended."""
+    _left_out.clear()
+
+
+def _nodes() -> Iterable[dict[str, Any]]:
+    """Nodes that live and are not left out."""
+    return [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in _left_out]
+
+
+def anywhere() -> dict[str, Any]:
+    """Options of a task or actor that may run on any node, but those left out."""
+    return {"label_selector": _not_left_out()} if _left_out else {}
+
+
+def _not_left_out() -> dict[str, str]:
+    return {NODE_ID: f"!in({','.join(sorted(_left_out))})"} if _left_out else {}
+
+
+def gpus_for(device: Device) -> int:
+    """GPUs of the connected cluster that a job on this device may use.
+
+    Raises InputError when CUDA is asked for and the cluster has no GPU.
+    """
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    if device == "cuda" and gpus == 0 and os.environ.get("RAY_ADDRESS"):
+        gpus = _wait_for_gpus()
+    if device == "cuda" and gpus == 0:
+        raise InputError("--device cuda: this cluster has no GPU; use --device cpu or auto")
+    return 0 if device == "cpu" else gpus
+
+
+def _wait_for_gpus() -> int:
+    """Ask a cluster that may have been scaled to nothing for a GPU. Returns its GPUs, 0 where none came."""
+    logs.info(f"no GPU yet: waiting up to {GPU_WAIT / 60:.0f} minutes for one")
+    ask = ray.remote(num_cpus=0, num_gpus=1)(lambda: None).remote()
+    ray.wait([ask], timeout=GPU_WAIT)
+    ray.cancel(ask, force=True)
+    return int(ray.cluster_resources().get("GPU", 0))
+
+
+def cpu_scorers() -> int:
+    """Scorers that a cluster without GPUs takes: one for each node that works on a CPU (a head may not), and never so
+    many that no CPU is left to read for them.
+    """
+    cpus = [node["Resources"].get("CPU", 0) for node in _nodes()]
+    return max(1, min(sum(number >= 1 for number in cpus), int(sum(cpus)) - 1))
+
+
+def node_cpus() -> int:
+    """CPUs of this node. A container may have fewer than its machine shows, and logical ones may exceed the real."""
+    here = ray.get_runtime_context().get_node_id()
+    known = next((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["NodeID"] == here), 0)
+    return max(1, min(int(known) or 1, os.cpu_count() or 1))
+
+
+def readers() -> dict[str, Any]:
+    """Options of tasks that read images: they prefer nodes with the label `ssvq/role` reader, where there are any, so
+    that the CPUs beside the GPUs stay free for the scorers.
+    """
+    if not any(node.get("Labels", {}).get(ROLE) == "reader" for node in _nodes()):
+        return anywhere()
+    return {
+        "label_selector": {ROLE: "reader"} | _not_left_out(),
+        "fallback_strategy": [{"label_selector": _not_left_out()}],
+    }
