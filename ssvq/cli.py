@@ -42,8 +42,9 @@ COMMANDS = {
 }
 
 # How soon a process gives up a node that no longer answers. With Ray's own values, 5 and 2 minutes, a task that was
-# about to be placed on a node that leaves the network is not placed elsewhere before (Ray's issue 63405).
-KEEPALIVE = {"RAY_grpc_client_keepalive_time_ms": "20000", "RAY_grpc_client_keepalive_timeout_ms": "20000"}
+# about to be placed on a node that leaves the network is not placed elsewhere before (Ray's issue 63405). Asking more
+# often than each minute is refused by processes that do not have the same value.
+KEEPALIVE = {"RAY_grpc_client_keepalive_time_ms": "60000", "RAY_grpc_client_keepalive_timeout_ms": "20000"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
