@@ -40,6 +40,37 @@ def test_train_score_and_query_on_s3(s3_bucket: str, tmp_path: Path) -> None:  #
     assert run_sql(scores, sql).to_pylist() == [{"model_id": model, "images": 6, "tiles": 48}]
 
 
+def test_nights_on_s3(s3_bucket: str, tmp_path: Path) -> None:  # noqa: F811
+    root = storage.join(s3_bucket, "nights")
+    surveys, bundle, scores = (storage.join(root, name) for name in ("surveys", "bundle", "scores"))
+    make_bundle(bundle)
+
+    def upload(survey: str, images: int) -> None:
+        made = make_survey(tmp_path / survey, images=images) / "images"
+        for path in made.iterdir():
+            storage.put(storage.join(surveys, survey, path.name), path.read_bytes())
+
+    def night() -> str:
+        ended = run("nightly", surveys, "--model", bundle, "--out", scores)
+        assert ended.returncode == ExitCode.DONE, ended.stderr
+        return ended.stdout
+
+    upload("2026-11-20", 2)
+    assert "scored 2 images" in night()
+    assert night().strip() == f"nothing new in 1 survey of {surveys}"
+    upload("2026-11-21", 3)
+    summary = night()
+    assert "scored 3 images" in summary
+    assert summary.strip().endswith("nothing new in 1 more survey")
+    sql = "SELECT survey, count(DISTINCT image_id) AS images FROM tiles GROUP BY survey ORDER BY survey"
+    assert [tuple(row.values()) for row in run_sql(scores, sql).to_pylist()] == [("2026-11-20", 2), ("2026-11-21", 3)]
+    for survey in ("2026-11-20", "2026-11-21"):
+        page = storage.read_text(storage.join(scores, "reports", f"{survey}.html"))
+        assert survey in page
+        published = [info.path for info in storage.list_files(storage.join(scores, "published", survey))]
+        assert [Path(path).suffix for path in published] == [".parquet"]
+
+
 @pytest.mark.timeout(1200)
 def test_scoring_waits_for_a_server_that_is_killed_and_started_again(
     s3_server: Server,  # noqa: F811
