@@ -75,6 +75,11 @@ def anywhere() -> dict[str, Any]:
     return {"label_selector": _not_left_out()} if _left_out else {}
 
 
+def here() -> dict[str, Any]:
+    """Options of a task that runs on the node of this process."""
+    return {"label_selector": {NODE_ID: ray.get_runtime_context().get_node_id()}}
+
+
 def _not_left_out() -> dict[str, str]:
     return {NODE_ID: f"!in({','.join(sorted(_left_out))})"} if _left_out else {}
 

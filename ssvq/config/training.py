@@ -115,7 +115,7 @@ class TrainConfig(LabelledImages):
     """Elastic: begin, and go on after a loss, with as few workers as this (default: --num-workers)."""
 
     loaders: int = Field(2, gt=0)
-    """Tasks at a time that load and crop samples, for each worker."""
+    """Tasks at a time that load and crop samples, for each worker and on its node."""
 
     seed: int = Field(0, ge=0)
     """Seed of every draw."""

@@ -37,6 +37,9 @@ _PART_FIELDS = [
     ("redness_p90", pa.list_(pa.float32())),
     ("defect", pa.list_(pa.string())),
 ]
+# A scorer on a CPU uses all of its node, whatever it asks for. That is little, so that scorers which move to the last
+# nodes of a cluster that loses the others leave logical CPUs for the readers, without which they would wait for ever.
+CPU_SCORER_CPUS = 0.1
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 _Arrays = tuple[int, NDArray[np.uint8], NDArray[np.bool_] | None]  # row, pixels, valid cells
 
@@ -72,7 +75,7 @@ def score_units(units: list[list[ImagePart]], config: ScoringSettings) -> ray.da
         batch_format="pyarrow",
         compute=_pool(config, gpus),
         fn_constructor_args=[config.model, config.batch_size, config.device, config.precision, config.compile],
-        num_cpus=1,
+        num_cpus=1 if gpus else CPU_SCORER_CPUS,
         num_gpus=config.gpus_per_scorer if gpus else 0,
         max_restarts=TASK_RETRIES,
         max_task_retries=TASK_RETRIES,

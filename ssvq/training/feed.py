@@ -1,54 +1,51 @@
 """Ray Data feeds the training: CPU tasks make the batches of coming steps while the model works on one."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
+from ssvq.placement import here
 from ssvq.training.sampling import BatchPlan, make_batch
 
 TASK_BYTES = 32 * 2**20  # samples that one task makes before it returns
 MAX_STEPS_IN_TASK = 16
+MAX_TASKS = 5000  # that are made before the first step; longer trainings have more steps in a task
 
 
 def stream_batches(
-    plan: BatchPlan,
-    start: int,
-    stop: int,
-    rank: int,
-    world_size: int,
-    *,
-    loaders: int,
-    placement: dict[str, Any] | None = None,
+    plan: BatchPlan, start: int, stop: int, rank: int, world_size: int, loaders: int
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """This rank's batches of steps start .. stop in order: normal and anomalous, uint8 (n, size, size, 3). `loaders`
-    tasks at a time make them, on nodes that the options `placement` allow.
+    """This rank's batches of steps start .. stop in order: normal and anomalous, uint8 (n, size, size, 3).
+
+    So many loaders at a time make them on the node of this process. They take no logical CPU: it may be that the
+    workers of the training, which wait for them, have all that there are.
     """
     if start >= stop:
         return
     sample_bytes = 3 * plan.sample_size**2
     step_bytes = sample_bytes * (plan.normal_in_batch + plan.anomalous_in_batch) // world_size
-    steps_in_task = max(1, min(MAX_STEPS_IN_TASK, TASK_BYTES // step_bytes))
+    steps_in_task = max(1, min(MAX_STEPS_IN_TASK, TASK_BYTES // step_bytes), -(-(stop - start) // MAX_TASKS))
     plan_ref = ray.put(plan)
 
-    def load(steps: pa.Table) -> pa.Table:
+    def load(task: pa.Table) -> Iterator[pa.Table]:
         plan = ray.get(plan_ref)
-        batches = [make_batch(plan, start + step, rank, world_size) for step in steps["id"].to_pylist()]
-        columns = zip(("normal", "anomalous"), zip(*batches, strict=True), strict=True)
-        return pa.table({name: pa.array([b.tobytes() for b in batch], pa.large_binary()) for name, batch in columns})
+        first = task["first"][0].as_py()
+        for step in range(first, min(first + steps_in_task, stop)):
+            normal, anomalous = make_batch(plan, step, rank, world_size)
+            yield pa.table({"normal": _binary(normal), "anomalous": _binary(anomalous)})
 
     ray.data.DataContext.get_current().execution_options.preserve_order = True
-    steps = ray.data.range(stop - start, override_num_blocks=-(-(stop - start) // steps_in_task))
-    batches = steps.map_batches(
+    tasks = [{"first": first} for first in range(start, stop, steps_in_task)]
+    batches = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
         load,
         batch_size=None,
         batch_format="pyarrow",
-        num_cpus=0.5,
+        num_cpus=0,
         compute=ray.data.TaskPoolStrategy(size=loaders),
-        **(placement or {}),
+        **here(),
     )
     shape = (-1, plan.sample_size, plan.sample_size, 3)
     for batch in batches.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=1):
@@ -56,3 +53,7 @@ def stream_batches(
             np.frombuffer(batch[name][0].as_buffer(), np.uint8).reshape(shape) for name in ("normal", "anomalous")
         )
         yield normal, anomalous
+
+
+def _binary(samples: NDArray[np.uint8]) -> pa.Array:
+    return pa.array([samples.tobytes()], pa.large_binary())

@@ -191,7 +191,7 @@ def _fit(config: TrainConfig, data: dict[str, Any]) -> TrainOutcome:
     with watch_training(config) as progress:
         while True:
             try:
-                result = _trainer(config, TrainTask(**data, placement=anywhere(), progress=progress)).fit()
+                result = _trainer(config, TrainTask(**data, progress=progress)).fit()
                 break
             except SystemExit as stop:  # Ray Train's own answer to Ctrl-C, after it has stopped the workers
                 raise KeyboardInterrupt from stop

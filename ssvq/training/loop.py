@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import ray.train
@@ -37,8 +36,6 @@ class TrainTask:
     calibration: HeldOutTiles
     test: HeldOutTiles
     preprocessing: Preprocessing
-    placement: dict[str, Any]
-    """Options of the tasks that a worker starts: the nodes that they may run on."""
     progress: Callable[[dict[str, float]], None]
     """Called on rank 0 with the figures of a step, now and then."""
 
@@ -88,9 +85,7 @@ def train_worker(task: TrainTask) -> TrainOutcome:
 def _take_steps(task: TrainTask, engine: Engine, position: Position, rank: int, world_size: int) -> str | None:
     """Train from a position to the last step. Returns how the loss diverged, if it did."""
     config = task.config
-    batches = stream_batches(
-        task.plan, position.step, config.steps, rank, world_size, loaders=config.loaders, placement=task.placement
-    )
+    batches = stream_batches(task.plan, position.step, config.steps, rank, world_size, config.loaders)
     if position.step == 0:
         first = next(batches)
         engine.start(first[0])
