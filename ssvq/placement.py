@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-from collections.abc import Iterable
 from typing import Any
 
 import ray
@@ -25,7 +24,7 @@ def leave_out_broken_nodes() -> bool:
     disk, would take task after task and end each: nothing more is placed on it by this process. Nodes that are merely
     slow to answer are kept. Returns whether one was found that was not left out before.
 
-    Raises InputError when no node is left.
+    Raises OSError when no node is left.
     """
     nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in _nodes()}
     check = ray.remote(num_cpus=0, max_retries=CHECK_RETRIES)(_check_node)
@@ -37,7 +36,7 @@ def leave_out_broken_nodes() -> bool:
     for node, reason in broken.items():
         logs.warning(f"warning: node {nodes[node]} is left out: {reason}", node=nodes[node])
     if nodes and broken.keys() >= nodes.keys():
-        raise InputError(f"no node of this cluster can work: {next(iter(broken.values()))}")
+        raise OSError(f"no node of this cluster can work: {next(iter(broken.values()))}")
     _left_out.update(broken)
     return bool(broken)
 
@@ -65,7 +64,7 @@ def forget_nodes() -> None:
     _left_out.clear()
 
 
-def _nodes() -> Iterable[dict[str, Any]]:
+def _nodes() -> list[dict[str, Any]]:
     """Nodes that live and are not left out."""
     return [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in _left_out]
 
@@ -116,8 +115,8 @@ def cpu_scorers() -> int:
 
 def node_cpus() -> int:
     """CPUs of this node. A container may have fewer than its machine shows, and logical ones may exceed the real."""
-    here = ray.get_runtime_context().get_node_id()
-    known = next((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["NodeID"] == here), 0)
+    own = ray.get_runtime_context().get_node_id()
+    known = next((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["NodeID"] == own), 0)
     return max(1, min(int(known) or 1, os.cpu_count() or 1))
 
 

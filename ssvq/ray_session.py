@@ -31,7 +31,7 @@ def ray_session(*, debug: bool, min_cpus: int = MIN_LOGICAL_CPUS) -> Iterator[No
     """Connect to the cluster of `RAY_ADDRESS` (set within `ray job submit`), or start Ray on this machine and
     stop it afterwards. A connection that is already there is used and kept.
 
-    Raises InputError when `RAY_ADDRESS` names a cluster that does not answer, or of which no node can work.
+    Raises InputError when `RAY_ADDRESS` names a cluster that does not answer, OSError when no node of it can work.
     """
     if ray.is_initialized():
         yield

@@ -7,7 +7,6 @@ import pytest
 import ray
 
 from ssvq import placement
-from ssvq.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 GONE = "0" * 56  # the id of a node that is not in the cluster
@@ -30,7 +29,7 @@ def test_a_node_that_cannot_write_is_named(monkeypatch: pytest.MonkeyPatch, caps
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(placement, "_check_node", full)
-    with pytest.raises(InputError, match="no node of this cluster can work: no file can be written there"):
+    with pytest.raises(OSError, match="no node of this cluster can work: no file can be written there"):
         placement.leave_out_broken_nodes()
     assert "is left out: no file can be written there ([Errno 28] No space left on device)" in capsys.readouterr().err
 
@@ -42,7 +41,7 @@ def test_a_node_on_which_processes_end_is_named(monkeypatch: pytest.MonkeyPatch)
         os._exit(1)
 
     monkeypatch.setattr(placement, "_check_node", end)
-    with pytest.raises(InputError, match="no process starts there"):
+    with pytest.raises(OSError, match="no process starts there"):
         placement.leave_out_broken_nodes()
 
 

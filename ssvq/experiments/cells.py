@@ -19,7 +19,7 @@ from ssvq.errors import InputError
 from ssvq.evaluation.metrics import auroc
 from ssvq.experiments.grid import Cell
 from ssvq.model import bundle as bundles
-from ssvq.placement import gpus_for
+from ssvq.placement import anywhere, gpus_for
 from ssvq.progress import Progress
 from ssvq.scoring.schema import encode_parquet
 from ssvq.training.held_out import HELD_OUT
@@ -110,7 +110,7 @@ def _in_parallel(cells: list[Cell], parallel: int | None) -> Iterator[dict[str, 
     running: dict[ray.ObjectRef, Cell] = {}
     while True:
         for cell in islice(waiting, at_once - len(running)):
-            running[_run_cell.remote(cell)] = cell
+            running[_run_cell.options(**anywhere()).remote(cell)] = cell
         if not running:
             return
         (done,), _ = ray.wait(list(running), num_returns=1)
