@@ -233,6 +233,8 @@ def test_a_cluster_is_handed_the_limit_and_nothing_secret(monkeypatch: pytest.Mo
     calls: list[dict[str, object]] = []
     monkeypatch.setattr(ray_session.ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray_session.ray, "init", lambda **options: calls.append(options))
+    monkeypatch.setattr(ray_session.ray, "shutdown", lambda: None)  # the cluster of other tests may be there
+    monkeypatch.setattr(ray_session.placement, "leave_out_broken_nodes", lambda: False)
     monkeypatch.setenv("RAY_ADDRESS", "ray-head:6379")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted")
     monkeypatch.setenv(storage.TIMEOUT_VARIABLE, "30")

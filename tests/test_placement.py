@@ -8,7 +8,7 @@ import ray
 
 from ssvq import placement
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
 GONE = "0" * 56  # the id of a node that is not in the cluster
 
 
