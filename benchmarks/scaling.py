@@ -6,7 +6,8 @@
 All else is the job as it is: planning, reading, the actor pool, writing, the ledger. A scorer of --rate tiles a second
 sleeps for as long as its tiles would take, so that there may be more scorers than cores. Images have 8 x 6 tiles, as
 a photograph of 12 megapixels has of 512 pixels, and units 128 tiles at most, whatever the tile size. Ray has --spare
-logical CPUs beside one for each scorer. Each row has a process of its own, and lasts about --seconds and its start.
+logical CPUs beside what the scorers ask for. Each row has a process of its own, and lasts about --seconds and its
+start.
 
 Efficiency is tiles scored over scorers x rate x seconds, in three windows. `all at work`: from the first tile of the
 last scorer until the first one finds nothing left. `after the start`: from the same to the end of the job, with its
@@ -16,6 +17,7 @@ made in the object store, over the second window. Memory is looked at every seco
 
 import argparse
 import json
+import math
 import os
 import shutil
 import statistics
@@ -116,7 +118,7 @@ def measure(arguments: argparse.Namespace, scorers: int) -> dict[str, Any]:
     config = ScoreConfig(survey=str(survey), model=str(model), out=str(out / "scores"), scorers=scorers, device="cpu")
     units.PART_PIXELS = TILES_IN_UNIT * side**2
     setattr(stages, "ScoreParts", sleeping_scorers(calls, arguments.rate))  # noqa: B010 (mypy knows it as a type)
-    with ray_session(debug=False, min_cpus=scorers + arguments.spare):
+    with ray_session(debug=False, min_cpus=math.ceil(scorers * stages.CPU_SCORER_CPUS) + arguments.spare):
         watch = Watch()
         watch.start()
         called = time.time()
