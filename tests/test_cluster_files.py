@@ -20,7 +20,7 @@ from jsonschema import Draft7Validator
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from ssvq import config
-from ssvq.cli import COMMANDS, _parse
+from ssvq.cli import COMMANDS, KEEPALIVE, _parse
 from ssvq.errors import ExitCode
 from tests.conftest import REPOSITORY
 
@@ -292,6 +292,15 @@ def test_the_dockerfile_is_of_this_version_pinned_and_not_root() -> None:
     assert "RAY_AUTH_MODE=token" in text
     assert "-c constraints.txt -r requirements.txt" in text
     assert text.index("requirements.txt boto3") < text.index("COPY --chown=1000:1000 ssvq"), "dependencies before code"
+
+
+@pytest.mark.parametrize("file", ["Dockerfile", "README.md"])
+def test_nodes_have_the_keepalive_of_drivers(file: str) -> None:
+    text = (CLUSTER / file).read_text()
+    for name, value in KEEPALIVE.items():
+        assert f" {name}={value} " in text
+    reference = (REPOSITORY / "docs" / "reliability.md").read_text()
+    assert all(f"| `{name}` | {value} |" in reference for name, value in KEEPALIVE.items())
 
 
 def test_the_requirements_of_the_image_are_those_of_the_project() -> None:

@@ -62,9 +62,9 @@ def test_an_undisturbed_run_leaves_nothing_to_do(bed: Bed) -> None:
     assert bed.scoring.problems(bed.reference, bed.reference) == []
 
 
-@pytest.mark.parametrize("fault", ["raylet", "cut-for-good"])
+@pytest.mark.parametrize("fault", ["raylet", "cut", "cut-for-good"])
 def test_scoring_goes_on_without_a_node(bed: Bed, fault: str) -> None:
-    if fault == "cut-for-good" and bed.cluster.network is None:
+    if fault.startswith("cut") and bed.cluster.network is None:
         pytest.skip("the network of a node can only be cut where it has a namespace of its own")
     bed.cluster.restore()
     out, log = f"{bed.s3.bucket}/scores-{fault}", bed.logs / fault
