@@ -1,25 +1,42 @@
 # make demo       everything once, on synthetic images, in minutes
 # make test       lint, types and tests (under 15 minutes on 2 cores)
-# make test-slow  faults, real data and S3 (under 45 minutes)
+# make test-slow  faults, real data and S3, and some quick tests with the lowest versions of all packages (under 45 minutes)
+# make test-lowest   those alone (7 minutes)
+# make test-soak  variations of the slow tests, and all quick tests with the lowest versions, before a release (an hour)
 # make audit      known faults of the pinned versions, where an index can be asked (30 s)
 # Each sets up its own .venv beside the code; nothing else needs to be installed.
 
 PYTHON ?= python3
 BIN := .venv/bin
+LOWEST := .venv-lowest
 # The machine's own pip installs into .venv: Debian's Python has no ensurepip unless python3-venv is installed.
 INSTALL := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check install --quiet -c constraints.txt
 READY := .venv/.ready
 
-.PHONY: demo test test-slow audit lint format clean
+# The many processes of a test read the package's bytecode instead of compiling it.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test test-slow test-lowest test-soak audit lint format clean
 
 demo: $(READY)
 	$(BIN)/ssvq demo --out demo
 
 test: $(READY) lint
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow and not soak"
 
-test-slow: $(READY)
-	$(BIN)/pytest -m slow
+test-slow: $(READY) test-lowest
+	$(BIN)/pytest -m "slow and not soak"
+
+# Bounds that are true: each package at the lowest version that pyproject.toml allows. What needs a cluster is one survey
+# here, and all of it in test-soak.
+test-lowest: $(LOWEST)/.ready
+	HYPOTHESIS_PROFILE=lowest $(LOWEST)/bin/pytest -m "not slow and not soak and not browser" \
+		tests/model tests/methods tests/imagery tests/results/test_query.py tests/scoring/test_same_values.py
+
+test-soak: $(READY) $(LOWEST)/.ready
+	$(BIN)/pytest -m soak
+	HYPOTHESIS_PROFILE=lowest $(LOWEST)/bin/pytest -m "not slow and not soak and not browser" \
+		--ignore=tests/test_outages.py --ignore=tests/test_nodes.py
 
 audit: $(READY)
 	$(BIN)/python .ci/audit.py
@@ -39,5 +56,11 @@ $(READY): pyproject.toml constraints.txt
 	$(INSTALL) -e ".[dev]"
 	touch $@
 
+$(LOWEST)/.ready: pyproject.toml .ci/lowest.py
+	$(PYTHON) -m venv --clear --without-pip $(LOWEST)
+	$(PYTHON) .ci/lowest.py > $(LOWEST)/lowest.txt
+	$(PYTHON) -m pip --python $(LOWEST)/bin/python --disable-pip-version-check install --quiet -c $(LOWEST)/lowest.txt -e ".[dev]"
+	touch $@
+
 clean:
-	rm -rf .venv demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv $(LOWEST) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -20,9 +20,9 @@ from rasterio.windows import Window
 
 from ssvq.config import EvaluateConfig, LabelConfig, ScoreConfig, TrainConfig
 from ssvq.evaluation.job import evaluate_model
-from ssvq.ray_session import ray_session
 from ssvq.results.label import label
 from ssvq.results.query import run_sql
+from ssvq.runtime.session import ray_session
 from ssvq.scoring.job import score
 from ssvq.training.job import train
 

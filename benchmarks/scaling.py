@@ -33,16 +33,20 @@ import numpy as np
 import psutil
 import rasterio
 import ray
+import torch
 from numpy.typing import NDArray
 from ray._private.internal_api import node_stats
 
-from ssvq.config import Architecture, ScoreConfig
+from ssvq.config import Architecture, ScoreConfig, ScoringSettings
 from ssvq.imagery import units
 from ssvq.imagery.grid import CELL
-from ssvq.ray_session import ray_session
+from ssvq.inference.scorer import MAP_SIDE, TileScores
+from ssvq.model import bundle as bundles
+from ssvq.model.bundle import Preprocessing
+from ssvq.runtime import planning
+from ssvq.runtime.session import ray_session
 from ssvq.scoring import stages
 from ssvq.scoring.job import score
-from ssvq.scoring.scorer import MAP_SIDE, TileScores
 from tests.surveys import TINY, make_bundle
 
 SCORERS = (1, 2, 4, 8, 16)
@@ -116,13 +120,12 @@ def measure(arguments: argparse.Namespace, scorers: int) -> dict[str, Any]:
         shutil.rmtree(folder, ignore_errors=True)
     calls.mkdir()
     config = ScoreConfig(survey=str(survey), model=str(model), out=str(out / "scores"), scorers=scorers, device="cpu")
-    units.PART_PIXELS = TILES_IN_UNIT * side**2
-    setattr(stages, "ScoreParts", sleeping_scorers(calls, arguments.rate))  # noqa: B010 (mypy knows it as a type)
+    units.PART_PIXELS = planning.LEAST_IN_UNIT = TILES_IN_UNIT * side**2
     with ray_session(debug=False, min_cpus=math.ceil(scorers * stages.CPU_SCORER_CPUS) + arguments.spare):
         watch = Watch()
         watch.start()
         called = time.time()
-        code = score(config)
+        code = score(config, make_scorer=sleeping_scorers(calls, arguments.rate))
         ended = time.time()
         watch.over.set()
         watch.join()
@@ -153,34 +156,35 @@ def measure(arguments: argparse.Namespace, scorers: int) -> dict[str, Any]:
     }
 
 
-def sleeping_scorers(folder: Path, rate: float) -> type[stages.ScoreParts]:
-    """The class of the scoring pool with a scorer that sleeps, and notes when, in a file of its own."""
+def sleeping_scorers(folder: Path, rate: float) -> stages.MakeScorer:
+    """Makes scorers that sleep, and note when, each in a file of its own."""
 
-    class SleepingScorers(stages.ScoreParts):
-        def __init__(self, *settings: Any) -> None:
-            setattr(self, "scorer", SleepingScorer(folder, rate))  # noqa: B010 (it is no TileScorer)
+    def make(config: ScoringSettings) -> Any:
+        return SleepingScorer(folder, rate, bundles.read_description(config.model).preprocessing)
 
-    return SleepingScorers
+    return make
 
 
 class SleepingScorer:
     """What ScoreParts asks of a TileScorer."""
 
-    precision = "fp32"
+    precision, device = "fp32", torch.device("cpu")
 
-    def __init__(self, folder: Path, rate: float) -> None:
-        self.log, self.rate = folder / f"{os.getpid()}.jsonl", rate
+    def __init__(self, folder: Path, rate: float, preprocessing: Preprocessing) -> None:
+        self.log, self.rate, self.preprocessing = folder / f"{os.getpid()}.jsonl", rate, preprocessing
+        self.lock = threading.Lock()
 
     def score(self, pixels: NDArray[np.uint8], valid_cells: NDArray[np.bool_] | None = None) -> TileScores:
         """Scores of tiles uint8 (n, t, t, 3), all alike."""
         number, side = pixels.shape[:2]
-        started = time.time()
-        time.sleep(number / self.rate)
-        with self.log.open("a") as log:
-            log.write(json.dumps([started, time.time(), number]) + "\n")
+        with self.lock:  # as a device, which works on one thing after the other
+            started = time.time()
+            time.sleep(number / self.rate)
+            with self.log.open("a") as log:
+                log.write(json.dumps([started, time.time(), number]) + "\n")
         cells = min(side // CELL, MAP_SIDE)
         scores = np.ones(number, np.float32)
-        return TileScores(scores, scores, np.ones((number, cells, cells), np.float16))
+        return TileScores(scores, scores, scores, np.ones((number, cells, cells), np.float16))
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,21 @@
-"""How long a large survey takes to plan: to list, to compare with the ledger and its objects, and to cut into units.
+"""How soon a large survey is begun: to list it, to compare it with the ledger and its objects, and to its first tile.
 
     python -m benchmarks.scaling_planning --out /tmp/planning
+    python -m benchmarks.scaling_planning --out /tmp/planning --first
 
 The files of the survey are empty: nothing of them is read before it is decided which ones are to do. Ledger and objects
 are those that scoring leaves, made by the job's own writer, once. What is measured runs in a process of its own: the
-functions of `plan_scoring`, timed where it calls them; units for all images, as a first run plans them, once headers
-are read; and the command `ssvq score`, which finds nothing to do. Peak memory is that process's `VmHWM`, with the
-libraries that it importss.
+functions of `plan_scoring`, timed where it calls them; and the command `ssvq score`, which finds nothing to do. Peak
+memory is that process's `VmHWM`, with the libraries that it imports.
+
+With --first the images are small pictures, links to a few files, and none is done: `ssvq score` runs until its first
+object is there, and --seconds more, in which the memory of its driver is looked at. It is then interrupted.
 """
 
 import argparse
 import multiprocessing
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -21,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -28,22 +34,22 @@ from ssvq import storage
 from ssvq.config import ScoreConfig
 from ssvq.imagery.catalog import SourceImage
 from ssvq.imagery.raster import ImageHeader
-from ssvq.imagery.units import ImagePart, plan_units, split_image
+from ssvq.imagery.units import ImagePart, split_image
 from ssvq.scoring import plan as planning
 from ssvq.scoring.ledger import LedgerWriter
-from ssvq.scoring.schema import SCORE_MAP, encode_parquet, to_table
-from ssvq.scoring.writer import ScoredImage, ScoringRun, put_image, tile_rows
+from ssvq.scoring.rows import ScoredPart
+from ssvq.scoring.schema import encode_parquet
+from ssvq.scoring.writer import ScoredImage, ScoringRun, put_image, tile_table
+from tests.conftest import write_image
 from tests.memory import PeakMemory
 from tests.surveys import TILE, make_bundle
 
 STAGES = {
-    "list_survey": "list the survey",
     "read_ledger": "read the ledger",
     "read_state": "list the objects, latest rows",
-    "not_done": "compare",
-    "no_longer_there": "look for removed images",
 }
-FILES_IN_FOLDER = 1000
+FILES_IN_FOLDER, LINKS_OF_A_FILE = 1000, 10_000
+COMMAND = "from ssvq.cli import main; raise SystemExit(main())"
 HEADER = ImageHeader(
     width=TILE,
     height=TILE,
@@ -68,8 +74,18 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--other-surveys", type=int, default=0, help="as large, whose rows share the ledger")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--first", action="store_true", help="time to the first tile, and memory of the driver")
+    parser.add_argument("--seconds", type=float, default=120)
     arguments = parser.parse_args()
     out = arguments.out
+    if arguments.first:
+        if not (out / "bundle").exists():
+            make_bundle(out / "bundle")
+        print("| images | first object, s | objects in the end | driver, MB: with the first, and at four later times |")
+        print("|---|---|---|---|")
+        for number in (arguments.images // 100, arguments.images):
+            print(first_tile(out, number, arguments.seconds), flush=True)
+        return 0
     config = ScoreConfig(survey=str(out / "survey"), model=str(out / "bundle"), out=str(out / "scores"), prune=True)
     if not (out / "complete").exists():
         make_survey(out / "survey", arguments.images)
@@ -79,9 +95,8 @@ def main() -> int:
     add_surveys(out / "scores" / "images", arguments.other_surveys)
     rows: dict[str, list[tuple[float, float]]] = {}
     for _ in range(arguments.repeats):
-        for measure in (plan_again, plan_first):
-            for name, seconds, peak in apart(measure, config):
-                rows.setdefault(name, []).append((seconds, peak))
+        for name, seconds, peak in apart(plan_again, config):
+            rows.setdefault(name, []).append((seconds, peak))
         rows.setdefault("`ssvq score`, with Python's start", []).append(command(config))
     segments = list((out / "scores" / "images").iterdir())
     in_ledger = sum(pq.read_metadata(segment).num_rows for segment in segments)
@@ -112,19 +127,43 @@ def plan_again(config: ScoreConfig) -> list[tuple[str, float, float]]:
     for function, name in STAGES.items():
         setattr(planning, function, partial(timed, getattr(planning, function), name))
     plan = timed(planning.plan_scoring, "all of `plan_scoring`", config)
-    assert not plan.todo
-    assert not plan.removed
+    assert not plan.has_work
     return rows
 
 
-def plan_first(config: ScoreConfig) -> list[tuple[str, float, float]]:
-    """Plan the units of all images, headers known."""
-    tiling, rule = (made := planning.plan_scoring(config)).tiling, made.bundle.preprocessing.pixels
+def first_tile(out: Path, images: int, seconds: float) -> str:
+    """A row of a table: seconds until the first object, and memory of the driver then and later."""
+    survey = out / f"pictures-{images}"
+    if not survey.exists():
+        make_pictures(survey, images)
+    config = ["--survey", str(survey), "--model", str(out / "bundle"), "--out", str(out / "first"), "--device", "cpu"]
+    shutil.rmtree(out / "first", ignore_errors=True)
     started = time.perf_counter()
-    units = plan_units([(image, HEADER) for image in made.images], tiling, rule)
-    seconds = time.perf_counter() - started
-    assert sum(map(len, units)) == len(made.images)
-    return [("units for all images, headers known", seconds, peak_memory())]
+    job = subprocess.Popen([sys.executable, "-c", COMMAND, "score", *config], stdout=subprocess.DEVNULL)
+    tiles, driver = out / "first" / "tiles", psutil.Process(job.pid)
+    while next(tiles.rglob("*.parquet"), None) is None:
+        time.sleep(0.05)
+    first = time.perf_counter() - started
+    memory = [driver.memory_info().rss]
+    for _ in range(4):
+        time.sleep(seconds / 4)
+        memory.append(driver.memory_info().rss)
+    done = sum(1 for _ in tiles.rglob("*.parquet"))
+    job.send_signal(signal.SIGINT)
+    job.wait()
+    shown = ", ".join(f"{one / 1e6:.0f}" for one in memory)
+    return f"| {images:,} | {first:.1f} | {done:,} | {shown} |"
+
+
+def make_pictures(folder: Path, number: int) -> None:
+    """So many pictures of one tile."""
+    for i in range(number):
+        path = folder / f"{i // FILES_IN_FOLDER:04}" / f"DJI_{i:06}.png"
+        if i % LINKS_OF_A_FILE == 0:
+            original = write_image(path, np.random.default_rng(i).integers(0, 256, (TILE, TILE, 3), np.uint8))
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.hardlink_to(original)
 
 
 def command(config: ScoreConfig) -> tuple[float, float]:
@@ -132,7 +171,7 @@ def command(config: ScoreConfig) -> tuple[float, float]:
     settings = ["--survey", config.survey, "--model", config.model, "--out", config.out, "--prune"]
     started = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-c", "from ssvq.cli import main; raise SystemExit(main())", "score", *settings],
+        [sys.executable, "-c", COMMAND, "score", *settings],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -169,7 +208,7 @@ def make_scores(config: ScoreConfig) -> None:
         return put_image(run, scored_image(part, run))
 
     with ThreadPoolExecutor(16) as threads, LedgerWriter(config.out, run.run_id) as ledger:
-        for row in threads.map(put, plan.todo):
+        for row in threads.map(put, plan.todo()):
             assert row is not None
             ledger.add(row)
 
@@ -187,9 +226,12 @@ def add_surveys(ledger: Path, number: int) -> None:
 
 def scored_image(part: ImagePart, run: ScoringRun) -> ScoredImage:
     """An image of one tile as the writer gets it."""
-    row = {"kept": [0], "valid_fraction": [1.0], "score": [2.0], "score_max": [3.0], "precision": "fp32"}
-    row["score_map"] = [np.zeros((TILE // 4, TILE // 4), np.float16).tolist()]
-    return ScoredImage(part.source, part.header, to_table(tile_rows(row, part, run), SCORE_MAP), None, 1, 0.01)
+    one = np.ones(1, np.float32)
+    heat = np.zeros((1, TILE // 4, TILE // 4), np.float16)
+    scored = ScoredPart(
+        part, None, np.zeros(1, np.int32), one, 2 * one, 3 * one, 3 * one, heat, None, "fp32", "GDAL", 0.01, 0.0
+    )
+    return ScoredImage(part.source, part.header, tile_table(scored, run), None, 1, 0.01)
 
 
 if __name__ == "__main__":

@@ -36,13 +36,13 @@ from ssvq.imagery.grid import TileGrid, Tiling
 from ssvq.imagery.pixel_rule import AS_STORED
 from ssvq.imagery.raster import open_raster
 from ssvq.imagery.tiles import cut_tiles
+from ssvq.inference.scorer import TileScorer
 from ssvq.methods import SECTIONS, method_class
 from ssvq.methods.ss_vqvae import SSVQVAE
 from ssvq.model import bundle as bundles
 from ssvq.model.precision import DTYPES, autocast
-from ssvq.ray_session import MIN_LOGICAL_CPUS, ray_session
+from ssvq.runtime.session import MIN_LOGICAL_CPUS, ray_session
 from ssvq.scoring.job import score
-from ssvq.scoring.scorer import TileScorer
 
 CPU = torch.device("cpu")
 CORES = os.cpu_count() or 1

@@ -19,21 +19,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from ssvq.config import Precision, TrainConfig
+from ssvq.config import Architecture, Precision, TrainConfig
 from ssvq.imagery.grid import Tiling
 from ssvq.imagery.layouts import find_images
 from ssvq.imagery.synthetic import write_survey
 from ssvq.model.precision import resolve_precision
-from ssvq.ray_session import ray_session
+from ssvq.runtime.session import ray_session
 from ssvq.training.cut import cut_into_cache
 from ssvq.training.dataset import draw_tile_sets
 from ssvq.training.engine import Engine, mean_over_ranks
 from ssvq.training.job import task_data, train
-from ssvq.training.sampling import BatchPlan, make_batch
+from ssvq.training.sampling import Batch, BatchPlan, make_batch
 
 
 def main() -> int:
@@ -53,6 +51,7 @@ def main() -> int:
         "masks": str(survey / "masks"),
         "tile_cache": str(arguments.out / "tile-cache"),
         "crop": 64,
+        "architecture": Architecture(),
         "steps": arguments.steps,
         "batch_size": arguments.batch_size,
         "validate_every": arguments.steps,
@@ -88,18 +87,18 @@ def plain_steps_per_second(config: TrainConfig, warm_up: int) -> float:
     plan = task_data(config, folder, index, tile_sets)["plan"]
     engine = Engine(config, tile_sets.preprocessing)
     started = 0.0
-    for step, (normal, anomalous) in enumerate(batches(plan, config.steps)):
+    for step, batch in enumerate(batches(plan, config.steps)):
         if step == 0:
-            engine.start(normal)
+            engine.start(batch.normal)
         if step == warm_up:
             started = time.perf_counter()
-        terms = engine.step(step, normal, anomalous)
+        terms = engine.step(step, *batch)
         if step % config.log_every == 0:
             mean_over_ranks(terms)
     return (config.steps - warm_up) / (time.perf_counter() - started)
 
 
-def batches(plan: BatchPlan, steps: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+def batches(plan: BatchPlan, steps: int) -> Iterator[Batch]:
     """Batches in order, the next made while one is used."""
     with ThreadPoolExecutor(1) as thread:
         coming = thread.submit(make_batch, plan, 0, 0, 1)

@@ -27,6 +27,7 @@ class CommandSpec(NamedTuple):
 
 
 COMMANDS = {
+    "check": CommandSpec(config.CheckConfig, "ssvq.check.job:check"),
     "train": CommandSpec(config.TrainConfig, "ssvq.training.job:train"),
     "score": CommandSpec(config.ScoreConfig, "ssvq.scoring.job:score"),
     "nightly": CommandSpec(config.NightlyConfig, "ssvq.nightly:nightly"),

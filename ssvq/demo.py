@@ -8,13 +8,13 @@ from ssvq.errors import ExitCode
 from ssvq.evaluation.job import evaluate_model
 from ssvq.imagery.synthetic import write_survey
 from ssvq.progress import Progress
-from ssvq.ray_session import ray_session
 from ssvq.results.overlay import overlay
 from ssvq.results.query import query, run_sql
+from ssvq.runtime.session import ray_session
 from ssvq.scoring.job import score
 from ssvq.training.job import train
 
-CROP, BATCH = 64, 64
+BATCH = 32
 WORST_IMAGES = """
 SELECT regexp_extract(image_uri, '[^/]+$') AS image, count(*) AS tiles,
        count(*) FILTER (is_anomalous) AS anomalous, round(max(score), 1) AS worst_score
@@ -40,10 +40,9 @@ def demo(config: DemoConfig) -> ExitCode:
                 images=str(training / "images"),
                 masks=str(training / "masks"),
                 out=str(bundle),
-                crop=CROP,
                 steps=config.steps,
                 batch_size=BATCH,
-                validate_every=max(1, config.steps // 3),
+                validate_every=max(1, config.steps // 2),
                 validation_tiles=48,
                 seed=config.seed,
             )

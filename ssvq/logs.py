@@ -8,6 +8,8 @@ credential is left out of both, whoever put it into the message.
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Literal
 
@@ -51,6 +53,19 @@ def warning(message: str, **fields: Any) -> None:
 def error(message: str, *, trace: bool = False) -> None:
     """Why a command ends, with `trace` also where: the exception that is being handled."""
     _logger().error(message, exc_info=trace)
+
+
+@contextmanager
+def gathered() -> Iterator[list[str]]:
+    """The warnings and errors that are written within, for whoever shows them elsewhere too."""
+    messages: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    _logger().addHandler(handler)
+    try:
+        yield messages
+    finally:
+        _logger().removeHandler(handler)
 
 
 class FailedImages:

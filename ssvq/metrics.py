@@ -39,7 +39,7 @@ METRICS = {
     ),
     "ssvq_queue_length": MetricSpec(
         Gauge,
-        "What waits, by queue: tiles to be scored, parts of large images to be joined, ledger rows to be put.",
+        "What waits, by queue: images that have not ended, parts of large images to be joined, ledger rows to be put.",
         ("survey", "run", "queue"),
     ),
     "ssvq_training_step": MetricSpec(Gauge, "Steps that a training has taken.", ("run",)),

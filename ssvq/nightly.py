@@ -22,14 +22,14 @@ from ssvq.config import NightlyConfig, PublishConfig, ReportConfig
 from ssvq.errors import ExitCode, InputError, one_line
 from ssvq.imagery.surveys import find_surveys, holds_images
 from ssvq.model import bundle as bundles
-from ssvq.ray_session import ray_session
 from ssvq.results.choose import count
 from ssvq.results.partitions import PartitionInfo, is_published, partitions
 from ssvq.results.publish import publish
 from ssvq.results.query import connect
 from ssvq.results.report.job import report
+from ssvq.runtime.session import ray_session
 from ssvq.scoring.job import score
-from ssvq.scoring.layout import Partition, images_folder, new_run_id, run_file
+from ssvq.scoring.layout import Partition, check_survey_name, images_folder, new_run_id, run_file
 from ssvq.scoring.plan import ScorePlan, plan_scoring
 
 TRIES = 3  # to publish and report: another job may score images of the survey meanwhile
@@ -128,21 +128,32 @@ def _look(config: NightlyConfig, surveys: Sequence[str], known: Known) -> tuple[
     due, outcomes = [], []
     for survey in surveys:
         try:
+            _check_folder_name(survey)
             plan = plan_scoring(config.of_survey(survey))
         except InputError as error:
             outcomes.append(_failed(config, survey, error))
             continue
-        if plan.todo or plan.removed or not _is_told(known.partitions.get(plan.partition), config.report(survey)):
+        if plan.has_work or not _is_told(known.partitions.get(plan.partition), config.report(survey)):
             due.append(plan)
     return due, outcomes
+
+
+def _check_folder_name(survey: str) -> None:
+    """Raises InputError for a folder whose name cannot be a survey's, with what can be done about it here."""
+    try:
+        check_survey_name(survey)
+    except InputError:
+        raise InputError(
+            f"folder {survey!r} cannot be a survey, since its name holds one of / \\ = * ? [ ]: rename it"
+        ) from None
 
 
 def _describe(config: NightlyConfig, due: Sequence[ScorePlan], outcomes: Sequence[Outcome]) -> ExitCode:
     """Say what a run would do."""
     with _ray_for(config, due):
         for plan in due:
-            if plan.todo or plan.removed:
-                score(config.of_survey(plan.partition.survey))
+            if plan.has_work:
+                score(plan.config, plan)
             else:
                 print(f"{plan}; to be published and reported")
     return _one_code(config, [outcome.code for outcome in outcomes])
@@ -150,14 +161,14 @@ def _describe(config: NightlyConfig, due: Sequence[ScorePlan], outcomes: Sequenc
 
 def _ray_for(config: NightlyConfig, due: Sequence[ScorePlan]) -> AbstractContextManager[None]:
     """One session of Ray for all that is to be scored, if anything is."""
-    return ray_session(debug=config.debug) if any(plan.todo for plan in due) else nullcontext()
+    return ray_session(debug=config.debug) if any(plan.to_score for plan in due) else nullcontext()
 
 
 def _turn(config: NightlyConfig, plan: ScorePlan, known: Known) -> Outcome:
     """Score a survey, publish and report it; whatever goes wrong is an outcome."""
     partition, started = plan.partition, time.monotonic()
     try:
-        codes = [score(config.of_survey(partition.survey))] if plan.todo or plan.removed else []
+        codes = [score(plan.config, plan)] if plan.has_work else []
         page, code = _tell(config, partition)
         counts = _count_since(known, partition)
     except Exception as error:  # noqa: BLE001 - one survey must not cost the others their turn
@@ -166,7 +177,7 @@ def _turn(config: NightlyConfig, plan: ScorePlan, known: Known) -> Outcome:
         partition.survey,
         _one_code(config, [*codes, code]),
         **counts,
-        left_alone=len(plan.images) - plan.left,
+        left_alone=plan.images - plan.left,
         seconds=round(time.monotonic() - started, 1),
         report=page,
     )

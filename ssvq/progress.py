@@ -13,11 +13,12 @@ SECONDS_BETWEEN_LINES = 20.0
 
 
 class Progress:
-    """Counts towards a total; `advance` takes what to show beside the count."""
+    """Counts towards a total, if it is known; `advance` takes what to show beside the count."""
 
-    def __init__(self, description: str, total: int, unit: str) -> None:
+    def __init__(self, description: str, total: int | None, unit: str) -> None:
         self.description, self.total, self.unit = description, total, unit
-        self.done = self.begun = 0
+        self.done: float = 0
+        self.begun = 0
         self.started = self.last_line = time.monotonic()
         shown = sys.stderr.isatty() and not logs.is_json()
         self.bar = tqdm(total=total, desc=description, unit=unit, dynamic_ncols=True) if shown else None
@@ -32,13 +33,14 @@ class Progress:
             self.bar.close()
 
     def begin_at(self, done: int) -> None:
-        """Count what an earlier run did, which says nothing of the speed of this one."""
+        """Count what is done by now, which says nothing of the speed from here on."""
         self.done = self.begun = done
+        self.started = time.monotonic()
         if self.bar is not None:
             self.bar.initial = self.bar.n = done
             self.bar.refresh()
 
-    def advance(self, number: int, note: str = "") -> None:
+    def advance(self, number: float, note: str = "") -> None:
         """Count some more as done."""
         self.done += number
         if self.bar is not None:
@@ -46,11 +48,18 @@ class Progress:
             self.bar.update(number)
             return
         now = time.monotonic()
-        if now - self.last_line >= SECONDS_BETWEEN_LINES or (number and self.done == self.total):
+        if now - self.last_line >= SECONDS_BETWEEN_LINES or (number and self._is_whole):
             self.last_line = now
             rate = (self.done - self.begun) / max(now - self.started, 1e-9)
             speed = f"{rate:.1f} a second" if rate >= 1 else f"{60 * rate:.1f} a minute"
-            text = f"{self.description}: {self.done} of {self.total} {self.unit}, {speed}"
-            if rate and self.done < self.total:
+            done = round(self.done)
+            text = f"{self.description}: {done}{'' if self.total is None else f' of {self.total}'} {self.unit}"
+            if rate:
+                text += f", {speed}"
+            if rate and self.total is not None and not self._is_whole:
                 text += f", {timedelta(seconds=round((self.total - self.done) / rate))} left"
-            logs.info(f"{text}; {note}" if note else text, done=self.done, total=self.total, unit=self.unit)
+            logs.info(f"{text}; {note}" if note else text, done=done, total=self.total, unit=self.unit)
+
+    @property
+    def _is_whole(self) -> bool:
+        return self.total is not None and self.done > self.total - 1e-6  # shares of a whole add up to nearly that

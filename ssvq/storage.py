@@ -7,7 +7,7 @@ Requests to S3 are repeated until they are answered or `timeout()` is over (see 
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -186,34 +186,65 @@ def stat(location: str) -> ObjectInfo:
     return ObjectInfo(base_name(location), int(details["size"]), _version(details))
 
 
-def list_files(root: str) -> Iterator[ObjectInfo]:
+def list_files(root: str, tell_link: Callable[[str, str], None] | None = None) -> Iterator[ObjectInfo]:
     """Every object below a folder or prefix, in order of its path; empty when the folder is not there.
 
-    Hidden files and folders (leading dot) and symbolic links to folders are passed over, so that neither
-    unfinished puts nor loops are walked.
+    Hidden files and folders (leading dot) are passed over, so that no unfinished put is seen. Symbolic links are
+    followed, but for those to nothing and to folders that are walked anyway, as in a loop: `tell_link` is called with
+    their path and the reason.
     """
     if is_remote(root):
-        fs, prefix = filesystem(root)
-        found = fs.find(prefix, detail=True, refresh=True)
-        for path in sorted(found):
-            relative = path[len(prefix) :].lstrip("/")
-            if relative and not any(part.startswith(".") for part in relative.split("/")):
-                yield ObjectInfo(relative, int(found[path]["size"]), _version(found[path]))
+        yield from _list_objects(root)
         return
-    yield from _walk(Path(root), "")
+    yield from _walk(Path(root), "", [Path(root).resolve()], tell_link or (lambda path, reason: None))
 
 
-def _walk(root: Path, folder: str) -> Iterator[ObjectInfo]:
+def _list_objects(root: str) -> Iterator[ObjectInfo]:
+    """The objects below a prefix, page by page: a bucket may hold millions."""
+    fs, path = filesystem(root)
+    bucket, prefix, _ = fs.split_path(path)
+    prefix = f"{prefix.rstrip('/')}/" if prefix else ""
+    request = {"Bucket": bucket, "Prefix": prefix}
+    while True:
+        page = fs.call_s3("list_objects_v2", **request)
+        for found in page.get("Contents", ()):
+            relative, size = found["Key"][len(prefix) :], found["Size"]
+            hidden = any(part.startswith(".") for part in relative.split("/"))
+            if relative and not hidden and not relative.endswith("/"):  # which stands for a folder
+                yield ObjectInfo(relative, size, _version({"size": size, "ETag": found["ETag"]}))
+        if not page.get("IsTruncated"):
+            return
+        request["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def _walk(root: Path, folder: str, walked: list[Path], tell_link: Callable[[str, str], None]) -> Iterator[ObjectInfo]:
+    """`walked`: the real folders that are walked wholly, none within another."""
     try:
         entries = [entry for entry in os.scandir(root / folder) if not entry.name.startswith(".")]
     except (FileNotFoundError, NotADirectoryError):
         return
     # With its slash a folder sorts among the files as it does on S3.
-    for path in sorted(f"{folder}{entry.name}{'/' * entry.is_dir(follow_symlinks=False)}" for entry in entries):
+    for path in sorted(f"{folder}{entry.name}{'/' * _leads_to_folder(entry)}" for entry in entries):
+        here = root / path
         if path.endswith("/"):
-            yield from _walk(root, path)
-        elif (root / path).is_file():
-            yield _local_info(root / path, path)
+            if here.is_symlink():
+                target = here.resolve()
+                if any(target.is_relative_to(other) or other.is_relative_to(target) for other in walked):
+                    tell_link(path.rstrip("/"), "is a link to a folder that is listed anyway")
+                    continue
+                walked.append(target)
+            yield from _walk(root, path, walked, tell_link)
+        elif here.is_file():
+            yield _local_info(here, path)
+        elif here.is_symlink():
+            tell_link(path, "is a link to nothing")
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def put(location: str, data: bytes, *, staging: str | None = None) -> ObjectInfo:

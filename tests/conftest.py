@@ -1,9 +1,11 @@
 """What tests share: one local Ray cluster, the real images, tiny images made in code."""
 
 import os
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import numpy as np
@@ -18,15 +20,23 @@ os.environ.pop("RAY_ADDRESS", None)
 
 # Machines are shared: how long one example takes says nothing.
 hypothesis.settings.register_profile("ssvq", deadline=None, max_examples=50)
-hypothesis.settings.load_profile("ssvq")
+hypothesis.settings.register_profile("lowest", deadline=None, max_examples=5)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ssvq"))
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what drives a browser."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker("browser")
 
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
     """One local Ray cluster for all tests that need one."""
-    from ssvq.ray_session import ray_session
+    from ssvq.runtime.session import ray_session
 
     with ray_session(debug=False, min_cpus=6):
         yield
@@ -43,7 +53,7 @@ def real_data() -> Path:
 
 def write_image(path: Path, pixels: NDArray[np.generic], **profile: object) -> Path:
     """Write pixels, (height, width) or (height, width, bands), in the format of the path's suffix."""
-    drivers = {".tif": "GTiff", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+    drivers = {".tif": "GTiff", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
     bands = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
     path.parent.mkdir(parents=True, exist_ok=True)
     size = {"width": bands.shape[2], "height": bands.shape[1], "count": len(bands), "dtype": bands.dtype}
@@ -52,3 +62,16 @@ def write_image(path: Path, pixels: NDArray[np.generic], **profile: object) -> P
         with rasterio.open(path, "w", driver=drivers[path.suffix], **size, **profile) as dataset:
             dataset.write(bands)
     return path
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    """Debian's Chromium, headless."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    executable = shutil.which("chromium")
+    if executable is None:
+        pytest.skip("no `chromium` on this machine (apt-get install chromium)")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()

@@ -1,5 +1,5 @@
-"""Images that crash, hang or fill what decodes them, by their names: a `sitecustomize.py` that the child process of a
-Decoder, which has the module path of its parent, runs when it starts.
+"""Images that crash, hang or fill what decodes them, or kill its parent, by their names: a `sitecustomize.py` that the
+child process of a Decoder, which has the module path of its parent, runs when it starts.
 """
 
 from pathlib import Path
@@ -16,6 +16,8 @@ def faulty(function):
         name = Path(dataset.name).name
         if name.startswith("crash") and ("header" in name or function.__name__ == "read_rgb"):
             os.kill(os.getpid(), signal.SIGSEGV)
+        if name.startswith("deadly") and ("header" in name or function.__name__ == "read_rgb"):
+            os.kill(os.getppid(), signal.SIGKILL)
         if name.startswith("hang"):
             time.sleep(1000)
         if name.startswith("hungry"):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ssvq.config import Architecture, CodebookSettings, Objective, TrainConfig
-from ssvq.evaluation.metrics import calibrate
+from ssvq.evaluation.metrics import calibrate_columns
 from ssvq.methods import build_method, method_settings
 from ssvq.model import bundle as bundles
 from ssvq.model.bundle import Bundle, Preprocessing
@@ -83,7 +83,8 @@ def make_bundle(
     settings = method_settings(config)
     weights = bundles.encode_weights(build_method(config.method, settings).state_dict())
     preprocessing = Preprocessing(tile_size=tile_size, mean=(0.4, 0.4, 0.4), std=(0.2, 0.2, 0.2))
-    calibration = calibrate(np.linspace(1, 20, 50), np.arange(50) >= 40)
+    scores = np.linspace(1, 20, 50)
+    calibration = calibrate_columns(np.stack([scores, 2 * scores], axis=1), np.arange(50) >= 40, "score")
     if threshold is not None:
         calibration = calibration.model_copy(update={"threshold": threshold})
     bundle = Bundle(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.scaling import SleepingScorer, Work
+from ssvq.model.bundle import Preprocessing
 
 # Two scorers of 10 tiles a second. The first waits from 2 to 3; the second begins at 1, and ends first.
 WORK = Work([[(0.0, 2.0, 20), (3.0, 5.0, 20)], [(1.0, 4.0, 30)]])
@@ -24,7 +25,7 @@ def test_the_window_in_which_all_are_at_work() -> None:
 
 
 def test_a_sleeping_scorer_takes_the_time_of_its_tiles_and_notes_it(tmp_path: Path) -> None:
-    scorer = SleepingScorer(tmp_path, 100.0)
+    scorer = SleepingScorer(tmp_path, 100.0, Preprocessing(tile_size=32, mean=(0, 0, 0), std=(1, 1, 1)))
     called = time.time()
     scores = scorer.score(np.zeros((5, 32, 32, 3), np.uint8))
     scorer.score(np.zeros((3, 512, 512, 3), np.uint8))

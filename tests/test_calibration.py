@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from ssvq.evaluation.metrics import calibrate
+from ssvq.inference.scorer import TileScorer
 from ssvq.methods import build_method
 from ssvq.model.bundle import Preprocessing
-from ssvq.scoring.scorer import TileScorer
 from tests.surveys import TILE, TINY, paint
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from ssvq import cli
-from ssvq.config import ENV_PREFIX, Section, TrainConfig
+from ssvq.config import ENV_PREFIX, ScoreConfig, Section, TrainConfig
 from ssvq.errors import ExitCode
 from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
 from ssvq.model import bundle as bundles
@@ -95,7 +95,7 @@ def test_how_images_are_read_is_set_by_flags_and_comes_back(tmp_path: Path, monk
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["fly"], "'fly' is not a command; commands: train"),
+        (["fly"], "'fly' is not a command; commands: check"),
         (["train"], "--out is missing"),
         (["train", "--out", "o"], "--images is missing (or --mvtec, or --manifest)"),
         (["train", "--images", "i", "--mvtec", "m", "--out", "o"], "--images and --mvtec name two layouts"),
@@ -134,6 +134,25 @@ def test_how_images_are_read_is_set_by_flags_and_comes_back(tmp_path: Path, monk
 )
 def test_wrong_settings_name_the_setting(arguments: list[str], expected: str, capsys: Capture) -> None:
     assert expected in fails_with_one_line(capsys, arguments)
+
+
+def test_a_relative_output_of_a_submitted_job_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """It would lie in the folder that Ray unpacks the job into, and removes."""
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    for arguments in (
+        ["train", "--images", "/i", "--out", "bundle"],
+        ["score", "--survey", "/s", "--model", "/m", "--out", "./scores"],
+        ["nightly", "/root", "--model", "/m", "--out", "/scores", "--reports", "pages"],
+    ):
+        assert "is relative, and in a submitted job would lie in" in fails_with_one_line(capsys, arguments)
+    for out in ("/full/path", "s3://bucket/scores", "~/scores"):
+        ScoreConfig(survey="/s", model="/m", out=out)
+
+
+def test_a_date_in_a_file_is_text(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("survey: s\nmodel: m\nout: o\nsurvey_name: 2026-11-22\n")
+    assert ScoreConfig(config=file).survey_name == "2026-11-22"
 
 
 def test_wrong_configuration_files(tmp_path: Path, capsys: Capture) -> None:
@@ -193,7 +212,7 @@ class TestWrongInput:
         for arguments, expected in cases:
             assert expected in fails_with_one_line(capsys, ["score", *arguments])
         description = model / bundles.DESCRIPTION
-        description.write_text(bundle.model_dump_json().replace('"version":2', '"version":99'))
+        description.write_text(bundle.model_dump_json().replace('"version":3', '"version":99'))
         arguments = ["score", "--survey", str(survey), "--model", str(model), "--out", out]
         assert "version 99" in fails_with_one_line(capsys, arguments)
         assert not Path(out).exists()

@@ -22,6 +22,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ssvq import config
 from ssvq.cli import COMMANDS, KEEPALIVE, _parse
 from ssvq.errors import ExitCode
+from ssvq.runtime.session import NODE_SETTINGS
 from tests.conftest import REPOSITORY
 
 CLUSTER = REPOSITORY / "cluster"
@@ -228,7 +229,7 @@ def test_a_gpu_is_there_or_asked_for_before_a_job_looks_for_one() -> None:
 
 
 def test_the_object_store_fits_in_shared_memory_and_holds_a_block_for_each_cpu() -> None:
-    from ssvq.ray_session import BLOCK_BYTES, QUEUED_BLOCKS
+    from ssvq.runtime.placement import SHARE_OF_STORE, SMALLEST_BLOCK
 
     for spec in clusters():
         for group in groups(spec):
@@ -243,7 +244,7 @@ def test_the_object_store_fits_in_shared_memory_and_holds_a_block_for_each_cpu()
             assert shared <= 0.2 * memory
             if group is not spec["headGroupSpec"]:
                 cpus = int(resources["requests"]["cpu"])
-                assert store >= (cpus + QUEUED_BLOCKS) * BLOCK_BYTES
+                assert SHARE_OF_STORE * store / cpus >= SMALLEST_BLOCK
                 bound = config.ReadLimits().memory * MIB + GIB // 2
                 assert cpus * bound + shared + 2 * GIB <= memory, "decoding at its limit on every CPU"
 
@@ -299,6 +300,8 @@ def test_nodes_have_the_keepalive_of_drivers(file: str) -> None:
     text = (CLUSTER / file).read_text()
     for name, value in KEEPALIVE.items():
         assert f" {name}={value} " in text
+    for name, value in NODE_SETTINGS.items():
+        assert f"{name}={value}" in text
     reference = (REPOSITORY / "docs" / "reliability.md").read_text()
     assert all(f"| `{name}` | {value} |" in reference for name, value in KEEPALIVE.items())
 
@@ -461,8 +464,8 @@ def test_volumes_that_are_mounted_exist_and_the_driver_finds_its_settings() -> N
 @pytest.mark.parametrize(
     ("said", "measured"),
     [
-        *(("13.56 GFLOP", "13.56 GFLOP"), ("452 tiles", "452 tiles"), ("it is 20.1 with bf16", "| 20.08 ")),
-        *(("9.9 on one without", "9.91"), ("reaches 0.90", "| 0.79 | 0.85 | 0.90 |"), ("1.06, measured", "| 1.06 |")),
+        *(("13.56 GFLOP", "13.56 GFLOP"), ("4,911", "4,911"), ("7,070", "7,070"), ("it is 20.1 with bf16", "| 20.08 ")),
+        *(("9.9 on one without", "9.91"), ("reaches 0.79", "| 0.79 | 0.85 | 0.90 |"), ("1.06, measured", "| 1.06 |")),
         *(("1.04 GB on photographs", "| 1,039 |"), ("1.01 GB on a raster", "1.01 GB"), ("3.7 kB an image", "3.7 kB")),
     ],
 )
@@ -473,19 +476,16 @@ def test_figures_that_are_called_measured_are_those_of_the_measurements(said: st
 
 def test_the_example_of_a_terabyte_follows_from_its_inputs() -> None:
     text = (REPOSITORY / "docs" / "operations.md").read_text()
-    arithmetic, tile, read, image = 13.56e9, 512 * 512 * 3, 0.0106, 46.5e3
-    speed = min(0.25 * 121e12 / arithmetic, 10e9 / 8 / tile)
+    arithmetic, read, image = 13.56e9, 0.0040, 46.5e3
+    speed = 0.09 * 121e12 / arithmetic
     tiles = 1e12 / image
     hours = tiles / speed / 3600
-    reading = tiles * read / 3600
-    readers = (reading - 7 * hours) / 16
     for figure in (
-        f"s = {speed:,.0f}, c = 7, C = 16",
+        f"s = {speed:,.0f}, from the u of the H200",
         f"| {tiles / 1e6:.1f} million |",
         f"| {hours:.1f} |",
-        f"| {reading:.0f}, of which {7 * hours:.0f} on",
-        f"| {readers:.1f} |",
-        f"| {hours * 1.0:.2f} + {readers * 0.8:.2f} = {hours * 1.0 + readers * 0.8:.1f} |",
+        f"| {tiles * read / 3600:.0f}, all on the scorer's node |",
+        f"| {hours * 1.0:.1f} |",
         f"| {tiles * 2.1e3 / 1e9:.0f} GB |",
     ):
         assert figure in text, figure

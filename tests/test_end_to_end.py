@@ -90,7 +90,7 @@ def test_a_finished_bundle_is_left_alone_and_another_configuration_refused(
     assert {name: (trained / name).stat().st_mtime_ns for name in files_of(trained)} == before
 
 
-@pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", [pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.soak)])
 def test_workers_share_one_codebook_and_learn_what_one_worker_learns(
     survey: Path, tmp_path: Path, workers: int
 ) -> None:

@@ -76,6 +76,7 @@ def test_training_that_is_killed_goes_on_and_ends_as_if_it_had_not_been(tmp_path
         torch.testing.assert_close(weights[0][name], weights[1][name], rtol=1e-4, atol=1e-5, msg=name)
 
 
+@pytest.mark.soak  # test_nodes has it with nodes
 def test_training_whose_worker_is_killed_goes_on_by_itself(tmp_path: Path) -> None:
     survey = make_survey(tmp_path / "survey")
     settings = tmp_path / "train.json"
@@ -94,6 +95,7 @@ def test_training_whose_worker_is_killed_goes_on_by_itself(tmp_path: Path) -> No
         torch.testing.assert_close(weights[0][name], weights[1][name], rtol=1e-3, atol=1e-4, msg=name)
 
 
+@pytest.mark.soak  # test_nodes has it with nodes
 def test_training_goes_on_with_fewer_workers(tmp_path: Path) -> None:
     """Batches do not depend on the number of workers, so what is learned differs by rounding and its growth alone."""
     survey = make_survey(tmp_path / "survey", images=16)
@@ -129,7 +131,7 @@ def start_to_score(command: list[str], out: Path) -> "subprocess.Popen[str]":
     return run
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.soak)])
 def test_scoring_that_is_stopped_goes_on_and_ends_as_if_it_had_not_been(
     tmp_path: Path, score_into: Command, how: signal.Signals
 ) -> None:
@@ -153,7 +155,15 @@ def test_scoring_that_is_stopped_goes_on_and_ends_as_if_it_had_not_been(
     assert files[0] == files[1], "no stray file under tiles/"
 
 
-@pytest.mark.parametrize("victim", ["MapBatches(read_parts)", "MapWorker", "MapBatches(write_parts)", "decoding"])
+@pytest.mark.parametrize(
+    "victim",
+    [
+        pytest.param("MapBatches(read_parts)", marks=pytest.mark.soak),
+        pytest.param("MapWorker", marks=pytest.mark.soak),
+        pytest.param("MapBatches(write_parts)", marks=pytest.mark.soak),
+        "decoding",
+    ],
+)
 def test_scoring_whose_worker_is_killed_goes_on_by_itself(tmp_path: Path, score_into: Command, victim: str) -> None:
     undisturbed, hit = tmp_path / "undisturbed", tmp_path / "hit"
     first = start_to_score(score_into(hit), hit)
@@ -173,6 +183,7 @@ def test_scoring_whose_worker_is_killed_goes_on_by_itself(tmp_path: Path, score_
     assert run_sql(str(hit), SCORES).equals(run_sql(str(undisturbed), SCORES))
 
 
+@pytest.mark.soak  # test_exactly_once has it step by step
 def test_two_jobs_started_at_once_end_as_one(tmp_path: Path) -> None:
     survey = make_survey(tmp_path / "survey", images=24, height=160, width=160) / "images"
     make_bundle(tmp_path / "bundle")
@@ -194,12 +205,12 @@ def test_two_jobs_started_at_once_end_as_one(tmp_path: Path) -> None:
 
 def test_images_that_break_their_reader_are_rows_of_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     survey = make_survey(tmp_path / "survey", images=4) / "images"
-    for name in ("crash header", "crash pixels", "hang", "hungry", "once"):
+    for name in ("crash header", "crash pixels", "deadly header", "deadly pixels", "hang", "hungry", "once"):
         shutil.copy(survey / "00.png", survey / f"{name}.png")
     make_bundle(tmp_path / "bundle")
     monkeypatch.setenv("PYTHONPATH", str(faulty_decoding.install(tmp_path / "faults")))
     out = str(tmp_path / "scores")
-    limits = ["--read.seconds", "5", "--read.memory", "512"]
+    limits = ["--read.seconds", "15", "--read.memory", "512"]
     run = start("score", "--survey", str(survey), "--model", str(tmp_path / "bundle"), "--out", out, *limits)
     _, errors = run.communicate()
     assert run.returncode == ExitCode.SOME_IMAGES_FAILED, errors
@@ -208,12 +219,14 @@ def test_images_that_break_their_reader_are_rows_of_the_ledger(tmp_path: Path, m
     assert {name: row["error_message"] for name, row in images.items() if row["error_stage"]} == {
         "crash header.png": "decoding crashed (SIGSEGV), 2 times",
         "crash pixels.png": "decoding crashed (SIGSEGV), 2 times",
-        "hang.png": "decoding took over 5 s (--read.seconds), 2 times",
+        "deadly header.png": "the process that read it died 2 times (out of memory?)",
+        "deadly pixels.png": "the process that read it died 2 times (out of memory?)",
+        "hang.png": "decoding took over 15 s (--read.seconds), 2 times",
         "hungry.png": "cannot be read in 512 MiB of memory (--read.memory)",
     }
     assert {row["error_stage"] for row in images.values()} == {None, "read"}
     assert all(row["tiles"] == 8 for row in images.values() if not row["error_stage"])
-    assert len(images) == 9
+    assert len(images) == 11
 
 
 def test_a_full_disk_ends_in_one_line_and_loses_nothing(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ def paint(root: Path, images: int, seed: int, *, welds: bool, rust: bool) -> Pat
     return root
 
 
+@pytest.mark.soak
 def test_labels_of_the_worst_tiles_raise_the_auroc_on_other_images(tmp_path: Path) -> None:
     known = paint(tmp_path / "known", 12, 0, welds=False, rust=False)
     survey = paint(tmp_path / "survey", 6, 1, welds=True, rust=True)

@@ -15,7 +15,7 @@ import pytest
         ("ssvq.results.export, ssvq.results.publish", ("ray", "torch", "matplotlib", "pandas")),
         ("ssvq.results.report.job", ("ray", "torch", "pandas")),
         ("ssvq.scoring.stages, ssvq.scoring.writer", ("torch",)),  # what processes load that read or write
-        ("ssvq.methods, ssvq.model.bundle, ssvq.scoring.scorer, ssvq.scoring.writer, ssvq.scoring.ledger", ("ray",)),
+        ("ssvq.methods, ssvq.model.bundle, ssvq.inference.scorer, ssvq.scoring.writer, ssvq.scoring.ledger", ("ray",)),
     ],
 )
 def test_layers(modules: str, without: tuple[str, ...]) -> None:

@@ -267,7 +267,7 @@ def test_a_cluster_exports_what_the_ledger_says(tmp_path: Path, cluster: str) ->
     assert found["ray_ssvq_tiles_scored_total", ""] == ledger["tiles"]
     assert found.get(("ray_ssvq_tiles_anomalous_total", ""), 0) == ledger["anomalous"]
     assert found["ray_ssvq_images_failed_total", "read"] == ledger["failed"]
-    assert found["ray_ssvq_read_bytes_total", ""] == pytest.approx(ledger["bytes"])
+    assert found["ray_ssvq_read_bytes_total", ""] == pytest.approx(float(ledger["bytes"]))
     stages = {stage: found["ray_ssvq_stage_seconds_total", stage] for stage in ("read", "score", "write")}
     assert stages["read"] + stages["score"] == pytest.approx(ledger["seconds"], rel=0.01)
     assert stages["write"] > 0

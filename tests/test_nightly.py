@@ -115,7 +115,7 @@ class TestOnACluster:
         assert root.run("--allow-failed-images") == ExitCode.DONE
         assert outcomes(root.summaries()[-1]) == {"2026-11-22": (0, 0, 1, 1)}, "what failed is tried again"
 
-    @pytest.mark.parametrize("step", ["publish", "report"])
+    @pytest.mark.parametrize("step", ["publish", pytest.param("report", marks=pytest.mark.soak)])
     def test_a_night_cut_short_after_scoring_is_caught_up(
         self, root: Root, monkeypatch: pytest.MonkeyPatch, step: str
     ) -> None:
@@ -163,24 +163,30 @@ class TestOnACluster:
             root.add(survey, "a.png")
         score = nightly.score
 
-        def fails_for_c(config: Any) -> ExitCode:
+        def fails_for_c(config: Any, plan: Any) -> ExitCode:
             if config.survey_name == "c":
                 raise RuntimeError("the reason\nin its last line")
-            return score(config)
+            return score(config, plan)
 
         with monkeypatch.context() as patch:
             patch.setattr(nightly, "score", fails_for_c)
             assert root.run() == ExitCode.INTERNAL_ERROR
         errors = capsys.readouterr().err
         assert "survey 'c': error: RuntimeError: in its last line\n" in errors
-        assert "survey 'b=wrong name': error: --survey-name 'b=wrong name' cannot name a folder" in errors
+        assert "survey 'b=wrong name': error: folder 'b=wrong name' cannot be a survey, since its name holds" in errors
         codes = {survey: code for survey, (code, *_) in outcomes(root.summaries()[-1]).items()}
         assert codes == {"a": ExitCode.DONE, "b=wrong name": ExitCode.WRONG_INPUT, "c": ExitCode.INTERNAL_ERROR}
         assert root.run() == ExitCode.WRONG_INPUT
         assert root.page("c").exists()
         assert root.run("--surveys", "?") == ExitCode.DONE
 
-    @pytest.mark.parametrize("step", ["ssvq.results.publish.write_published", "ssvq.results.report.job.put_output"])
+    @pytest.mark.parametrize(
+        "step",
+        [
+            pytest.param("ssvq.results.publish.write_published", marks=pytest.mark.soak),
+            "ssvq.results.report.job.put_output",
+        ],
+    )
     def test_two_at_once_end_in_the_same_state(self, root: Root, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
         """A second run, which finds one image more, passes as a whole just before the first puts what it has read."""
         root.add("one", "a.png", "b.png")
@@ -253,3 +259,20 @@ def test_surveys_are_the_folders_below_the_root_the_last_name_first(tmp_path: Pa
     assert find_surveys(str(tmp_path), ["2025-*", "*-21"], newest=2) == ["2026-11-21", "2025-12-31"]
     with pytest.raises(InputError, match="holds no folder of images"):
         find_surveys(str(tmp_path / "a file.txt"))
+
+
+def test_loose_pictures_linked_folders_and_names_that_no_survey_can_have(
+    root: Root, tmp_path: Path, capsys: Capture
+) -> None:
+    write_image(root.surveys / "loose.png", np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "disk").mkdir()
+    write_image(tmp_path / "disk" / "a.png", np.zeros((8, 8, 3), np.uint8))
+    (root.surveys / "linked").symlink_to(tmp_path / "disk", target_is_directory=True)
+    write_image(root.surveys / "a=b" / "a.png", np.zeros((8, 8, 3), np.uint8))
+    assert find_surveys(str(root.surveys)) == ["linked", "a=b"]
+    assert "belong to no survey (1, such as loose.png): move them into a folder" in capsys.readouterr().err
+    assert root.run("--dry-run", "--surveys", "a=b") == ExitCode.WRONG_INPUT
+    assert (
+        "folder 'a=b' cannot be a survey, since its name holds one of / \\ = * ? [ ]: rename it"
+        in capsys.readouterr().err
+    )

@@ -62,7 +62,10 @@ def test_an_undisturbed_run_leaves_nothing_to_do(bed: Bed) -> None:
     assert bed.scoring.problems(bed.reference, bed.reference) == []
 
 
-@pytest.mark.parametrize("fault", ["raylet", "cut", "cut-for-good"])
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param("raylet", marks=pytest.mark.soak), pytest.param("cut", marks=pytest.mark.soak), "cut-for-good"],
+)
 def test_scoring_goes_on_without_a_node(bed: Bed, fault: str) -> None:
     if fault.startswith("cut") and bed.cluster.network is None:
         pytest.skip("the network of a node can only be cut where it has a namespace of its own")
@@ -99,6 +102,7 @@ def node_with_full_disk(bed: Bed) -> Iterator[Node]:
     bed.cluster.restore()
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("job", ["scoring", "training"])
 def test_a_node_with_a_full_disk_is_left_out(bed: Bed, node_with_full_disk: Node, job: str) -> None:
     out, log = f"{bed.s3.bucket}/{job}-disk", bed.logs / f"{job}-disk"

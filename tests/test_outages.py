@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from tenacity import wait_fixed
 
-from ssvq import logs, ray_session, s3, storage
+from ssvq import logs, s3, storage
 from ssvq.errors import ImageError, InputError
 from ssvq.imagery.raster import open_raster
+from ssvq.runtime import session as ray_session
 from tests.conftest import write_image
 from tests.proxy import Fault, Proxy, proxy_before
 from tests.s3 import KEY, SECRET, Server, forget_clients, s3_bucket, s3_server  # noqa: F401
@@ -243,3 +244,15 @@ def test_a_cluster_is_handed_the_limit_and_nothing_secret(monkeypatch: pytest.Mo
     with ray_session.ray_session(debug=True):
         pass
     assert calls[0]["runtime_env"] == {"env_vars": {storage.TIMEOUT_VARIABLE: "30", logs.INHERITED: "json"}}
+
+
+def test_without_an_address_ray_is_started_here_whatever_else_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not joined: another's Ray may have other versions and no room, and one that died leaves its address behind."""
+    calls: list[dict[str, object]] = []
+    monkeypatch.setattr(ray_session.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray_session.ray, "init", lambda **options: calls.append(options))
+    monkeypatch.setattr(ray_session.ray, "shutdown", lambda: None)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with ray_session.ray_session(debug=True):
+        pass
+    assert calls[0]["address"] == "local"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import ray
 
-from ssvq import placement
+from ssvq.runtime import placement
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
 GONE = "0" * 56  # the id of a node that is not in the cluster

@@ -40,6 +40,7 @@ def test_train_score_and_query_on_s3(s3_bucket: str, tmp_path: Path) -> None:  #
     assert run_sql(scores, sql).to_pylist() == [{"model_id": model, "images": 6, "tiles": 48}]
 
 
+@pytest.mark.soak
 def test_nights_on_s3(s3_bucket: str, tmp_path: Path) -> None:  # noqa: F811
     root = storage.join(s3_bucket, "nights")
     surveys, bundle, scores = (storage.join(root, name) for name in ("surveys", "bundle", "scores"))

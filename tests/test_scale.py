@@ -32,6 +32,7 @@ def write_orthomosaic(path: Path) -> None:
             image.write(band, window=Window(0, y, SIDE, band.shape[1]))
 
 
+@pytest.mark.soak
 def test_an_orthomosaic_of_40000_pixels_a_side_in_2_gb_a_process(tmp_path: Path) -> None:
     write_orthomosaic(tmp_path / "survey" / "ortho.tif")
     make_bundle(tmp_path / "bundle", tile_size=BLOCK)

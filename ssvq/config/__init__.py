@@ -1,7 +1,8 @@
 """Every setting of every command: typed, validated, documented; the one place where defaults stand."""
 
 from ssvq.config.base import ENV_PREFIX, Command, Device, Location, Precision, ReadLimits, Section
-from ssvq.config.data import LabelledImages
+from ssvq.config.check import CheckConfig
+from ssvq.config.data import LabelledImages, StoredPixels
 from ssvq.config.experiment import ExperimentConfig
 from ssvq.config.export import ExportConfig
 from ssvq.config.labels import LabelConfig, TileLabel
@@ -28,6 +29,7 @@ __all__ = [
     "Architecture",
     "Augmentation",
     "Bottleneck",
+    "CheckConfig",
     "CodebookSettings",
     "Command",
     "DemoConfig",
@@ -54,6 +56,7 @@ __all__ = [
     "ScoreConfig",
     "ScoringSettings",
     "Section",
+    "StoredPixels",
     "TileLabel",
     "TrainConfig",
     "training_identity",

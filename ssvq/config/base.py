@@ -5,6 +5,7 @@ A setting is filled by, in rising precedence: its default, the YAML file named b
 The docstring under a field is its line in `--help`. What a command resolved is saved beside its output.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,7 +25,24 @@ from ssvq.redaction import refuse_credentials
 
 ENV_PREFIX = "SSVQ_"
 
+IN_SUBMITTED_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for the command of `ray job submit`
+
+
+def _refuse_scratch(location: str) -> str:
+    """Raises ValueError for a relative output in a submitted job."""
+    is_full = storage.is_remote(location) or Path(location).expanduser().is_absolute()
+    if IN_SUBMITTED_JOB in os.environ and not is_full:
+        raise ValueError(
+            f"{location} is relative, and in a submitted job would lie in the job's scratch folder, which Ray removes: "
+            "give a full path or an s3:// address"
+        )
+    return location
+
+
 Location = Annotated[str, AfterValidator(refuse_credentials), AfterValidator(storage.absolute)]
+Output = Annotated[
+    str, AfterValidator(refuse_credentials), AfterValidator(_refuse_scratch), AfterValidator(storage.absolute)
+]
 Device = Literal["auto", "cuda", "cpu"]
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 
@@ -92,6 +110,16 @@ class Command(BaseSettings):
         return self.model_dump(mode="json", exclude={"config", "debug", "log_format"})
 
 
+class _TextForDates(yaml.SafeLoader):
+    """YAML whose dates stay text: a survey that is named 2026-11-22 has a name and not a date."""
+
+
+_TextForDates.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 class ConfigFile(YamlConfigSettingsSource):
     """The YAML file that a stronger source (flag or environment) named by `config`."""
 
@@ -103,7 +131,7 @@ class ConfigFile(YamlConfigSettingsSource):
         if path is None:
             return {}
         try:
-            values = yaml.safe_load(Path(path).read_text())
+            values = yaml.load(Path(path).read_text(), _TextForDates)
         except OSError as error:
             raise InputError(f"--config {path} cannot be read: {error.strerror}") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -113,22 +141,11 @@ class ConfigFile(YamlConfigSettingsSource):
         return values or {}
 
 
-class ImageJob(Command):
-    """A job over many images with a model, on Ray."""
-
-    device: Device = "auto"
-    """Device of the model: CUDA where the cluster has GPUs, else CPU."""
-
-    precision: Precision = "auto"
-    """Arithmetic of the network: bf16 where the hardware has it, fp16 on older GPUs, else fp32."""
-
-    read: ReadLimits = ReadLimits()
+class ImageReading(Command):
+    """A command that reads many images."""
 
     drivers: list[str] | None = None
-    """GDAL drivers, such as HFA,NITF, for images of other kinds than TIFF, JPEG, PNG, WebP and JPEG 2000."""
-
-    allow_failed_images: bool = False
-    """Exit 0 also when some images failed (else 3); they are reported either way."""
+    """GDAL drivers, such as HFA,NITF, for other kinds than TIFF, JPEG, PNG, WebP, JPEG 2000, BMP, GIF and PNM."""
 
     @field_validator("drivers")
     @classmethod
@@ -139,3 +156,18 @@ class ImageJob(Command):
         from ssvq.imagery.drivers import known_driver
 
         return [known_driver(name) for name in drivers]
+
+
+class ImageJob(ImageReading):
+    """A job over many images with a model, on Ray."""
+
+    device: Device = "auto"
+    """Device of the model: CUDA where the cluster has GPUs, else CPU."""
+
+    precision: Precision = "auto"
+    """Arithmetic of the network: bf16 where the hardware has it, fp16 on older GPUs, else fp32."""
+
+    read: ReadLimits = ReadLimits()
+
+    allow_failed_images: bool = False
+    """Exit 0 also when some images failed (else 3); they are reported either way."""

@@ -1,14 +1,19 @@
 """Settings that say where labelled images are and what their labels mean."""
 
 import re
+from typing import Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from ssvq.config.base import ImageJob, Location
+from ssvq.config.base import ImageReading, Location
+from ssvq.imagery.pixel_rule import PixelRule
 
 
-class LabelledImages(ImageJob):
+class LabelledImages(ImageReading):
     """Labelled images, from one of three layouts: --images with --masks, --mvtec, or --manifest."""
+
+    layouts: ClassVar[tuple[str, ...]] = ("images", "mvtec", "manifest")
+    """The settings of which one says where the images are."""
 
     images: Location | None = None
     """Folder or s3:// prefix of the images."""
@@ -23,7 +28,10 @@ class LabelledImages(ImageJob):
     """CSV or Parquet file with the column image and any of mask, label, split, group; paths relative to the file."""
 
     anomalous_classes: list[int] | None = None
-    """Mask values that are anomalous, such as 2,3 (default: all but 0)."""
+    """Mask values that are anomalous, such as 2,3 (default: all but 0; of a palette, all colours but black)."""
+
+    normal_labels: list[str] | None = None
+    """More words that call an image normal, beside good, normal, ok, pass, 0, false and no; others are defects."""
 
     group_pattern: str | None = None
     """Regular expression over image paths; images whose match (or its first group) is the same stay in one split."""
@@ -33,9 +41,10 @@ class LabelledImages(ImageJob):
 
     @model_validator(mode="after")
     def _one_layout(self) -> "LabelledImages":
-        given = [name for name in ("images", "mvtec", "manifest") if getattr(self, name) is not None]
+        given = [name for name in self.layouts if getattr(self, name) is not None]
         if not given:
-            raise ValueError("--images is missing (or --mvtec, or --manifest)")
+            first, *others = self.layouts
+            raise ValueError(f"--{first} is missing ({', '.join(f'or --{name}' for name in others)})")
         if len(given) > 1:
             raise ValueError(f"--{given[0]} and --{given[1]} name two layouts: give one")
         if self.masks is not None and self.images is None:
@@ -55,5 +64,30 @@ class LabelledImages(ImageJob):
     @property
     def source(self) -> str:
         """The setting and address that the images come from, for messages."""
-        name = next(name for name in ("images", "mvtec", "manifest") if getattr(self, name) is not None)
+        name = next(name for name in self.layouts if getattr(self, name) is not None)
         return f"--{name} {getattr(self, name)}"
+
+
+class StoredPixels(LabelledImages):
+    """Labelled images, and what of their stored values a model sees."""
+
+    bands: list[int] | None = None
+    """Bands that are red, green and blue, such as 4,3,2, or one for grey (default: as the image's colours say)."""
+
+    value_range: tuple[float, float] | None = None
+    """Stored values that become 0 and 255, such as 0,10000; below 0 as =-50,50 (default: 8-bit values as they are)."""
+
+    @field_validator("bands", "value_range")
+    @classmethod
+    def _is_rule(cls, value: Any, info: ValidationInfo) -> Any:
+        """Checked where the rule is defined, so that the message names the setting."""
+        try:
+            PixelRule.model_validate({info.field_name: value})
+        except ValidationError as error:
+            raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+        return value
+
+    @property
+    def pixel_rule(self) -> PixelRule:
+        """How stored values become pixels, for the training and for all that use its bundle."""
+        return PixelRule(bands=None if self.bands is None else tuple(self.bands), value_range=self.value_range)

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
-from ssvq.config.base import Command, Location
+from ssvq.config.base import Command, Location, Output
 
 ExperimentName = Literal["table1", "supervision", "latents", "sensitivity", "ablation"]
 
@@ -19,7 +19,7 @@ class ExperimentConfig(Command):
     data: Location
     """Folder with images/ and masks/, an MVTec AD category, a folder of such categories, or a manifest."""
 
-    out: Location
+    out: Output
     """Folder or s3:// prefix of the results; what is finished there is not run again."""
 
     preset: Literal["paper", "quick", "smoke"] = "quick"

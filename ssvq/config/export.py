@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
-from ssvq.config.base import Command, Location
+from ssvq.config.base import Command, Location, Output
 
 
 class ExportConfig(Command):
@@ -17,7 +17,7 @@ class ExportConfig(Command):
     format: Literal["cog", "geojson", "stac", "csv"]
     """cog: heat map as Cloud-Optimised GeoTIFF; geojson: anomalous regions; stac: Items; csv: a row for each tile."""
 
-    out: Location
+    out: Output
     """File to write, local or s3://; for the heat maps of several images a folder."""
 
     image: str | None = None

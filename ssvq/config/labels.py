@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 from pydantic_settings import CliPositionalArg
 
-from ssvq.config.base import Command, Location
+from ssvq.config.base import Command, Location, Output
 
 TileLabel = Literal["normal", "anomalous"]
 
@@ -19,7 +19,7 @@ class LabelConfig(Command):
     survey: str
     """Name of the survey in the output."""
 
-    out: Location
+    out: Output
     """Parquet file of labels, local or s3://; it is made, or added to."""
 
     marks: Location | None = Field(None, validation_alias="from")

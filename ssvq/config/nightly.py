@@ -4,7 +4,7 @@ from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
 from ssvq import storage
-from ssvq.config.base import Location
+from ssvq.config.base import Location, Output
 from ssvq.config.scoring import ScoreConfig, SurveyScoring
 
 
@@ -20,7 +20,7 @@ class NightlyConfig(SurveyScoring):
     newest: int | None = Field(None, gt=0)
     """Only so many surveys, those whose names come last: with dates for names, the newest ones (default: all)."""
 
-    reports: Location | None = None
+    reports: Output | None = None
     """Folder or s3:// prefix for the page of each survey (default: `reports` in --out)."""
 
     def report(self, survey: str) -> str:

@@ -3,7 +3,7 @@
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
-from ssvq.config.base import Command, Location
+from ssvq.config.base import Command, Location, Output
 
 
 class ReportConfig(Command):
@@ -15,7 +15,7 @@ class ReportConfig(Command):
     survey: str
     """Name of the survey in the output."""
 
-    out: Location
+    out: Output
     """HTML file to write, local or s3://."""
 
     model_id: str | None = None

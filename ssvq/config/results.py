@@ -100,7 +100,7 @@ class DemoConfig(Command):
     out: Path = Path("demo")
     """Folder for everything that the demo makes."""
 
-    steps: int = Field(500, gt=0)
+    steps: int = Field(60, gt=0)
     """Optimiser steps of the training."""
 
     photographs: int = Field(24, ge=4)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ssvq.config.base import ImageJob, Location
+from ssvq.config.base import ImageJob, Location, Output
 from ssvq.config.data import LabelledImages
 
 
@@ -15,8 +15,11 @@ class ScoringSettings(ImageJob):
     model: Location
     """Folder or s3:// prefix of the bundle."""
 
-    batch_size: int = Field(16, gt=0)
-    """Tiles in a batch of the model; a CPU core takes no more pixels at a time than 512x512."""
+    batch_size: int | None = Field(None, gt=0)
+    """Tiles in a batch of the model (default: what suits the GPU's memory); a CPU core takes at most 512x512 pixels."""
+
+    decode: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where JPEG files are decoded: cpu, or on the scorer's gpu (needs ssvq[gpu]); auto is cpu. Others: on CPUs."""
 
     compile: bool = False
     """Compile the network with torch.compile: slower to start, faster on GPUs."""
@@ -40,7 +43,7 @@ class ScoringSettings(ImageJob):
 class SurveyScoring(ScoringSettings):
     """How surveys are scored into an output."""
 
-    out: Location
+    out: Output
     """Folder or s3:// prefix of the score maps, shared by all surveys."""
 
     stride: int | None = Field(None, gt=0)
@@ -90,7 +93,7 @@ class EvaluateConfig(LabelledImages, ScoringSettings):
     plot: Path | None = None
     """PNG file for the histogram of scores and the ROC curve."""
 
-    predictions: Location | None = None
+    predictions: Output | None = None
     """Parquet file for the score and label of every tile."""
 
     json_output: bool = Field(False, alias="json")

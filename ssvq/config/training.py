@@ -2,10 +2,10 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from ssvq.config.base import Location
-from ssvq.config.data import LabelledImages
+from ssvq.config.base import ImageJob, Location, Output
+from ssvq.config.data import StoredPixels
 from ssvq.config.learning import (
     Architecture,
     Augmentation,
@@ -18,7 +18,6 @@ from ssvq.config.learning import (
     Optimiser,
     Pretraining,
 )
-from ssvq.imagery.pixel_rule import PixelRule
 
 MethodName = Literal[
     "ss-vq-vae",
@@ -36,32 +35,27 @@ MethodName = Literal[
 ]
 
 
-class TrainConfig(LabelledImages):
+class TrainConfig(StoredPixels, ImageJob):
     """Train a model on labelled images and write it as a bundle."""
 
     labels: Location | None = None
     """Tiles that `ssvq label` labelled, as further examples to train on; all of them, whatever --supervision."""
 
-    out: Location
+    out: Output
     """Folder or s3:// prefix of the bundle; an unfinished one is resumed."""
 
     method: MethodName = "ss-vq-vae"
     """Method: ss-vq-vae, or one of those that it is compared with (docs/methods.md)."""
 
-    tile_size: int = Field(512, ge=16, le=4096, multiple_of=4)
+    tile_size: int = Field(512, ge=16, le=4096)
     """Side of a tile, in pixels of the source."""
 
     whole_images: bool = False
     """Take every image whole, resized to a square of --tile-size, as the paper takes objects."""
 
-    bands: list[int] | None = None
-    """Bands that are red, green and blue, such as 4,3,2, or one for grey (default: as the image's colours say)."""
-
-    value_range: tuple[float, float] | None = None
-    """Stored values that become 0 and 255, such as 0,10000; below 0 as =-50,50 (default: 8-bit values as they are)."""
-
-    crop: int | None = Field(None, ge=16, multiple_of=4)
-    """Train on random crops of this side from the tiles, in pixels (default: whole tiles)."""
+    crop: int | None = Field(None, ge=16)
+    """Train on random crops of this side from the tiles, in pixels (default: whole tiles; with a timm network half a
+    tile's side, from 512 pixels)."""
 
     anomalous_fraction: float = Field(0.5, gt=0, le=1)
     """A tile (or crop) is anomalous at or over this share of anomalous pixels, else normal."""
@@ -82,10 +76,11 @@ class TrainConfig(LabelledImages):
     """Share of the images (or groups) that nothing is chosen by: the test of the bundle's held-out.parquet."""
 
     steps: int = Field(15_000, gt=0)
-    """Optimiser steps."""
+    """Optimiser steps; with a timm network the default is 200."""
 
     batch_size: int = Field(128, ge=2)
-    """Samples in a step, over all workers."""
+    """Samples in a step, over all workers; with a timm network the default is 64 crops, or as many whole tiles as have
+    the same pixels."""
 
     anomalous_share: float = Field(0.5, gt=0, lt=1)
     """Share of a batch that is drawn from the labelled anomalous tiles, when there are any."""
@@ -100,7 +95,12 @@ class TrainConfig(LabelledImages):
     """Most test tiles scored at the end, half of them anomalous, as in the paper."""
 
     validate_every: int = Field(250, gt=0)
-    """Steps between validations, each with a checkpoint; the one with the best AUROC becomes the bundle."""
+    """Steps between validations, each with a checkpoint; the one with the best AUROC becomes the bundle. With a timm
+    network the default is 50."""
+
+    decide_by: Literal["auto", "score", "score_worst"] = "auto"
+    """Which column is_anomalous follows: score (how much of a tile) or score_worst (is there any). auto: the one that
+    has the better AUROC on validation tiles."""
 
     checkpoints: int = Field(2, gt=0)
     """Latest checkpoints kept; each carries the best weights so far too."""
@@ -120,10 +120,10 @@ class TrainConfig(LabelledImages):
     seed: int = Field(0, ge=0)
     """Seed of every draw."""
 
-    tile_cache: Location | None = None
+    tile_cache: Output | None = None
     """Folder or s3:// prefix that keeps the cut tiles for later runs (default: within --out, until done)."""
 
-    architecture: Architecture = Architecture()
+    architecture: Architecture = Architecture(encoder="auto")
     objective: Objective = Objective()
     codebook: CodebookSettings = CodebookSettings()
     pretraining: Pretraining = Pretraining()
@@ -133,16 +133,6 @@ class TrainConfig(LabelledImages):
     flow: Flow = Flow()
     optimiser: Optimiser = Optimiser()
     augmentation: Augmentation = Augmentation()
-
-    @field_validator("bands", "value_range")
-    @classmethod
-    def _is_rule(cls, value: Any, info: ValidationInfo) -> Any:
-        """Checked where the rule is defined, so that the message names the setting."""
-        try:
-            PixelRule.model_validate({info.field_name: value})
-        except ValidationError as error:
-            raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
-        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainConfig":
@@ -169,11 +159,6 @@ class TrainConfig(LabelledImages):
                 f"samples, which --num-workers {self.num_workers} cannot share evenly"
             )
         return self
-
-    @property
-    def pixel_rule(self) -> PixelRule:
-        """How stored values become pixels, for the training and for all that use its bundle."""
-        return PixelRule(bands=None if self.bands is None else tuple(self.bands), value_range=self.value_range)
 
     @property
     def anomalous_in_batch(self) -> int:

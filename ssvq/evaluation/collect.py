@@ -12,9 +12,11 @@ from ssvq.errors import ImageError
 from ssvq.evaluation.pixels import PixelCounter
 from ssvq.evaluation.regions import PixelCounts
 from ssvq.imagery.catalog import NORMAL_LABEL, SourceImage
-from ssvq.imagery.units import ImagePart
+from ssvq.model.bundle import Bundle
 from ssvq.progress import Progress
-from ssvq.scoring.stages import score_units
+from ssvq.runtime.planning import ImageStream
+from ssvq.scoring.rows import LABELS, ScoredPart, scored_parts
+from ssvq.scoring.stages import score_images
 
 TILES = pa.schema(
     [
@@ -28,14 +30,13 @@ TILES = pa.schema(
         ("anomalous", pa.bool_()),
         ("defect", pa.string()),
         ("score", pa.float32()),
+        ("score_worst", pa.float32()),
         ("redness", pa.float32()),
         ("redness_p90", pa.float32()),
     ]
 )
 """A row a tile. image: path below the images' root. group: what images of one part share, null where not known.
 defect: null without anomalous pixels. redness, redness_p90: the colour references."""
-
-SCORED_COLUMNS = ["anomalous_fraction", "defect", "score", "redness", "redness_p90"]
 
 
 @dataclass(frozen=True)
@@ -49,30 +50,29 @@ class ScoredTiles:
     failed: list[tuple[SourceImage, ImageError]]
 
 
-def score_labelled(units: list[list[ImagePart]], config: ScoringSettings, anomalous_fraction: float) -> ScoredTiles:
+def score_labelled(images: list[SourceImage], config: ScoringSettings, bundle: Bundle) -> ScoredTiles:
     """Score the tiles of labelled images.
 
-    A tile is anomalous at or over `anomalous_fraction`; an image taken whole has the label of its layout, if any.
+    A tile is anomalous at or over the bundle's share of anomalous pixels; an image taken whole has the label of its
+    layout, if any.
     """
     tables = [TILES.empty_table()]
     failed: list[tuple[SourceImage, ImageError]] = []
-    if not units:
-        return ScoredTiles(tables[0], None, failed)
-    counter = PixelCounter()
-    with Progress("scoring", sum(len(part.block) for unit in units for part in unit), "tiles") as progress:
-        for batch in score_units(units, config).iter_batches(
-            batch_size=None, batch_format="pyarrow", prefetch_batches=0
-        ):
-            for row in (batch.slice(i, 1) for i in range(len(batch))):
-                part = ImagePart.from_json(row["part"][0].as_py())
-                progress.advance(len(part.block))
-                stage = row["error_stage"][0].as_py()
-                if stage:
-                    failed.append((part.source, ImageError(stage, row["error_message"][0].as_py())))
+    counter = PixelCounter(bundle.preprocessing.cell)
+    with ImageStream(images) as stream, Progress("scoring", len(images), "images") as progress:
+        rows = score_images(stream, config, bundle, bundle.preprocessing.tiling)
+        for batch in rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for scored in scored_parts(batch):
+                part = scored.part
+                stream.end(1 / part.count)
+                progress.advance(1 / part.count)
+                if scored.error is not None:
+                    failed.append((part.source, scored.error))
                     continue
-                tables.append(_tile_table(part, row, anomalous_fraction))
-                counter.add(part, row)
-    pixels = counter.finish()
+                tables.append(_tile_table(scored, bundle.anomalous_fraction))
+                counter.add(scored)
+        stream.check()
+        pixels = counter.finish()
     failed.extend(counter.failed)
     tiles = pa.concat_tables(tables)
     # Of an image that failed in part nothing is kept.
@@ -85,23 +85,25 @@ def groups_of(tiles: pa.Table) -> NDArray[np.str_]:
     return np.asarray(pc.coalesce(tiles["group"], tiles["image"]).to_pylist(), dtype=np.str_)
 
 
-def _tile_table(part: ImagePart, row: pa.Table, anomalous_fraction: float) -> pa.Table:
-    """TILES rows of one SCORED row."""
-    block = list(part.grid.tiles(part.block))
-    tiles = [block[position] for position in row["kept"][0].as_py()]
-    columns = {name: row[name][0].as_py() for name in SCORED_COLUMNS}
+def _tile_table(scored: ScoredPart, anomalous_fraction: float) -> pa.Table:
+    """TILES rows of the tiles of a part."""
+    part, labels, n = scored.part, scored.labels, len(scored.kept)
+    assert labels is not None or n == 0
+    _, _, x, y, width, height = part.grid.places(part.block, scored.kept)
+    columns = {
+        "image": pa.repeat(part.source.path, n),
+        "group": pa.repeat(pa.scalar(part.source.group, pa.string()), n),
+        **dict(zip(("x", "y", "width", "height"), (x, y, width, height), strict=True)),
+        "score": scored.score,
+        "score_worst": scored.score_worst,
+    }
+    if labels is None:
+        return TILES.empty_table()
+    columns |= {name: getattr(labels, name) for name in (*LABELS, "defect")}
     # In the precision of the column: a fraction that is the limit must not fall below it.
-    columns["anomalous"] = np.array(columns["anomalous_fraction"], np.float32) >= np.float32(anomalous_fraction)
+    columns["anomalous"] = labels.anomalous_fraction >= np.float32(anomalous_fraction)
     label = part.source.label
     if part.tiling.whole and label is not None:  # a small defect is one all the same, as in training
-        columns["anomalous"] = [label != NORMAL_LABEL] * len(tiles)
-        columns["defect"] = [None if label == NORMAL_LABEL else label] * len(tiles)
-    return pa.table(
-        {
-            "image": [part.source.path] * len(tiles),
-            "group": [part.source.group] * len(tiles),
-            **{name: [getattr(tile, name) for tile in tiles] for name in ("x", "y", "width", "height")},
-            **columns,
-        },
-        TILES,
-    )
+        columns["anomalous"] = np.full(n, label != NORMAL_LABEL)
+        columns["defect"] = pa.repeat(pa.scalar(None if label == NORMAL_LABEL else label, pa.string()), n)
+    return pa.table({name: columns[name] for name in TILES.names}, TILES)

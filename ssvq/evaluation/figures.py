@@ -9,19 +9,22 @@ from numpy.typing import NDArray
 from ssvq.evaluation.bootstrap import Interval, Multiplicities, Ranking, Statistic, bootstrap, interval
 from ssvq.evaluation.collect import groups_of
 from ssvq.evaluation.metrics import auroc, average_precision, confusion
-from ssvq.model.bundle import Calibration
+from ssvq.model.bundle import ColumnCalibration
 
 REFERENCES = {"redness": "mean red minus blue", "redness_p90": "90th percentile of red minus blue"}
 """Columns of tiles that need no learning, and what they are: a figure of a model means little without them."""
 
 
-def tile_figures(tiles: pa.Table, calibration: Calibration, resamples: int, seed: int) -> dict[str, Any]:
-    """Figures over tiles (schema TILES); NaN where a class is missing. Intervals are [low, high], over images.
+def tile_figures(
+    tiles: pa.Table, calibration: ColumnCalibration, resamples: int, seed: int, column: str = "score"
+) -> dict[str, Any]:
+    """Figures of a column of scores over tiles (schema TILES); NaN where a class is missing. Intervals are [low, high],
+    over images.
 
     `references`: AUROC of each colour reference, and by how much the model's is higher on the same tiles.
     `false_positive_rates`: share of normal tiles at or over the calibration's threshold of each rate.
     """
-    anomalous, scores = _column(tiles, "anomalous"), _column(tiles, "score")
+    anomalous, scores = _column(tiles, "anomalous"), _column(tiles, column)
     colours = {name: _column(tiles, name) for name in REFERENCES}
     thresholds = calibration.thresholds_at_false_positive_rate
     model = Ranking(scores, anomalous)
@@ -59,12 +62,15 @@ def tile_figures(tiles: pa.Table, calibration: Calibration, resamples: int, seed
     }
 
 
-def defect_figures(tiles: pa.Table, resamples: int, seed: int) -> dict[str, dict[str, Any]] | None:
-    """For each defect class its anomalous tiles against all normal tiles; None with fewer than two classes.
+def defect_figures(
+    tiles: pa.Table, resamples: int, seed: int, column: str = "score"
+) -> dict[str, dict[str, Any]] | None:
+    """For each defect class, by a column of scores, its anomalous tiles against all normal tiles; None with fewer than
+    two classes.
 
     Tiles that are normal, because too few of their pixels are not, count as normal whatever defect they have.
     """
-    anomalous, scores = _column(tiles, "anomalous"), _column(tiles, "score")
+    anomalous, scores = _column(tiles, "anomalous"), _column(tiles, column)
     defects = np.array([name or "" for name in tiles["defect"].to_pylist()], dtype=np.str_)
     names = sorted(set(defects[anomalous]) - {""})
     if len(names) < 2:

@@ -12,16 +12,16 @@ from ssvq.config import EvaluateConfig
 from ssvq.errors import ExitCode, ImageError, InputError, images_exit_code
 from ssvq.evaluation.collect import ScoredTiles, score_labelled
 from ssvq.evaluation.figures import clear_tiles, defect_figures, tile_figures
+from ssvq.evaluation.metrics import auroc
 from ssvq.evaluation.plot import draw_plot
 from ssvq.evaluation.report import print_report
 from ssvq.imagery.catalog import SourceImage
 from ssvq.imagery.layouts import Found, find_images
-from ssvq.imagery.units import plan_units
+from ssvq.imagery.masks import tell_full_masks
 from ssvq.logs import FailedImages
 from ssvq.methods import read_bundle
-from ssvq.model.bundle import Bundle
-from ssvq.pipeline import inspect_images
-from ssvq.ray_session import ray_session
+from ssvq.model.bundle import COLUMNS, Bundle
+from ssvq.runtime.session import ray_session
 from ssvq.scoring.schema import encode_parquet
 
 
@@ -47,25 +47,25 @@ def evaluate_model(config: EvaluateConfig) -> dict[str, Any]:
     _check_outputs(config)
     images, failed = _of_split(config, *find_images(_with_classes(config, bundle)))
     with ray_session(debug=config.debug):
-        headers, unreadable = inspect_images(images, config.read)
-        units = plan_units(headers, bundle.preprocessing.tiling, bundle.preprocessing.pixels)
-        scored = score_labelled(units, config, bundle.anomalous_fraction)
-    failures = _name_failures([*failed, *unreadable, *scored.failed])
+        scored = score_labelled(images, config, bundle)
+    failures = _name_failures([*failed, *scored.failed])
     if len(scored.tiles) == 0:
         split = f" of split {config.split}" if config.split else ""
         raise InputError(f"{config.source}: no image{split} could be used")
+    masked = [image.path for image in images if image.mask is not None]
+    tell_full_masks(scored.tiles["image"].to_pylist(), scored.tiles["anomalous_fraction"].to_numpy(), masked)
     if config.predictions is not None:
         _write_predictions(config.predictions, scored.tiles)
     if config.plot is not None:
         _write_plot(config.plot, scored.tiles, bundle)
     return {
         **_figures(config, bundle, scored),
-        "images": len(headers) - len({source.path for source, _ in scored.failed}),
+        "images": len(images) - len({source.path for source, _ in scored.failed}),
         "failed_images": len(failures),
         "model_id": bundle.model_id,
         "whole_images": bundle.preprocessing.whole_images,
         "anomalous_fraction": bundle.anomalous_fraction,
-        "threshold_rule": bundle.calibration.rule,
+        "threshold_rule": bundle.calibration.deciding.rule,
         "bootstrap": config.bootstrap,
     }
 
@@ -86,20 +86,26 @@ def _with_classes(config: EvaluateConfig, bundle: Bundle) -> EvaluateConfig:
 
 def _figures(config: EvaluateConfig, bundle: Bundle, scored: ScoredTiles) -> dict[str, Any]:
     tiles, pixels = scored.tiles, scored.pixels
+    calibration, column = bundle.calibration.deciding, bundle.calibration.decides
     normal_fraction = config.normal_fraction
     if normal_fraction is None:
         normal_fraction = bundle.training["config"].get("normal_fraction")
     clear = None
     if normal_fraction is not None:
         chosen = clear_tiles(tiles, normal_fraction)
-        figures = tile_figures(chosen, bundle.calibration, config.bootstrap, config.seed)
+        figures = tile_figures(chosen, calibration, config.bootstrap, config.seed, column)
         clear = {"normal_fraction": normal_fraction, **figures}
     return {
-        **tile_figures(tiles, bundle.calibration, config.bootstrap, config.seed),
+        **tile_figures(tiles, calibration, config.bootstrap, config.seed, column),
+        "decided_by": column,
+        "auroc_by_column": {
+            name: auroc(tiles[name].to_numpy(), tiles["anomalous"].to_numpy())
+            for name in COLUMNS[: 1 if bundle.calibration.worst is None else 2]
+        },
         "pixel_auroc": None if pixels is None else pixels.auroc(),
         "aupro": None if pixels is None else pixels.aupro(),
         "regions": None if pixels is None else pixels.regions,
-        "by_defect": defect_figures(tiles, config.bootstrap, config.seed),
+        "by_defect": defect_figures(tiles, config.bootstrap, config.seed, column),
         "clear_tiles": clear,
     }
 
@@ -131,7 +137,7 @@ def _write_predictions(address: str, tiles: pa.Table) -> None:
 
 def _write_plot(path: Path, tiles: pa.Table, bundle: Bundle) -> None:
     try:
-        draw_plot(tiles, bundle.calibration).savefig(path, format="png")
+        draw_plot(tiles, bundle.calibration.deciding, bundle.calibration.decides).savefig(path, format="png")
     except OSError as error:
         raise InputError(f"--plot {path} cannot be written: {error.strerror}") from None
 

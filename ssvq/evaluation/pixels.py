@@ -1,48 +1,50 @@
 """Counting the pixels of scored images against their masks, in Ray tasks: see `ssvq.evaluation.regions`."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
 from ssvq.errors import ImageError
 from ssvq.evaluation.regions import PixelCounts, count_pixels
 from ssvq.imagery.catalog import NORMAL_LABEL, SourceImage
-from ssvq.imagery.units import ImagePart, read_classes
-from ssvq.pipeline import TASK_RETRIES
-from ssvq.placement import anywhere
+from ssvq.imagery.units import read_classes
 from ssvq.results.stitch import stitch
+from ssvq.runtime.placement import anywhere
+from ssvq.scoring.rows import ScoredPart
 
 IMAGES_IN_FLIGHT = 32
-COLUMNS = ["part", "kept", "score", "score_map"]
+TASK_RETRIES = 2
 
 
 class PixelCounter:
     """Gathers the score maps of each image, and counts its pixels in a task once its last part has come.
 
-    `failed` are the images whose mask could not be read again.
+    `cell`: side of the model's latent cells. `failed` are the images whose mask could not be read again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cell: int) -> None:
         self.failed: list[tuple[SourceImage, ImageError]] = []
+        self._cell = cell
         self._counts = PixelCounts()
-        self._waiting: dict[str, list[pa.Table]] = {}
+        self._waiting: dict[str, list[ScoredPart]] = {}
         self._running: dict[ray.ObjectRef, SourceImage] = {}
         self._count_image = ray.remote(num_cpus=1, max_retries=TASK_RETRIES, **anywhere())(count_image)
 
-    def add(self, part: ImagePart, row: pa.Table) -> None:
-        """One SCORED row, as a table, of a part that did not fail."""
-        if not row["score_map"][0].is_valid or not pixels_are_labelled(part.source):
+    def add(self, scored: ScoredPart) -> None:
+        """Take a part that did not fail."""
+        part = scored.part
+        if scored.score_map is None or not pixels_are_labelled(part.source):
             return
         parts = self._waiting.setdefault(part.source.image_id, [])
-        parts.append(row.select(COLUMNS))
+        parts.append(replace(scored, labels=None))
         if len(parts) == part.count:
             if len(self._running) >= IMAGES_IN_FLIGHT:
                 self._take_one()
-            task = self._count_image.remote(self._waiting.pop(part.source.image_id))
+            task = self._count_image.remote(self._waiting.pop(part.source.image_id), self._cell)
             self._running[task] = part.source
 
     def finish(self) -> PixelCounts | None:
@@ -65,43 +67,29 @@ def pixels_are_labelled(source: SourceImage) -> bool:
     return source.mask is not None or source.label == NORMAL_LABEL
 
 
-def count_image(parts: list[pa.Table]) -> dict[str, Any] | ImageError:
-    """The counts (`PixelCounts.sparse`) of an image from its SCORED rows, each a table with the columns `COLUMNS`."""
-    tiles = [tile for part in parts for tile in _tiles(part)]
+def count_image(parts: list[ScoredPart], cell: int) -> dict[str, Any] | ImageError:
+    """The counts (`PixelCounts.sparse`) of an image from its scored parts; `cell`: side of a latent cell."""
+    tiles = [tile for scored in parts for tile in _tiles(scored)]
     if not tiles:  # no pixel is valid
         return PixelCounts().sparse()
-    part = ImagePart.from_json(parts[0]["part"][0].as_py())
-    width, height = part.header.width, part.header.height
+    grid, source = parts[0].part.grid, parts[0].part.source
     try:
-        heat = stitch(tiles, width, height)
-        return count_pixels(heat, width, height, partial(_classes, part.source)).sparse()
+        heat = stitch(tiles, grid.width, grid.height, cell)
+        return count_pixels(heat, grid.width, grid.height, partial(_classes, source)).sparse()
     except ImageError as error:
         return error
 
 
-def _tiles(row: pa.Table) -> list[dict[str, Any]]:
+def _tiles(scored: ScoredPart) -> list[dict[str, Any]]:
     """The rows that `stitch` takes."""
-    part = ImagePart.from_json(row["part"][0].as_py())
-    block = list(part.grid.tiles(part.block))
-    kept, scores = row["kept"][0].as_py(), row["score"][0].as_py()
+    part = scored.part
+    _, _, *windows = part.grid.places(part.block, scored.kept)
+    assert scored.score_map is not None
+    names = ("x", "y", "width", "height", "score", "score_map")
     return [
-        {
-            "tiling_id": part.tiling.tiling_id,
-            **{name: getattr(block[position], name) for name in ("x", "y", "width", "height")},
-            "score": score,
-            "score_map": score_map,
-        }
-        for position, score, score_map in zip(kept, scores, _score_maps(row), strict=True)
+        {"tiling_id": part.tiling.tiling_id, **dict(zip(names, tile, strict=True))}
+        for tile in zip(*windows, scored.score, scored.score_map, strict=True)
     ]
-
-
-def _score_maps(row: pa.Table) -> NDArray[np.float16]:
-    """Score maps of a part, float16 (n, rows, cols); Python lists of all cells would take most of the time."""
-    maps = row["score_map"][0].values
-    if len(maps) == 0:
-        return np.empty((0, 1, 1), np.float16)
-    cells = maps.flatten().flatten().to_numpy(zero_copy_only=False)
-    return cells.reshape(len(maps), len(maps[0]), -1)
 
 
 def _classes(source: SourceImage, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:

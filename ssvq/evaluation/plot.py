@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from ssvq.evaluation.figures import REFERENCES
-from ssvq.model.bundle import Calibration
+from ssvq.model.bundle import ColumnCalibration
 
 BINS = 40
 SHOWN = 0.999  # quantile of the scores where the histogram ends, so that a single tile does not squeeze it
@@ -19,11 +19,13 @@ GREYS = ("#555555", "#999999")
 LEGEND: dict[str, Any] = {"framealpha": 0.85, "edgecolor": "none"}
 
 
-def draw_plot(tiles: pa.Table, calibration: Calibration) -> Figure:
-    """Histogram and ROC curve of tiles (schema TILES). Without one of the classes there is no curve."""
+def draw_plot(tiles: pa.Table, calibration: ColumnCalibration, column: str = "score") -> Figure:
+    """Histogram and ROC curve of a column of scores of tiles (schema TILES). Without one of the classes there is no
+    curve.
+    """
     figure = Figure(figsize=(12, 5), dpi=120, layout="constrained")
     histogram, curve = figure.subplots(1, 2, width_ratios=(1.35, 1))
-    anomalous, scores = tiles["anomalous"].to_numpy(), tiles["score"].to_numpy()
+    anomalous, scores = tiles["anomalous"].to_numpy(), tiles[column].to_numpy()
     _draw_histogram(histogram, scores, anomalous, calibration)
     colours = {name: tiles[name].to_numpy() for name in REFERENCES}
     _draw_roc(curve, scores, anomalous, colours)
@@ -33,7 +35,7 @@ def draw_plot(tiles: pa.Table, calibration: Calibration) -> Figure:
 
 
 def _draw_histogram(
-    axes: Axes, scores: NDArray[np.float32], anomalous: NDArray[np.bool_], calibration: Calibration
+    axes: Axes, scores: NDArray[np.float32], anomalous: NDArray[np.bool_], calibration: ColumnCalibration
 ) -> None:
     thresholds = {
         f"threshold {calibration.threshold:.4g} ({calibration.rule})": (calibration.threshold, "-"),

@@ -23,7 +23,9 @@ def print_report(report: dict[str, Any]) -> None:
     console.print(f"Model {report['model_id']} on {report['images']} images{failed}")
     limit = f"anomalous at or over {_percent(report['anomalous_fraction'])} anomalous pixels"
     whole = f"A tile is a whole image. It has the label of its folder or manifest; without one it is {limit}"
-    console.print((whole if report["whole_images"] else f"A tile is {limit}") + "\n")
+    console.print(whole if report["whole_images"] else f"A tile is {limit}")
+    columns = ", ".join(f"{name} {figure:.3f}" for name, figure in report["auroc_by_column"].items())
+    console.print(f"Decided by {report['decided_by']} (AUROC: {columns})\n")
     _print_tiles(console, "All tiles", report)
     clear = report["clear_tiles"]
     if clear is not None:

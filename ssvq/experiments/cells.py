@@ -19,8 +19,8 @@ from ssvq.errors import InputError
 from ssvq.evaluation.metrics import auroc
 from ssvq.experiments.grid import Cell
 from ssvq.model import bundle as bundles
-from ssvq.placement import anywhere, gpus_for
 from ssvq.progress import Progress
+from ssvq.runtime.placement import anywhere, gpus_for
 from ssvq.scoring.schema import encode_parquet
 from ssvq.training.held_out import HELD_OUT
 from ssvq.training.job import train

@@ -36,6 +36,7 @@ SEEDS = {"paper": 10, "quick": 1, "smoke": 1}
 SEEDS_AT_EVERY_LEVEL = 3
 
 SHARED: dict[str, Any] = {
+    "architecture": {"encoder": "paper"},
     "test_fraction": 0.3,
     "validation_fraction": 0.15,
     "calibration_fraction": 0.05,

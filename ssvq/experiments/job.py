@@ -13,7 +13,7 @@ from ssvq.experiments.figures import level_figure, row_figure, save
 from ssvq.experiments.grid import Cell, levels, make_grid, rows
 from ssvq.experiments.latents import latents_figure
 from ssvq.experiments.tables import Results, difference_table, failure_lines, level_table, paper_table
-from ssvq.ray_session import ray_session
+from ssvq.runtime.session import ray_session
 
 
 def experiment(config: ExperimentConfig) -> ExitCode:

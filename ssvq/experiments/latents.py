@@ -17,13 +17,14 @@ from ssvq.evaluation.metrics import equal_error_rate_threshold
 from ssvq.evaluation.plot import ANOMALOUS, NORMAL
 from ssvq.experiments.cells import test_tiles
 from ssvq.experiments.grid import Cell
+from ssvq.inference.scorer import normalise
 from ssvq.methods import load_method
 from ssvq.methods.autoencoder import PretrainedMethod
 from ssvq.methods.base import mean_over_cells
 from ssvq.methods.ss_vqvae import SSVQVAE
 from ssvq.model import bundle as bundles
-from ssvq.scoring.scorer import normalise
-from ssvq.training.tile_cache import read_index, read_tile, tile_refs
+from ssvq.training.tile_cache import read_index, tile_refs
+from ssvq.training.tile_reader import tile_pixels
 
 MOST_TILES = 1000
 IN_BATCH = 64
@@ -78,7 +79,7 @@ def latents(cell: Cell, tiles: pa.Table) -> NDArray[np.float32]:
     found = []
     for start in range(0, len(refs), IN_BATCH):
         batch = refs[start : start + IN_BATCH]
-        pixels = np.stack([read_tile(cache, ref, cell.config.tile_size)[0] for ref in batch])
+        pixels = np.stack([tile_pixels(cache, ref, cell.config.tile_size) for ref in batch])
         with torch.inference_mode():
             images = normalise(torch.from_numpy(pixels), bundle.preprocessing)
             found.append(mean_over_cells(encoder(images), None).numpy())

@@ -1,13 +1,14 @@
 """The catalogue of a survey: which images a folder or S3 prefix holds, each with identity and fingerprint."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from ssvq import storage
+from ssvq import logs, storage
 from ssvq.errors import InputError
-from ssvq.imagery.drivers import suffixes
+from ssvq.imagery.drivers import LONGEST_SIGNATURE, OTHER_PICTURES, driver_of, suffixes
+from ssvq.imagery.world_file import Beside, find_beside, with_companions
 
 NORMAL_LABEL = "good"
 """The label of an image without an anomaly; MVTec AD's name for it."""
@@ -25,13 +26,15 @@ class Mask:
 class SourceImage:
     """One image of a survey as its storage lists it; nothing of it has been read.
 
-    `path` is relative to the survey's root. `fingerprint` changes when the file's content may have:
-    size and mtime_ns locally, size and ETag on S3.
+    `path` is relative to the survey's root. `fingerprint` changes when the file's content may have: size and mtime_ns
+    locally, size and ETag on S3; and the same of its mask and of the files beside it.
 
     Where labels are known: `mask`; `label` of the image as a whole, NORMAL_LABEL or the name of its defect; `group`,
     which images of one part share; and the `split` that it was given.
 
     `drivers`: GDAL drivers that a setting names, and that may open it and its mask where the usual ones do not.
+
+    `beside`: the files that say where it lies, where there are such.
 
     `window`: x, y, width and height of the part of the stored raster that this image is, where it is a part.
     """
@@ -46,6 +49,12 @@ class SourceImage:
     split: str | None = None
     drivers: tuple[str, ...] = ()
     window: tuple[int, int, int, int] | None = None
+    beside: Beside | None = None
+
+    @property
+    def version(self) -> str:
+        """The version of its file: the fingerprint less those of the mask and of the files beside it."""
+        return self.fingerprint.split("+")[0]
 
     @property
     def origin(self) -> tuple[int, int]:
@@ -55,37 +64,110 @@ class SourceImage:
     @property
     def image_id(self) -> str:
         """Identity of the image within its survey: 20 hex digits (80 bits) of the path's SHA-256."""
-        return hashlib.sha256(self.path.encode()).hexdigest()[:20]
+        return _image_id(self.path)
+
+
+def _image_id(path: str) -> str:
+    return hashlib.sha256(path.encode()).hexdigest()[:20]
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """Something in a survey that a person would call a picture and that is not read; `kind` of it, and `advice`."""
+
+    path: str
+    kind: str
+    advice: str
+    size: int = 0
+    fingerprint: str = ""
+
+    @property
+    def image_id(self) -> str:
+        """As of an image that is read."""
+        return _image_id(self.path)
+
+    @property
+    def reason(self) -> str:
+        """Why it is not read, as the ledger and the run's file say."""
+        return f"{self.kind}: {self.advice}"
 
 
 def list_images(root: str, setting: str, drivers: Sequence[str] | None = None) -> list[SourceImage]:
-    """All images below a folder or prefix, by their suffix, in order of their paths.
-
-    `drivers`: GDAL drivers that a setting names; the suffixes of their files count too.
+    """All images below a folder or prefix, in order of their paths; see `iter_images`.
 
     Raises InputError, naming the setting, when the folder is missing, cannot be listed or holds no image.
+    """
+    return list(iter_images(root, setting, drivers))
+
+
+def iter_images(
+    root: str, setting: str, drivers: Sequence[str] | None = None, passed_over: list[PassedOver] | None = None
+) -> Iterator[SourceImage]:
+    """The images below a folder or prefix, as they are listed: by their suffix, and those without a suffix by their
+    first bytes.
+
+    `drivers`: GDAL drivers that a setting names; the suffixes of their files count too. What is passed over is added to
+    `passed_over`, and told in a warning at the end.
+
+    Raises InputError, naming the setting, when the folder is missing, cannot be listed or holds no image, and where it
+    comes to a name that is not UTF-8.
     """
     root = storage.absolute(root)
     named = tuple(drivers or ())
     known = suffixes(named)
+    found = False
+    others = [] if passed_over is None else passed_over
+    before = len(others)
     try:
-        images = [
-            SourceImage(storage.join(root, info.path), info.path, info.version, info.size, drivers=named)
-            for info in storage.list_files(root)
-            if PurePosixPath(info.path).suffix.lower() in known
-        ]
-        is_folder = bool(images) or storage.is_folder(root)
+        files = storage.list_files(root, lambda path, what: others.append(PassedOver(path, "link", what)))
+        for info, companions in with_companions(files):
+            suffix = PurePosixPath(info.path).suffix.lower()
+            if not is_image(root, info.path, known):
+                if suffix in OTHER_PICTURES:
+                    others.append(PassedOver(info.path, suffix, OTHER_PICTURES[suffix], info.size, info.version))
+                continue
+            if not _is_utf8(info.path):  # outputs, which name it, are UTF-8
+                name = info.path.encode(errors="backslashreplace").decode()
+                raise InputError(f"{setting} {root} holds a file whose name is not UTF-8; rename it: {name}")
+            found = True
+            beside, versions = find_beside(root, info, companions)
+            fingerprint = f"{info.version}{versions}"
+            yield SourceImage(
+                storage.join(root, info.path), info.path, fingerprint, info.size, drivers=named, beside=beside
+            )
+        is_folder = found or storage.is_folder(root)
     except storage.StorageError as error:
         raise InputError(f"{setting} {root} cannot be listed: {error}") from None
-    for image in images:
-        if not _is_utf8(image.path):  # outputs, which name it, are UTF-8
-            name = image.path.encode(errors="backslashreplace").decode()
-            raise InputError(f"{setting} {root} holds a file whose name is not UTF-8; rename it: {name}")
-    if images:
-        return images
+    if others[before:]:
+        logs.warning(f"warning: {setting} {root}: {tell_passed_over(others[before:])}")
     if not is_folder:
         raise InputError(f"{setting} {root} is not a folder; give the folder (or s3:// prefix) that holds the images")
-    raise InputError(f"{setting} {root} holds no image ({', '.join(known)})")
+    if not found:
+        raise InputError(f"{setting} {root} holds no image ({', '.join(known)})")
+
+
+def tell_passed_over(others: Sequence[PassedOver]) -> str:
+    """How many of which kind, what to do, and one of each."""
+    kinds: dict[tuple[str, str], list[PassedOver]] = {}
+    for other in others:
+        kinds.setdefault((other.kind, other.advice), []).append(other)
+    told = (f"{len(of_kind)} {kind} ({advice}), such as {of_kind[0].path}" for (kind, advice), of_kind in kinds.items())
+    number = "1 picture is" if len(others) == 1 else f"{len(others)} pictures are"
+    return f"{number} passed over: {'; '.join(sorted(told))}"
+
+
+def is_image(root: str, path: str, known: Sequence[str]) -> bool:
+    """Whether a file is to be read, by its suffix, or by its first bytes where it has none. One without a suffix that
+    cannot be read is none, and no error.
+    """
+    suffix = PurePosixPath(path).suffix.lower()
+    if suffix:
+        return suffix in known
+    try:
+        with storage.open_read(storage.join(root, path), ahead=False) as file:
+            return driver_of(file.read(LONGEST_SIGNATURE)) is not None
+    except storage.StorageError:
+        return False
 
 
 def _is_utf8(path: str) -> bool:

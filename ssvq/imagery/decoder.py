@@ -1,32 +1,35 @@
 """Reading in a child process, which a hostile or damaged image may crash, hang or fill with memory: that image fails,
 after a second try, and the rest goes on. No `except` catches a segmentation fault or the kernel's OOM killer.
 
-Pixels come back as anonymous shared memory, one piece for a part, so that they are not copied between processes.
+Tiles come back in shared memory (see `ssvq.imagery.arena`), so that they are not copied between processes.
 """
 
-import mmap
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cache
-from itertools import groupby
 from multiprocessing.connection import Connection, Pipe
-from multiprocessing.reduction import recv_handle
+from multiprocessing.reduction import send_handle
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ssvq import storage
 from ssvq.config import ReadLimits
 from ssvq.errors import ImageError
+from ssvq.imagery.arena import Arena, ArenaPool, Layout, SharedTiles
 from ssvq.imagery.catalog import SourceImage
-from ssvq.imagery.decoding import GO_ON, SharedTiles
+from ssvq.imagery.decoding import ArenaRoom, Reading
 from ssvq.imagery.raster import ImageHeader
 from ssvq.imagery.tiles import TileArrays
-from ssvq.imagery.units import ImagePart
+from ssvq.imagery.units import ImagePart, bundles_of
 
 TRIES = 2
+BUNDLES_AHEAD = 1
 CHILD = "from ssvq.imagery.decoding import main; main()"
 
 
@@ -40,6 +43,43 @@ class _DiedError(Exception):
     """The child crashed, or was ended for taking too long; the message says which."""
 
 
+@dataclass
+class DecodedBundle:
+    """Parts with what became of them. Their pixels lie one after the other in `memory`, the whole of an arena."""
+
+    memory: NDArray[np.uint8]
+    parts: list[tuple[ImagePart, TileArrays | ImageError]] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    """What each part took."""
+
+
+class _Open:
+    """A bundle that is being read: its parts that are left, and what there is of the others."""
+
+    def __init__(self, parts: list[ImagePart], pool: ArenaPool) -> None:
+        self.left = list(parts)
+        pixels = sum(len(part.block) * part.tiling.tile_size**2 for part in parts)
+        self._layout, self._pool = Layout(pixels), pool
+        self._arena: Arena | None = None
+        self.done = DecodedBundle(np.empty(0, np.uint8))
+
+    def room(self) -> tuple[Arena, Layout]:
+        """The arena, and where in it the next part goes."""
+        if self._arena is None:
+            self._arena, self.done.memory = self._pool.take(self._layout.size)
+        return self._arena, self._layout
+
+    def add(self, answer: SharedTiles | ImageError) -> None:
+        """Note what became of the next part."""
+        result: TileArrays | ImageError
+        if isinstance(answer, ImageError):
+            result, seconds = answer, 0.0
+        else:
+            result, seconds = answer.arrays(self.done.memory, self._layout), answer.seconds
+        self.done.parts.append((self.left.pop(0), result))
+        self.done.seconds.append(seconds)
+
+
 class Decoder:
     """A child process that reads images, started when it is needed, and again when it died."""
 
@@ -47,6 +87,8 @@ class Decoder:
         self.limits = limits
         self._child: subprocess.Popen[bytes] | None = None
         self._pipe: Connection
+        self._arenas = ArenaPool()
+        self._known: set[int] = set()  # arenas that the child has
 
     def inspect(self, source: SourceImage) -> ImageHeader:
         """As `units.inspect`. Raises ImageError (stage `read`) also for an image that twice crashes, hangs or
@@ -65,30 +107,37 @@ class Decoder:
         return answer
 
     def read(self, unit: list[ImagePart]) -> Iterator[tuple[ImagePart, TileArrays | ImageError]]:
-        """As `units.read_unit`. A part that crashes, hangs or overruns what decodes it is tried once more; then it
-        and the rest of its image fail.
+        """As `units.read_unit`; see `read_bundles`."""
+        for bundle in self.read_bundles(unit):
+            yield from bundle.parts
+
+    def read_bundles(self, unit: list[ImagePart]) -> Iterator[DecodedBundle]:
+        """Read a unit in bundles (`units.bundles_of`), of which the child reads one ahead. A part that crashes, hangs
+        or overruns what decodes it is tried once more; then it and the rest of its image fail.
         """
-        for _, group in groupby(unit, key=lambda part: part.source):
-            parts = list(group)
-            tries = 0
-            while parts:
-                try:
-                    self._send(parts)
-                    while parts:
-                        result = self._receive(parts[0].source)
-                        if len(parts) > 1:
-                            with suppress(OSError):  # it died: the next answer will not come
-                                self._pipe.send(GO_ON)  # the child reads the next part while this one is used
-                        yield parts[0], result
-                        parts, tries = parts[1:], 0
-                except _DiedError as death:
-                    tries += 1
-                    if tries == TRIES:
-                        yield from ((part, _failure(death)) for part in parts)
-                        parts = []
-                except GeneratorExit:  # nobody reads what the child still sends
+        bundles = [_Open(parts, self._arenas) for parts in bundles_of(unit)]
+        tries = 0
+        while bundles:
+            try:
+                self._ask(bundles)
+                while bundles:
+                    while bundles[0].left:
+                        bundles[0].add(self._receive(bundles[0].left[0].source))
+                        tries = 0
+                    if len(bundles) > 1 + BUNDLES_AHEAD:
+                        self._give_arena(bundles[1 + BUNDLES_AHEAD])
+                    yield bundles.pop(0).done
+            except _DiedError as death:
+                tries += 1
+                if tries == TRIES:
+                    _fail_image(bundles, _failure(death))
+                    tries = 0
+                while bundles and not bundles[0].left:
+                    yield bundles.pop(0).done
+            except GeneratorExit:
+                if bundles:  # nobody reads what the child still sends
                     self.close()
-                    raise
+                raise
 
     def close(self) -> None:
         """End the child process."""
@@ -98,7 +147,24 @@ class Decoder:
             self._child.wait()
             self._child = None
 
-    def _send(self, request: SourceImage | list[ImagePart]) -> None:
+    def _ask(self, bundles: list[_Open]) -> None:
+        """Ask for what is left of bundles."""
+        self._send(Reading([bundle.left for bundle in bundles]))
+        for bundle in bundles[: 1 + BUNDLES_AHEAD]:
+            self._give_arena(bundle)
+
+    def _give_arena(self, bundle: _Open) -> None:
+        arena, layout = bundle.room()
+        is_new = arena.number not in self._known
+        try:
+            self._pipe.send(ArenaRoom(arena.number, arena.size, layout, is_new))
+            if is_new:
+                send_handle(self._pipe, arena.handle, None)
+                self._known.add(arena.number)
+        except OSError:
+            raise _DiedError(self._cause()) from None
+
+    def _send(self, request: SourceImage | Reading) -> None:
         try:
             if self._child is not None:
                 self._pipe.send(request)
@@ -109,6 +175,7 @@ class Decoder:
         self._pipe.send(request)
 
     def _start(self) -> None:
+        self._known.clear()
         self._pipe, theirs = Pipe()
         with theirs:
             limits = (self.limits.seconds + storage.timeout() + 30, self.limits.memory)
@@ -132,17 +199,9 @@ class Decoder:
             if not self._pipe.poll(self.limits.seconds + outage):
                 self.close()
                 raise _DiedError(f"decoding took over {self.limits.seconds:g} s (--read.seconds)")
-            answer = self._pipe.recv()
-            return self._mapped(answer) if isinstance(answer, SharedTiles) else answer
+            return self._pipe.recv()
         except (EOFError, ConnectionError):
             raise _DiedError(self._cause()) from None
-
-    def _mapped(self, shared: SharedTiles) -> TileArrays:
-        handle = recv_handle(self._pipe)
-        try:
-            return shared.arrays(mmap.mmap(handle, shared.size, prot=mmap.PROT_READ))
-        finally:
-            os.close(handle)
 
     def _cause(self) -> str:
         code = self._child.wait() if self._child else 0
@@ -150,6 +209,14 @@ class Decoder:
         if code == -signal.SIGKILL:
             return "decoding was killed (out of memory?)"
         return f"decoding crashed ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
+
+
+def _fail_image(bundles: list[_Open], error: ImageError) -> None:
+    """Fail the next part and the rest of its image."""
+    source = bundles[0].left[0].source
+    for bundle in bundles:
+        while bundle.left and bundle.left[0].source == source:
+            bundle.add(error)
 
 
 def _failure(death: _DiedError) -> ImageError:

@@ -1,9 +1,9 @@
 """The child process of `ssvq.imagery.decoder`: reads what it is asked for, within limits of memory and time.
 
 Its arguments: the handle of the connection, seconds until it ends itself, MiB of memory. A request is a SourceImage,
-answered by its ImageHeader, or a list of parts of one image, each answered by SharedTiles and a handle of their memory;
-after each but the last the child waits for GO_ON, so that it is never more than one part ahead. An ImageError stands
-in for any answer.
+answered by its ImageHeader, or a Reading: parts in bundles, each part answered by SharedTiles. Before each bundle the
+child waits for the ArenaRoom that its tiles go to, so that it is never more than a bundle ahead. An ImageError takes
+the place of any answer.
 """
 
 import faulthandler
@@ -11,51 +11,41 @@ import mmap
 import os
 import resource
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from math import prod
 from multiprocessing.connection import Connection
-from multiprocessing.reduction import send_handle
+from multiprocessing.reduction import recv_handle
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssvq.errors import ImageError
+from ssvq.imagery.arena import Layout, SharedTiles
 from ssvq.imagery.catalog import SourceImage
 from ssvq.imagery.raster import ImageHeader
 from ssvq.imagery.tiles import TileArrays
 from ssvq.imagery.units import ImagePart, inspect, read_unit
 
-GO_ON = "go on"
-Shape = tuple[int, ...]
+
+@dataclass(frozen=True)
+class Reading:
+    """A request for the tiles of parts, in bundles of which each has an arena of its own."""
+
+    bundles: list[list[ImagePart]]
 
 
 @dataclass(frozen=True)
-class SharedTiles:
-    """Where the arrays of TileArrays lie in a piece of shared memory: one after the other, None for one that is not."""
+class ArenaRoom:
+    """Where the tiles of the next bundle go; the handle of an arena that `is_new` to the child follows."""
 
-    pixels: Shape
-    valid: Shape | None
-    classes: Shape | None
-    area: int
-
-    @property
-    def size(self) -> int:
-        """Bytes of all arrays; each has one byte an element."""
-        return sum(prod(shape) for shape in (self.pixels, self.valid, self.classes) if shape is not None)
-
-    def arrays(self, memory: mmap.mmap) -> TileArrays:
-        """The arrays in a piece of memory, which lives as long as they do."""
-        flat = np.frombuffer(memory, np.uint8)
-        planes: list[NDArray[np.uint8] | None] = []
-        for shape in (self.pixels, self.valid, self.classes):
-            size = prod(shape) if shape is not None else 0
-            planes.append(flat[:size].reshape(shape) if shape is not None else None)
-            flat = flat[size:]
-        pixels, valid, classes = planes
-        assert pixels is not None
-        return TileArrays(pixels, None if valid is None else valid.view(np.bool_), classes, self.area)
+    number: int
+    size: int
+    layout: Layout
+    is_new: bool
 
 
 def main() -> None:
@@ -67,65 +57,90 @@ def main() -> None:
     with Connection(handle) as pipe, suppress(EOFError, ConnectionError):
         child = _Child(pipe, seconds, memory_mib)
         while True:
-            child.answer(pipe.recv())
+            request = pipe.recv()
+            if isinstance(request, Reading):
+                child.read(request)
+            else:
+                child.inspect(request)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Child:
     pipe: Connection
     seconds: float
     memory_mib: int
+    arenas: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
+    memory: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
+    layout: Layout = field(default_factory=lambda: Layout(0))
 
-    def answer(self, request: SourceImage | list[ImagePart]) -> None:
-        left = 1 if isinstance(request, SourceImage) else len(request)
-        self._begin()
+    def inspect(self, source: SourceImage) -> None:
+        """Send the header of an image."""
+        self._start_clock()
+        answer: ImageHeader | ImageError
         try:
-            for answer in _answers(request):
-                left -= 1
-                self._send(answer, left)
+            answer = inspect(source)
+        except ImageError as error:
+            answer = error
         except MemoryError:
-            while left:
-                left -= 1
-                message = f"cannot be read in {self.memory_mib} MiB of memory (--read.memory)"
-                self._send(ImageError("read", message), left)
+            answer = self._too_large()
+        self._stop_clock()
+        self.pipe.send(answer)
 
-    def _begin(self) -> None:
+    def read(self, request: Reading) -> None:
+        """Send the tiles of each part."""
+        firsts = {id(bundle[0]) for bundle in request.bundles}
+        parts = [part for bundle in request.bundles for part in bundle]
+        for _, group in groupby(parts, key=lambda part: part.source):
+            of_image = list(group)
+            results = self._results(of_image)
+            for part in of_image:
+                if id(part) in firsts:
+                    self._enter_arena()
+                self.pipe.send(self._next(results))
+
+    def _results(self, parts: list[ImagePart]) -> Iterator[TileArrays | ImageError]:
+        """What becomes of the parts of one image; all that are left fail where the memory does not suffice."""
+        done = 0
+        try:
+            for _, result in read_unit(parts, self._allocate):
+                done += 1
+                yield result
+        except MemoryError:
+            yield from [self._too_large()] * (len(parts) - done)
+
+    def _next(self, results: Iterator[TileArrays | ImageError]) -> SharedTiles | ImageError:
+        self._start_clock()
+        started, before = time.perf_counter(), replace(self.layout)
+        result = next(results)
+        self._stop_clock()
+        if isinstance(result, ImageError):
+            self.layout = before  # the reader, which hears of no tiles, goes on here as well
+            return result
+        n, height, width, channels = result.pixels.shape
+        seconds = time.perf_counter() - started
+        shape = (n, height, width, channels)
+        return SharedTiles(shape, result.valid is not None, result.classes is not None, result.area, seconds)
+
+    def _enter_arena(self) -> None:
+        room: ArenaRoom = self.pipe.recv()
+        if room.is_new:
+            handle = recv_handle(self.pipe)
+            # The reader gives up arenas that are too small.
+            self.arenas = {number: memory for number, memory in self.arenas.items() if len(memory) >= room.size}
+            self.arenas[room.number] = np.frombuffer(mmap.mmap(handle, room.size), np.uint8)
+            os.close(handle)
+        self.memory, self.layout = self.arenas[room.number], room.layout
+
+    def _allocate(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        offset = self.layout.place(shape)
+        return self.memory[offset : offset + prod(shape)].reshape(shape)
+
+    def _too_large(self) -> ImageError:
+        return ImageError("read", f"cannot be read in {self.memory_mib} MiB of memory (--read.memory)")
+
+    def _start_clock(self) -> None:
         # The other side ends a child that hangs. If it is gone, nobody does but this.
         faulthandler.dump_traceback_later(self.seconds, exit=True)
 
-    def _send(self, answer: ImageHeader | TileArrays | ImageError, left: int) -> None:
+    def _stop_clock(self) -> None:
         faulthandler.cancel_dump_traceback_later()
-        if isinstance(answer, TileArrays):
-            _share(self.pipe, answer)
-        else:
-            self.pipe.send(answer)
-        if left:
-            self.pipe.recv()  # GO_ON, whenever what was sent is used
-            self._begin()
-
-
-def _answers(request: SourceImage | list[ImagePart]) -> Iterator[ImageHeader | TileArrays | ImageError]:
-    if isinstance(request, list):
-        yield from (result for _, result in read_unit(request))
-        return
-    try:
-        yield inspect(request)
-    except ImageError as error:
-        yield error
-
-
-def _share(pipe: Connection, tiles: TileArrays) -> None:
-    planes = [tiles.pixels, tiles.valid, tiles.classes]
-    _, valid, classes = (None if plane is None else plane.shape for plane in planes)
-    shared = SharedTiles(tiles.pixels.shape, valid, classes, tiles.area)
-    handle = os.memfd_create("tiles")
-    try:
-        # Written and not mapped: pages that are mapped are first filled with zeros, one fault at a time.
-        with open(handle, "wb", closefd=False) as memory:
-            for plane in planes:
-                if plane is not None:
-                    memory.write(np.ascontiguousarray(plane).data.cast("B"))
-        pipe.send(shared)
-        send_handle(pipe, handle, None)
-    finally:
-        os.close(handle)

@@ -17,9 +17,27 @@ SIGNATURES = {
     "PNG": rb"\x89PNG\r\n\x1a\n",
     "WEBP": rb"RIFF....WEBP",
     "JP2OpenJPEG": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+    "BMP": rb"BM.{4}\0\0\0\0",
+    "GIF": rb"GIF8[79]a",
+    "PNM": rb"P[56]\s",
 }
 LONGEST_SIGNATURE = 16
-SUFFIXES = (".tif", ".tiff", ".jpg", ".jpeg", ".png", ".webp", ".jp2")
+SUFFIXES = (
+    *(".tif", ".tiff", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".jp2", ".j2k"),
+    *(".bmp", ".gif", ".ppm", ".pgm"),
+)
+OTHER_PICTURES = {
+    ".img": "--drivers HFA",
+    ".ntf": "--drivers NITF",
+    ".heic": "save as JPEG or TIFF",
+    ".heif": "save as JPEG or TIFF",
+    ".avif": "save as JPEG or TIFF",
+    ".dng": "save as TIFF",
+    ".nef": "save as TIFF",
+    ".cr2": "save as TIFF",
+    ".arw": "save as TIFF",
+}
+"""Suffixes of pictures that are not read unless a driver is named, and what to do."""
 
 
 def driver_of(start: bytes) -> str | None:

@@ -1,9 +1,20 @@
-"""What cameras note in EXIF, as GDAL renders it: orientation, time and place. What cannot be read is not known."""
+"""What cameras note in EXIF: orientation and time as GDAL renders them, and the place from the numbers themselves, as
+GDAL rounds them to six digits (up to 50 m). What cannot be read is not known.
+"""
 
+import math
 import re
+from collections.abc import Sequence
 from datetime import datetime
+from typing import BinaryIO
 
+from PIL.ExifTags import GPS, IFD
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 from rasterio.io import DatasetReader
+
+READERS = {"JPEG": JpegImageFile, "GTiff": TiffImageFile}  # by GDAL's drivers; GDAL finds no EXIF in other formats
+Place = tuple[float | None, float | None]
 
 
 def read_exif(dataset: DatasetReader) -> dict[str, str]:
@@ -26,10 +37,58 @@ def captured_at(exif: dict[str, str]) -> datetime | None:
     return exif_time(exif.get("EXIF_DateTimeOriginal")) or exif_time(exif.get("EXIF_DateTime"))
 
 
-def place(exif: dict[str, str]) -> tuple[float | None, float | None]:
-    """Latitude and longitude in degrees."""
-    latitude = exif_angle(exif.get("EXIF_GPSLatitude"), exif.get("EXIF_GPSLatitudeRef"), 90)
-    return latitude, exif_angle(exif.get("EXIF_GPSLongitude"), exif.get("EXIF_GPSLongitudeRef"), 180)
+def tells_place(exif: dict[str, str]) -> bool:
+    """Whether there is a place to read."""
+    return "EXIF_GPSLatitude" in exif and "EXIF_GPSLongitude" in exif
+
+
+def exact_place(file: BinaryIO, driver: str) -> Place | None:
+    """`place` from the numbers of a file; None where they cannot be read."""
+    position = file.tell()
+    try:
+        file.seek(0)
+        # Not by Image.open, which refuses large images: no pixel is read here.
+        gps = READERS[driver](file).getexif().get_ifd(IFD.GPSInfo)
+        north, east = (str(gps.get(name, "")) for name in (GPS.GPSLatitudeRef, GPS.GPSLongitudeRef))
+        latitude, longitude = ([float(part) for part in gps[name]] for name in (GPS.GPSLatitude, GPS.GPSLongitude))
+    except Exception:  # noqa: BLE001 - Pillow raises what it comes upon in a damaged header, and GDAL's text is left
+        return None
+    finally:
+        file.seek(position)
+    return _place(latitude, north, longitude, east)
+
+
+def place(exif: dict[str, str]) -> Place:
+    """Latitude and longitude in degrees, as GDAL rounds them. Neither is known where one of them or its hemisphere is
+    missing, nor at 0, 0, which is what cameras write without a fix.
+    """
+    north, east = (exif.get(f"EXIF_GPS{name}Ref", "") for name in ("Latitude", "Longitude"))
+    latitude, longitude = (_parts(exif.get(f"EXIF_GPS{name}")) for name in ("Latitude", "Longitude"))
+    return _place(latitude, north, longitude, east)
+
+
+def _place(latitude: Sequence[float], north: str, longitude: Sequence[float], east: str) -> Place:
+    found = (_degrees(latitude, north, "NS", 90), _degrees(longitude, east, "EW", 180))
+    return (None, None) if None in found or found == (0, 0) else found
+
+
+def _degrees(parts: Sequence[float], reference: str, references: str, largest: float) -> float | None:
+    """Degrees from degrees, minutes and seconds, and the letter of a hemisphere; None for what is no such angle."""
+    letter = reference.strip("\0 ").upper()
+    if len(parts) != 3 or letter not in tuple(references) or not all(0 <= part < math.inf for part in parts):
+        return None
+    degrees = parts[0] + parts[1] / 60 + parts[2] / 3600
+    if degrees > largest:
+        return None
+    return -degrees if letter == references[1] else degrees
+
+
+def _parts(text: str | None) -> list[float]:
+    """The numbers of `(46) (12) (3.5)`."""
+    try:
+        return [float(part) for part in re.findall(r"\(([^()]*)\)", text or "")]
+    except ValueError:
+        return []
 
 
 def exif_time(text: str | None) -> datetime | None:
@@ -38,16 +97,3 @@ def exif_time(text: str | None) -> datetime | None:
         return datetime.strptime(text or "", "%Y:%m:%d %H:%M:%S")
     except ValueError:
         return None
-
-
-def exif_angle(text: str | None, reference: str | None, largest: float) -> float | None:
-    """Decimal degrees of GDAL's rendering of EXIF's degrees, minutes, seconds: `(46) (12) (3.5)`; None for what is
-    no such angle or over `largest`.
-    """
-    parts = re.fullmatch(r"\s*\((\d+(?:\.\d+)?)\)\s*\((\d+(?:\.\d+)?)\)\s*\((\d+(?:\.\d+)?)\)\s*", text or "")
-    if parts is None:
-        return None
-    degrees = float(parts[1]) + float(parts[2]) / 60 + float(parts[3]) / 3600
-    if degrees > largest:
-        return None
-    return -degrees if (reference or "").strip().upper() in ("S", "W") else degrees

@@ -1,38 +1,32 @@
 """Footprints of tiles on the ground, in longitude and latitude (OGC:CRS84)."""
 
-from collections.abc import Iterable
-
 import antimeridian
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import CRSError
 from rasterio.warp import transform as transform_coordinates
-from shapely.geometry.base import BaseGeometry
 
-from ssvq.imagery.grid import Tile
 from ssvq.imagery.raster import ImageHeader
 
 POINTS_PER_SIDE = 4  # a straight side of a tile is a curve in longitude and latitude
 
 
-def footprints(header: ImageHeader, tiles: Iterable[Tile]) -> list[BaseGeometry | None]:
-    """The polygon that each tile covers, split where it crosses the antimeridian; None for each tile of an
-    image without georeference, or with coordinates that do not map to longitude and latitude.
+def footprints(header: ImageHeader, windows: NDArray[np.integer]) -> NDArray[np.object_]:
+    """The polygon that each tile covers, (n,), of windows x, y, width, height int (n, 4); split where it crosses the
+    antimeridian. None for each tile of an image without georeference, or with coordinates that do not map to longitude
+    and latitude.
     """
-    tiles = list(tiles)
-    if header.crs is None or header.transform is None or not tiles:
-        return [None] * len(tiles)
+    outlines = np.full(len(windows), None, object)
+    if header.crs is None or header.transform is None or not len(windows):
+        return outlines
     a, b, c, d, e, f = header.transform
-    corners = np.array(
-        [
-            [(t.x, t.y), (t.x + t.width, t.y), (t.x + t.width, t.y + t.height), (t.x, t.y + t.height), (t.x, t.y)]
-            for t in tiles
-        ],
-        dtype=float,
-    )
+    x, y, width, height = windows.T.astype(float)
+    right, bottom = x + width, y + height
+    corners = np.stack([x, y, right, y, right, bottom, x, bottom, x, y], axis=1).reshape(len(windows), 5, 2)
     along = np.linspace(0, 1, POINTS_PER_SIDE, endpoint=False)[None, None, :, None]
-    ring = (corners[:, :-1, None] * (1 - along) + corners[:, 1:, None] * along).reshape(len(tiles), -1, 2)
+    ring = (corners[:, :-1, None] * (1 - along) + corners[:, 1:, None] * along).reshape(len(windows), -1, 2)
     if a * e < b * d:
         ring = ring[:, ::-1]  # anticlockwise on the ground, which tells the inside from the outside around a pole
     col, row = ring[..., 0].ravel(), ring[..., 1].ravel()
@@ -41,17 +35,21 @@ def footprints(header: ImageHeader, tiles: Iterable[Tile]) -> list[BaseGeometry 
             header.crs, "OGC:CRS84", a * col + b * row + c, d * col + e * row + f
         )
     except (CRSError, CPLE_BaseError):  # GDAL's own for a local system of coordinates, or a place outside of its map
-        return [None] * len(tiles)
+        return outlines
     points = np.stack([longitude, latitude], axis=-1).reshape(ring.shape)
-    return [_polygon(outline) for outline in points]
+    there = np.isfinite(points).all(axis=(1, 2))
+    outlines[there] = _polygons(points[there])
+    return outlines
 
 
-def _polygon(outline: np.ndarray) -> BaseGeometry | None:
-    if not np.isfinite(outline).all():
-        return None
-    if np.abs(outline[:, 0]).max() > 180:
-        outline = np.column_stack([(outline[:, 0] + 180) % 360 - 180, outline[:, 1]])
-    if np.ptp(outline[:, 0]) <= 180:
-        return shapely.orient_polygons(shapely.Polygon(outline))
+def _polygons(points: NDArray[np.float64]) -> NDArray[np.object_]:
+    """Polygons of outlines (n, points, 2) in degrees."""
+    beyond = np.abs(points[..., 0]).max(axis=1, initial=0) > 180
+    points[beyond, :, 0] = (points[beyond, :, 0] + 180) % 360 - 180
     # A tile never spans half the globe, so a jump of longitudes is a crossing of the antimeridian.
-    return antimeridian.fix_polygon(shapely.Polygon(outline), fix_winding=False)
+    crossing = np.ptp(points[..., 0], axis=1) > 180 if len(points) else beyond
+    polygons = shapely.polygons(points)
+    polygons[~crossing] = shapely.orient_polygons(polygons[~crossing])
+    for index in np.flatnonzero(crossing):
+        polygons[index] = antimeridian.fix_polygon(polygons[index], fix_winding=False)
+    return polygons

@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 CELL = 4
@@ -110,6 +112,22 @@ class TileGrid:
         for row in range(block.row_start, block.row_stop):
             for col in range(block.col_start, block.col_stop):
                 yield self.tile(row, col)
+
+    def places(self, block: TileBlock, positions: NDArray[np.integer]) -> NDArray[np.int32]:
+        """Tiles of a block by column, int32 (6, n): row, col, x, y, width, height of the tiles at some positions in its
+        row-major order, as `tile` gives them.
+        """
+        cols_of_block = block.col_stop - block.col_start
+        rows, cols = block.row_start + positions // cols_of_block, block.col_start + positions % cols_of_block
+        width, height = (self.width, self.height) if self.tiling.whole else self.filled
+        x, y = np.asarray(self.xs)[cols], np.asarray(self.ys)[rows]
+        sizes = np.full(len(positions), width), np.full(len(positions), height)
+        return np.stack([rows, cols, x, y, *sizes]).astype(np.int32)
+
+    def corners(self, block: TileBlock) -> tuple[list[int], list[int]]:
+        """Offsets y of a block's rows of tiles and x of its columns, in pixels of the block's window."""
+        ys, xs = self.ys[block.row_start : block.row_stop], self.xs[block.col_start : block.col_stop]
+        return [y - ys[0] for y in ys], [x - xs[0] for x in xs]
 
     def window(self, block: TileBlock) -> tuple[int, int, int, int]:
         """Pixels that the tiles of a block cover together: x, y, width, height."""

@@ -1,12 +1,13 @@
 """The manifest: a table of labelled images, as CSV or Parquet.
 
-Columns: `image`; and any of `mask`, `label` (`good`, `normal` or `0`: normal; every other name is a defect), `split`
+Columns: `image`; and any of `mask`, `label` (`good` and its like: normal; every other name is a defect), `split`
 (train, validation, calibration or test; empty: drawn) and `group`. Paths are relative to the manifest's folder,
 absolute, or s3:// addresses. A label without a mask holds for every tile of its image.
 """
 
 import io
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -18,19 +19,21 @@ import pyarrow.parquet as pq
 
 from ssvq import storage
 from ssvq.errors import ImageError, InputError
-from ssvq.imagery.catalog import NORMAL_LABEL, Mask, SourceImage
+from ssvq.imagery.catalog import Mask, SourceImage
+from ssvq.imagery.csv_files import read_csv
+from ssvq.imagery.vocabulary import label_of
 from ssvq.redaction import refuse_credentials
 
 SPLITS = ("train", "validation", "calibration", "test")
 COLUMNS = ("image", "mask", "label", "split", "group")
-OTHER_NORMAL_LABELS = ("normal", "0")
 STAT_THREADS = 16  # a look at an object on S3 is a round trip
 
 
 def read_manifest(
-    address: str, classes: tuple[int, ...] | None
+    address: str, classes: tuple[int, ...] | None, normal_labels: Sequence[str] = ()
 ) -> tuple[list[SourceImage], list[tuple[SourceImage, ImageError]]]:
     """The images of a manifest, in its order, and those that are missing or have neither mask nor label.
+    `normal_labels`: words for normal beside the known ones.
 
     Raises InputError when the manifest cannot be used.
     """
@@ -39,7 +42,7 @@ def read_manifest(
 
     def source(row: dict[str, str | None]) -> SourceImage | tuple[SourceImage, ImageError]:
         path = str(row["image"])
-        label = NORMAL_LABEL if row["label"] in OTHER_NORMAL_LABELS else row["label"]
+        label = label_of(row["label"], normal_labels)
         image = SourceImage(_resolve(folder, path), path, "", 0, None, label, row["group"], row["split"])
         if row["mask"] is None and label is None:
             return image, ImageError("mask", "has neither mask nor label in the manifest")
@@ -86,17 +89,9 @@ def _read_rows(address: str) -> list[dict[str, str | None]]:
     """The rows with all columns of COLUMNS as text; what is empty is None."""
     name = f"--manifest {address}"
     try:
-        data = pa.BufferReader(storage.read_bytes(address))
-        if address.endswith(".parquet"):
-            table = pq.read_table(data)
-        else:
-            # Everything is text: a group of 0012 is not the number 12.
-            header = pyarrow.csv.open_csv(data).schema.names
-            text = pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=True, null_values=[""]
-            )
-            data.seek(0)
-            table = pyarrow.csv.read_csv(data, convert_options=text)
+        data = storage.read_bytes(address)
+        is_parquet = address.endswith(".parquet")
+        table = pq.read_table(pa.BufferReader(data)) if is_parquet else read_csv(data, name)
     except FileNotFoundError:
         raise InputError(f"{name} is not there") from None
     except storage.StorageError as error:

@@ -4,6 +4,8 @@ Stored values are taken as they are stored: a scale and offset in the file's met
 turns CMYK and YCbCr JPEGs and 8-bit CMYK, YCbCr and CIELAB TIFFs into RGB; what it leaves as inks is turned here.
 """
 
+import re
+
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
@@ -14,6 +16,7 @@ from ssvq.errors import ImageError
 from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
 
 INKS = (ColorInterp.cyan, ColorInterp.magenta, ColorInterp.yellow, ColorInterp.black)
+WORDS_BESIDE = {"band", "b", "channel", "ch", "nm", "reflectance", "srgb"}  # of a band's name that say no colour
 CHUNK = 2**20  # values that are mapped at a time: float64 copies of a whole window would not be small
 
 
@@ -29,8 +32,9 @@ def read_rgb(
     """A window as RGB, uint8 (height, width, 3), and which of its pixels are valid, bool (height, width); both
     resized to `out_shape` (rows, columns) when it is given: averaged where that is smaller, else interpolated.
 
-    Bands: those that the rule names; else a palette is looked up, inks are mixed, grey is repeated, and red, green and
-    blue are found by their colour interpretation, or are the first three bands that are not alpha.
+    Bands: those that the rule names; else those whose descriptions are red, green and blue; else a palette is looked
+    up, inks are mixed, grey is repeated, and red, green and blue are found by their colour interpretation, or are the
+    first three bands that are not alpha.
     Values: with a range, low..high to 0..255, clipped, rounded half to even; without, 8 bit as they are, and values
     of fewer bits stretched to 0..255. Grey that is stored with 0 as white is inverted.
 
@@ -79,12 +83,24 @@ def _bands(dataset: DatasetReader, rule: PixelRule) -> list[int]:
                 f"{','.join(map(str, rule.bands))}",
             )
         return list(rule.bands)
+    by_name = named_bands(dataset)
+    if by_name is not None:
+        return list(by_name)
     by_colour = {colour: band for band, colour in enumerate(dataset.colorinterp, start=1)}
     for colours in ((ColorInterp.red, ColorInterp.green, ColorInterp.blue), INKS):
         if all(colour in by_colour for colour in colours):
             return [by_colour[colour] for colour in colours]
     bands = picture_bands(dataset)
     return bands[:3] if len(bands) >= 3 else bands[:1]
+
+
+def named_bands(dataset: DatasetReader) -> tuple[int, ...] | None:
+    """The bands whose descriptions name them red, green and blue, as those of multispectral cameras do: `Red`,
+    `Blue (475 nm)`, `band 3: green`. None unless each is there once; `Red edge` is another band.
+    """
+    words = [set(re.findall("[a-z]+", (text or "").lower())) - WORDS_BESIDE for text in dataset.descriptions]
+    found = [[band for band, of_band in enumerate(words, 1) if of_band == {name}] for name in ("red", "green", "blue")]
+    return tuple(band for (band,) in found) if all(len(bands) == 1 for bands in found) else None
 
 
 def _dtype(dataset: DatasetReader, bands: list[int]) -> str:

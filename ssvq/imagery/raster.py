@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, BinaryIO
 
 import rasterio
 from rasterio._err import CPLE_BaseError  # GDAL's own, which escape rasterio where a damaged TIFF is looked into
@@ -23,6 +23,7 @@ from ssvq.errors import ImageError, one_line
 from ssvq.imagery import exif
 from ssvq.imagery.drivers import LONGEST_SIGNATURE, SIGNATURES, driver_of
 from ssvq.imagery.opener import FileOpener
+from ssvq.imagery.pixels import named_bands
 
 MAX_PIXELS = 20_000_000_000
 """A header that claims more is damaged, or made to exhaust whoever plans its tiles; 141,000 x 141,000."""
@@ -56,7 +57,8 @@ class ImageHeader:
     `transform` holds the six affine coefficients (a, b, c, d, e, f) from pixel to `crs` coordinates, or is
     None for a photograph; for an image with ground control points it is their least-squares affine.
     `random_access` says whether a window can be read without decoding the image from its start; `file_block` is the
-    width and height in pixels of what is decoded at once.
+    width and height in pixels of what is decoded at once. `pages`: of a TIFF, whose first alone is read.
+    `named_bands`: numbers of the bands that are named red, green and blue, where there are such.
     """
 
     width: int
@@ -72,6 +74,8 @@ class ImageHeader:
     captured_at: datetime | None
     latitude: float | None
     longitude: float | None
+    pages: int = 1
+    named_bands: tuple[int, ...] | None = None
 
 
 @contextmanager
@@ -80,6 +84,13 @@ def open_raster(uri: str, named: Sequence[str] = ()) -> Iterator[DatasetReader]:
 
     Raises ImageError (stage `read`) when it cannot be opened or read, also from within the block.
     """
+    with open_with_file(uri, named) as (dataset, _):
+        yield dataset
+
+
+@contextmanager
+def open_with_file(uri: str, named: Sequence[str] = ()) -> Iterator[tuple[DatasetReader, BinaryIO]]:
+    """`open_raster`, with the image's file."""
     path = storage.filesystem(uri)[1]
     with read_errors(uri), warnings.catch_warnings(), storage.open_read(uri) as file:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -87,7 +98,7 @@ def open_raster(uri: str, named: Sequence[str] = ()) -> Iterator[DatasetReader]:
         if not storage.is_remote(uri):
             with rasterio.Env(**gdal_options), _open(path, drivers) as dataset:
                 _check_overviews(dataset)
-                yield dataset
+                yield dataset, file
             return
         if drivers[0] in SEQUENTIAL:
             storage.advise_sequential(file)
@@ -95,7 +106,7 @@ def open_raster(uri: str, named: Sequence[str] = ()) -> Iterator[DatasetReader]:
         with rasterio.Env(**gdal_options), opener.raising(), _open(path, drivers, opener=opener) as dataset:
             opener.watch(dataset)
             _check_overviews(dataset)
-            yield dataset
+            yield dataset, file
 
 
 @contextmanager
@@ -139,8 +150,8 @@ def _check_overviews(dataset: DatasetReader) -> None:
         raise ImageError("read", "names another file for its overviews, which is not followed: remove OVERVIEW_FILE")
 
 
-def read_header(dataset: DatasetReader) -> ImageHeader:
-    """The header of an open image.
+def read_header(dataset: DatasetReader, file: BinaryIO | None = None) -> ImageHeader:
+    """The header of an open image. `file`: its own; without it a position has the six digits that GDAL writes.
 
     Raises ImageError (stage `read`) for a size that no image has.
     """
@@ -152,7 +163,8 @@ def read_header(dataset: DatasetReader) -> ImageHeader:
         crs, transform = gcp_crs, from_gcps(gcps)
     block_height, block_width = dataset.block_shapes[0]
     noted = exif.read_exif(dataset)
-    latitude, longitude = exif.place(noted)
+    exact = exif.exact_place(file, dataset.driver) if file is not None and exif.tells_place(noted) else None
+    latitude, longitude = exact or exif.place(noted)
     return ImageHeader(
         width=dataset.width,
         height=dataset.height,
@@ -167,6 +179,8 @@ def read_header(dataset: DatasetReader) -> ImageHeader:
         captured_at=exif.captured_at(noted),
         latitude=latitude,
         longitude=longitude,
+        named_bands=named_bands(dataset),
+        pages=max(1, len(dataset.subdatasets)) if dataset.driver == "GTiff" else 1,
     )
 
 

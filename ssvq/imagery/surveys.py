@@ -2,18 +2,20 @@
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from typing import Any
 
-from ssvq import storage
+from ssvq import logs, storage
 from ssvq.errors import InputError
-from ssvq.imagery.drivers import suffixes
+from ssvq.imagery.catalog import is_image
+from ssvq.imagery.drivers import OTHER_PICTURES, suffixes
 
 
 def find_surveys(root: str, patterns: Sequence[str] | None = None, newest: int | None = None) -> list[str]:
     """Names of the surveys that match one of the patterns, the last name first; at most `newest` of them.
 
-    Folders with a leading dot or underscore are none, and neither are symbolic links.
-    Raises InputError when there is none, or the root cannot be listed.
+    Folders with a leading dot or underscore are none; links to folders are some. Images right in the root belong to no
+    survey, and are told in a warning. Raises InputError when there is no survey, or the root cannot be listed.
     """
     fs, path = storage.filesystem(root)
     try:
@@ -22,7 +24,14 @@ def find_surveys(root: str, patterns: Sequence[str] | None = None, newest: int |
         entries = []
     except storage.StorageError as error:
         raise InputError(f"ROOT {root} cannot be listed: {error}") from None
-    folders = [storage.base_name(entry["name"]) for entry in entries if entry["type"] == "directory"]
+    folders = [storage.base_name(entry["name"]) for entry in entries if _is_folder(entry)]
+    files = [storage.base_name(entry["name"]) for entry in entries if not _is_folder(entry)]
+    loose = sorted(name for name in files if PurePosixPath(name).suffix.lower() in (*suffixes(()), *OTHER_PICTURES))
+    if loose:
+        logs.warning(
+            f"warning: pictures right in ROOT {root} belong to no survey ({len(loose)}, such as {loose[0]}): move them "
+            "into a folder"
+        )
     names = sorted((name for name in folders if name[0] not in "._"), reverse=True)
     if not names:
         raise InputError(f"ROOT {root} holds no folder of images: give the folder (or s3:// prefix) above the surveys")
@@ -32,12 +41,16 @@ def find_surveys(root: str, patterns: Sequence[str] | None = None, newest: int |
     return chosen[:newest]
 
 
+def _is_folder(entry: dict[str, Any]) -> bool:
+    return entry["type"] == "directory" or ("destination" in entry and Path(entry["name"]).is_dir())
+
+
 def holds_images(folder: str, drivers: Sequence[str] | None = None) -> bool:
-    """Whether there is an image at any depth, by its suffix; also true of a folder that cannot be listed, since
-    whoever reads the survey will say why.
+    """Whether there is an image at any depth; also true of a folder that cannot be listed, since whoever reads the
+    survey will say why.
     """
     known = suffixes(tuple(drivers or ()))
     try:
-        return any(PurePosixPath(info.path).suffix.lower() in known for info in storage.list_files(folder))
+        return any(is_image(folder, info.path, known) for info in storage.list_files(folder))
     except storage.StorageError:
         return True

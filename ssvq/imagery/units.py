@@ -20,11 +20,13 @@ from rasterio.windows import Window
 from ssvq import storage
 from ssvq.errors import ImageError
 from ssvq.imagery.catalog import NORMAL_LABEL, Mask, SourceImage
+from ssvq.imagery.exif import orientation, read_exif
 from ssvq.imagery.grid import TileBlock, TileGrid, Tiling
-from ssvq.imagery.labels import ANOMALOUS, check_mask, read_mask
+from ssvq.imagery.masks import ANOMALOUS, MaskReader
 from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
-from ssvq.imagery.raster import ImageHeader, open_raster, read_errors, read_header
-from ssvq.imagery.tiles import TileArrays, cut_tiles, window_shape
+from ssvq.imagery.raster import ImageHeader, open_raster, open_with_file, read_errors, read_header
+from ssvq.imagery.tiles import Allocate, TileArrays, cut_tiles, on_heap, window_shape
+from ssvq.imagery.world_file import read_beside
 
 PART_PIXELS = 128 * 512 * 512  # 96 MiB of RGB, under Ray Data's block size of 128 MiB
 IMAGES_IN_UNIT = 128
@@ -34,10 +36,13 @@ MAX_TILES = 250_000
 
 @dataclass(frozen=True)
 class ImagePart:
-    """A block of one image's tiles; `index` of `count` parts of that image; `rule` is the model's."""
+    """A block of one image's tiles; `index` of `count` parts of that image; `rule` is the model's.
+
+    An image whose header cannot be read is one part without a header and without tiles.
+    """
 
     source: SourceImage
-    header: ImageHeader
+    header: ImageHeader | None
     tiling: Tiling
     block: TileBlock
     index: int
@@ -46,8 +51,15 @@ class ImagePart:
 
     @property
     def grid(self) -> TileGrid:
-        """The grid of the whole image."""
+        """The grid of the whole image. Raises ValueError for an image without a header."""
+        if self.header is None:
+            raise ValueError(f"the header of {self.source.uri} is not known")
         return TileGrid(self.header.width, self.header.height, self.tiling)
+
+    @property
+    def name(self) -> str:
+        """The part's name within its survey."""
+        return f"{self.source.image_id}/{self.index}"
 
     def to_json(self) -> str:
         """JSON, as it travels through Ray Data; never a pickle."""
@@ -67,11 +79,16 @@ def inspect(source: SourceImage) -> ImageHeader:
 
     Raises ImageError (stage `read` or `mask`).
     """
-    with open_raster(source.uri, source.drivers) as dataset:
-        header = read_header(dataset)
+    with open_with_file(source.uri, source.drivers) as (dataset, file):
+        header = read_header(dataset, file)
+        if header.crs is None and source.beside is not None:
+            place = read_beside(source.beside, dataset)
+            if place is not None:
+                header = replace(header, crs=place[0].to_string(), transform=tuple(place[1])[:6])
     if source.mask is not None:
         with _mask_errors(source.mask), open_raster(source.mask.uri, source.drivers) as mask:
-            check_mask(mask, header.width, header.height, source.mask.anomalous_classes)
+            # A mask that cannot be understood is known before any work.
+            MaskReader(mask, (header.width, header.height), source.mask.anomalous_classes, header.orientation)
     return header if source.window is None else _of_window(header, *source.window)
 
 
@@ -95,15 +112,21 @@ def _mask_errors(mask: Mask) -> Iterator[None]:
         raise ImageError("mask", f"mask {storage.base_name(mask.uri)}: {error.message}") from error
 
 
-def read_classes(source: SourceImage, x: int, y: int, width: int, height: int) -> NDArray[np.uint8] | None:
-    """Class of each pixel of a window, uint8 (height, width), 0 normal: from the mask, or the same for all pixels
-    from the image's label where it has no mask. None where nothing is known.
+def read_classes(
+    source: SourceImage, x: int, y: int, width: int, height: int, shape: tuple[int, int] | None = None
+) -> NDArray[np.uint8] | None:
+    """Class of each pixel of a window, uint8 (height, width), or of some of them, uint8 of `shape`; 0 normal: from the
+    mask, or the same for all pixels from the image's label where it has no mask. None where nothing is known.
 
     Raises ImageError (stage `mask`).
     """
     with ExitStack() as stack:
         mask = _enter_mask(source, stack)
-        return _classes(source, mask, (x, y, width, height), (height, width))
+        window, shape = (x, y, width, height), shape or (height, width)
+        if mask is None:
+            return _classes(source, None, window, shape)
+        image = stack.enter_context(open_raster(source.uri, source.drivers))
+        return _classes(source, _reader(source, mask, image), window, shape)
 
 
 def _enter_mask(source: SourceImage, stack: ExitStack) -> DatasetReader | None:
@@ -114,14 +137,22 @@ def _enter_mask(source: SourceImage, stack: ExitStack) -> DatasetReader | None:
         return stack.enter_context(open_raster(source.mask.uri, source.drivers))
 
 
+def _reader(source: SourceImage, mask: DatasetReader | None, image: DatasetReader) -> MaskReader | None:
+    """How the mask of an open image is read."""
+    if mask is None or source.mask is None:
+        return None
+    with _mask_errors(source.mask):
+        turn = orientation(read_exif(image))
+        return MaskReader(mask, (image.width, image.height), source.mask.anomalous_classes, turn)
+
+
 def _classes(
-    source: SourceImage, mask: DatasetReader | None, window: tuple[int, int, int, int], shape: tuple[int, int]
+    source: SourceImage, mask: MaskReader | None, window: tuple[int, int, int, int], shape: tuple[int, int]
 ) -> NDArray[np.uint8] | None:
     if mask is not None and source.mask is not None:
         with _mask_errors(source.mask):
             x, y, width, height = window
-            stored = Window(source.origin[0] + x, source.origin[1] + y, width, height)
-            classes = read_mask(mask, source.mask.anomalous_classes, stored, shape)
+            classes = mask.read(Window(source.origin[0] + x, source.origin[1] + y, width, height), shape)
         if source.window is None or classes.any():
             return classes
     if source.label is None:
@@ -139,13 +170,23 @@ def split_image(
     return [ImagePart(source, header, tiling, block, i, len(blocks), rule) for i, block in enumerate(blocks)]
 
 
+def headless_part(source: SourceImage, tiling: Tiling) -> ImagePart:
+    """The one part of an image whose header cannot be read."""
+    return ImagePart(source, None, tiling, TileBlock(0, 0, 0, 0), 0, 1)
+
+
 def plan_units(
-    images: Iterable[tuple[SourceImage, ImageHeader]], tiling: Tiling, rule: PixelRule = AS_STORED
+    images: Iterable[tuple[SourceImage, ImageHeader]],
+    tiling: Tiling,
+    rule: PixelRule = AS_STORED,
+    pixels: int | None = None,
 ) -> list[list[ImagePart]]:
     """Pack the parts of images into units: each part in exactly one unit, the parts of an image in order.
 
-    `tiling` and `rule` are those of the model's preprocessing.
+    `tiling` and `rule` are those of the model's preprocessing. `pixels`: of the tiles of several images in a unit
+    (default: as many as in a part).
     """
+    most = _max_tiles(tiling) if pixels is None else max(1, pixels // tiling.tile_size**2)
     units: list[list[ImagePart]] = []
     small: list[ImagePart] = []
     tiles = 0
@@ -154,7 +195,7 @@ def plan_units(
         if len(parts) > 1:
             units.extend([[part] for part in parts] if header.random_access else [parts])
             continue
-        if tiles + len(parts[0].block) > _max_tiles(tiling) or len(small) == IMAGES_IN_UNIT:
+        if small and (tiles + len(parts[0].block) > most or len(small) == IMAGES_IN_UNIT):
             units.append(small)
             small, tiles = [], 0
         small.append(parts[0])
@@ -176,8 +217,15 @@ def _max_tiles(tiling: Tiling) -> int:
     return max(1, PART_PIXELS // tiling.tile_size**2)
 
 
-def read_unit(unit: list[ImagePart]) -> Iterator[tuple[ImagePart, TileArrays | ImageError]]:
-    """Read a unit part by part, each image opened once.
+def bundles_of(unit: list[ImagePart]) -> list[list[ImagePart]]:
+    """The parts of a unit in groups that are in memory together: each part of an image of several, else all."""
+    return [[part] for part in unit] if unit[0].count > 1 else [unit]
+
+
+def read_unit(
+    unit: list[ImagePart], allocate: Allocate = on_heap
+) -> Iterator[tuple[ImagePart, TileArrays | ImageError]]:
+    """Read a unit part by part, each image opened once; `allocate` gives the memory of the tiles.
 
     An image or mask that fails, or an image of more than MAX_TILES, gives an ImageError for each of its remaining
     parts, and the rest goes on.
@@ -190,10 +238,11 @@ def read_unit(unit: list[ImagePart]) -> Iterator[tuple[ImagePart, TileArrays | I
             with ExitStack() as stack:
                 mask = _enter_mask(source, stack)
                 image = stack.enter_context(open_raster(source.uri, source.drivers))
+                reader = _reader(source, mask, image)
                 for part in parts:
                     window, shape = part.grid.window(part.block), window_shape(part.grid, part.block)
-                    classes = _classes(source, mask, window, shape)
-                    yield part, cut_tiles(image, part.grid, part.block, part.rule, classes, source.origin)
+                    classes = _classes(source, reader, window, shape)
+                    yield part, cut_tiles(image, part.grid, part.block, part.rule, classes, source.origin, allocate)
                     done += 1
         except ImageError as error:
             yield from ((part, error) for part in parts[done:])

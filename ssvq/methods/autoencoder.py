@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ssvq.config import Architecture, Pretraining
 from ssvq.methods.base import Method
-from ssvq.model.network import Decoder, Encoder
+from ssvq.model.encoders import build_encoder
 from ssvq.model.ranks import averaged
 
 
@@ -18,15 +18,15 @@ class Autoencoder(nn.Module):
 
     def __init__(self, architecture: Architecture, *, bias: bool = True) -> None:
         super().__init__()
-        self.encoder = Encoder(architecture, bias=bias)
-        self.decoder = Decoder(architecture)
+        self.encoder = build_encoder(architecture, bias=bias)
+        self.decoder = self.encoder.new_decoder(architecture)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents (n, D, h / 4, w / 4) of images (n, 3, h, w), and the squared errors of the whitened pixels, float32
-        (n, 3, h, w).
+        """Latents (n, D, h', w') of images (n, 3, h, w), and the squared errors of the encoder's target, float32, in
+        its shape.
         """
-        latents = self.encoder(images)
-        return latents, (self.decoder(latents).float() - self.encoder.whitening(images)).square()
+        latents, target = self.encoder.encode(images)
+        return latents, (self.decoder(latents).float() - target).square()
 
 
 class PretrainedMethod(Method):
@@ -54,7 +54,7 @@ class PretrainedMethod(Method):
         self.autoencoder.encoder.start(normal)
         self.pretraining_left.fill_(max(1, round(self.pretraining.share * steps)))
 
-    def loss(self, normal: Tensor, anomalous: Tensor) -> dict[str, Tensor]:
+    def loss(self, normal: Tensor, anomalous: Tensor, shares: Tensor | None = None) -> dict[str, Tensor]:
         """The mean squared error of the reconstruction of normal samples, and then the loss of the method."""
         if self.ready:
             return self.own_loss(normal, anomalous)

@@ -1,16 +1,19 @@
 """The interface of a method: what the one training loop trains and the one scorer runs."""
 
 from abc import abstractmethod
-from typing import ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssvq.imagery.grid import CELL
+from ssvq.config import Objective
+from ssvq.model.encoders.base import Encoder
+
+if TYPE_CHECKING:  # it brings timm
+    from ssvq.model.encoders.backbone import BackboneEncoder
 
 Anomalies = Literal["unused", "optional", "needed"]
-VALUES_IN_CELL = 3 * CELL**2  # of the image, for each latent cell
 
 
 class Score(NamedTuple):
@@ -43,10 +46,16 @@ class Method(nn.Module):
     fits_samples: int = 0
     """Most training samples that `fit` takes, normal and anomalous together; 0 for a method without `fit`."""
 
-    def loss(self, normal: Tensor, anomalous: Tensor) -> dict[str, Tensor]:
+    @staticmethod
+    def labels_by_cell(objective: Objective) -> bool:
+        """Whether its loss takes labels by cell."""
+        return False
+
+    def loss(self, normal: Tensor, anomalous: Tensor, shares: Tensor | None = None) -> dict[str, Tensor]:
         """Loss terms of a batch, scalars by name; `loss` is the objective, the others are for the record.
 
-        `anomalous` may hold no sample.
+        `anomalous` may hold no sample. `shares`, where labels act by cell: the share of anomalous pixels of each cell
+        of normal and anomalous samples, float32 (n + m, h, w), NaN where it is not known.
         """
         raise NotImplementedError(f"{type(self).__name__} does not learn by steps")
 
@@ -58,6 +67,21 @@ class Method(nn.Module):
     def ready(self) -> bool:
         """Whether the scores mean something yet: not during a pre-training, and not before `fit`."""
         return True
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        """The weights that learn, in groups for an optimiser: those of a pretrained network have a rate of theirs."""
+        backbone = self.backbone
+        tuned = [] if backbone is None else backbone.tuned_weights()
+        slow = {id(weight) for weight in tuned}
+        own = [weight for weight in self.parameters() if weight.requires_grad and id(weight) not in slow]
+        groups = [{"params": own, "lr": learning_rate}]
+        return groups if backbone is None or not tuned else [*groups, {"params": tuned, "lr": backbone.tune_rate}]
+
+    @property
+    def backbone(self) -> "BackboneEncoder | None":
+        """The encoder that has a pretrained network, if there is one."""
+        found = [module for module in self.modules() if isinstance(module, Encoder) and module.is_pretrained]
+        return cast("BackboneEncoder", found[0]) if found else None
 
     def start(self, normal: Tensor, seed: int, steps: int) -> None:
         """Prepare for a training of so many steps on its first normal batch of this rank; called once, before the
@@ -71,9 +95,9 @@ class Method(nn.Module):
     def fit(self, normal: Tensor, anomalous: Tensor, seed: int) -> None:
         """Fit to samples of the training, after the last step; the same samples on every rank."""
 
-    def forward(self, normal: Tensor, anomalous: Tensor) -> dict[str, Tensor]:
+    def forward(self, normal: Tensor, anomalous: Tensor, shares: Tensor | None = None) -> dict[str, Tensor]:
         """`loss`, under the name that DistributedDataParallel wraps."""
-        return self.loss(normal, anomalous)
+        return self.loss(normal, anomalous, shares)
 
 
 def root_sum_of_squares(squared: Tensor, valid: Tensor | None) -> Tensor:
@@ -94,11 +118,6 @@ def mean_over_cells(latents: Tensor, valid: Tensor | None) -> Tensor:
         return latents.mean((2, 3))
     inside = valid[:, None]
     return torch.where(inside, latents, 0).sum((2, 3)) / inside.sum((2, 3))
-
-
-def over_cells(pixels: Tensor) -> Tensor:
-    """Sum over channels and over the pixels of each latent cell of (n, channels, h, w): (n, h / CELL, w / CELL)."""
-    return F.avg_pool2d(pixels.sum(1, keepdim=True), CELL)[:, 0] * CELL**2
 
 
 def beyond_margin(distance: Tensor, margin: float) -> Tensor:

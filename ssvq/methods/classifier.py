@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ssvq.config import Architecture
 from ssvq.methods.base import Method, Score, mean_over_cells
-from ssvq.model.network import Encoder
+from ssvq.model.encoders import build_encoder
 
 
 class Classifier(Method):
@@ -21,7 +21,7 @@ class Classifier(Method):
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
-        self.encoder = Encoder(architecture)
+        self.encoder = build_encoder(architecture)
         self.to_logit = nn.Linear(architecture.dimensions, 1)
 
     def logits(self, images: Tensor, valid_cells: Tensor | None = None) -> Tensor:
@@ -34,7 +34,7 @@ class Classifier(Method):
         """Measure the colours of the first normal batch."""
         self.encoder.start(normal)
 
-    def loss(self, normal: Tensor, anomalous: Tensor) -> dict[str, Tensor]:
+    def loss(self, normal: Tensor, anomalous: Tensor, shares: Tensor | None = None) -> dict[str, Tensor]:
         """Binary cross-entropy, mean over the batch, and its mean over each class."""
         logits = self.logits(torch.cat([normal, anomalous]))
         targets = torch.zeros_like(logits)

@@ -16,7 +16,6 @@ from FrEIA.modules import GLOWCouplingBlock, InvertibleModule
 from torch import Tensor, nn
 
 from ssvq.config import Architecture, Flow, Pretraining
-from ssvq.imagery.grid import CELL
 from ssvq.methods.autoencoder import PretrainedMethod
 from ssvq.methods.base import Score
 from ssvq.model.alexnet import CHANNELS, AlexNet, read_alexnet
@@ -24,7 +23,8 @@ from ssvq.model.ranks import averaged
 
 SCALES = (1, 2, 4)  # an image is shrunk by; section 3.1 there
 ALEXNET_SIDE = 64  # of the smallest image: one of under 63 has no position left in the last layer
-AUTOENCODER_SIDE = 2 * CELL  # likewise: a standard deviation over cells wants more than one
+AUTOENCODER_CELLS = 2  # on a side, likewise: a standard deviation over cells wants more than one
+ALEXNET_CELL = 4  # sizes of images are multiples of it
 LEAST_SPREAD = 0.01  # of a feature, to the mean spread of all: some never change
 
 
@@ -53,10 +53,12 @@ class DifferNet(PretrainedMethod):
         if flow.alexnet is None:
             self.frozen: nn.Module = frozen(copy.deepcopy(self.autoencoder.encoder))
             width = 2 * architecture.dimensions * len(SCALES)
+            self.cell = self.autoencoder.encoder.cell
         else:
             del self.autoencoder
             self.frozen = frozen(AlexNet())
             width = CHANNELS * len(SCALES)
+            self.cell = ALEXNET_CELL
         self.flow = build_flow(width, flow)
         self.register_buffer("magnification", torch.ones(()))
         self.register_buffer("feature_mean", torch.zeros(width))
@@ -73,7 +75,7 @@ class DifferNet(PretrainedMethod):
 
         Raises InputError when the file of the weights is missing or another.
         """
-        side = AUTOENCODER_SIDE if self.settings.alexnet is None else ALEXNET_SIDE
+        side = AUTOENCODER_CELLS * self.cell if self.settings.alexnet is None else ALEXNET_SIDE
         self.magnification.fill_(max(1, SCALES[-1] * side / min(normal.shape[-2:])))
         if self.settings.alexnet is None:
             super().start(normal, seed, steps)
@@ -81,11 +83,11 @@ class DifferNet(PretrainedMethod):
             self.frozen.load_state_dict(read_alexnet(self.settings.alexnet))
             self.measure(normal)
 
-    def loss(self, normal: Tensor, anomalous: Tensor) -> dict[str, Tensor]:
+    def loss(self, normal: Tensor, anomalous: Tensor, shares: Tensor | None = None) -> dict[str, Tensor]:
         """The loss of the pre-training, and then that of the flow."""
         if not self.ready:
             self._last_normal = normal
-        return super().loss(normal, anomalous)
+        return super().loss(normal, anomalous, shares)
 
     def begin(self, normal_mean: Tensor) -> None:
         """Copy the encoder, and measure its features on the last batch of the pre-training."""
@@ -126,8 +128,9 @@ class DifferNet(PretrainedMethod):
     @torch.compiler.disable  # which would warn of a number that is read from a tensor
     def sizes(self, height: int, width: int) -> list[tuple[int, int]]:
         """What an image of a size is brought to at each scale: whole cells."""
-        factors = [float(self.magnification) / scale / CELL for scale in SCALES]
-        return [(CELL * round(factor * height), CELL * round(factor * width)) for factor in factors]
+        cell = self.cell
+        factors = [float(self.magnification) / scale / cell for scale in SCALES]
+        return [(cell * round(factor * height), cell * round(factor * width)) for factor in factors]
 
     def latent(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """What the flow maps features to, z (n, features), and log |det dz / dy| of the standardised features y, (n,),

@@ -132,7 +132,7 @@ class OnLatents(KernelMethod):
         """Measure the colours of the first normal batch."""
         self.autoencoder.encoder.start(normal)
 
-    def loss(self, normal: Tensor, anomalous: Tensor) -> dict[str, Tensor]:
+    def loss(self, normal: Tensor, anomalous: Tensor, shares: Tensor | None = None) -> dict[str, Tensor]:
         """The mean squared error of the reconstruction of normal samples."""
         error = self.autoencoder(normal)[1].mean()
         return {"loss": error, "reconstruction": error}

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ssvq.config import Architecture, Bottleneck, Objective
 from ssvq.methods.autoencoder import Autoencoder
-from ssvq.methods.base import Method, Score, beyond_margin, over_cells, root_sum_of_squares
+from ssvq.methods.base import Method, Score, beyond_margin, root_sum_of_squares
 
 
 class SSDCAE(Method):
@@ -26,7 +26,7 @@ class SSDCAE(Method):
         """Measure the colours of the first normal batch."""
         self.autoencoder.encoder.start(normal)
 
-    def loss(self, normal: Tensor, anomalous: Tensor) -> dict[str, Tensor]:
+    def loss(self, normal: Tensor, anomalous: Tensor, shares: Tensor | None = None) -> dict[str, Tensor]:
         """eta x normal + (1 - eta) x anomalous, of squared errors as means over the values of a sample."""
         n, objective = len(normal), self.objective
         errors = self.autoencoder(torch.cat([normal, anomalous]))[1].mean((1, 2, 3))
@@ -42,5 +42,5 @@ class SSDCAE(Method):
     @torch.no_grad()
     def score(self, tiles: Tensor, valid_cells: Tensor | None = None) -> Score:
         """The norm of the reconstruction error, and that of the pixels of each cell."""
-        squared = over_cells(self.autoencoder(tiles)[1])
+        squared = self.autoencoder.encoder.over_cells(self.autoencoder(tiles)[1])
         return Score(root_sum_of_squares(squared, valid_cells), squared.sqrt())

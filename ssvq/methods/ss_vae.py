@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ssvq.config import Architecture, Objective
-from ssvq.methods.base import VALUES_IN_CELL, Method, Score, beyond_margin, over_cells, root_sum_of_squares
-from ssvq.model.network import Decoder, Encoder
+from ssvq.methods.base import Method, Score, beyond_margin, root_sum_of_squares
+from ssvq.model.encoders import build_encoder
 
 LARGEST_LOG_SCALE = 7.0  # of a posterior or a residual: its exponential is neither 0 nor without end
 
@@ -30,18 +30,21 @@ class SSVAE(Method):
     def __init__(self, architecture: Architecture, objective: Objective) -> None:
         super().__init__()
         self.objective = objective
-        self.encoder = Encoder(architecture.model_copy(update={"dimensions": 2 * architecture.dimensions}))
-        self.decoder = Decoder(architecture)
+        self.encoder = build_encoder(architecture.model_copy(update={"dimensions": 2 * architecture.dimensions}))
+        self.decoder = self.encoder.new_decoder(architecture)
         self.residual_log_scale = nn.Parameter(torch.zeros(()))
 
     def start(self, normal: Tensor, seed: int, steps: int) -> None:
         """Measure the colours of the first normal batch."""
         self.encoder.start(normal)
 
-    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Location and log scale of the latents of images (n, 3, h, w): float32 (n, D, h / 4, w / 4) each."""
-        location, log_scale = self.encoder(images).chunk(2, 1)
-        return location, log_scale.clamp(-LARGEST_LOG_SCALE, LARGEST_LOG_SCALE)
+    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Location and log scale of the latents of images (n, 3, h, w): float32 (n, D, h', w') each; and the target of
+        the decoder.
+        """
+        latents, target = self.encoder.encode(images)
+        location, log_scale = latents.chunk(2, 1)
+        return location, log_scale.clamp(-LARGEST_LOG_SCALE, LARGEST_LOG_SCALE), target
 
     def sample(self, location: Tensor, log_scale: Tensor) -> Tensor:
         """A latent of the posterior, for training."""
@@ -62,16 +65,16 @@ class SSVAE(Method):
     def _residual_log_scale(self) -> Tensor:
         return self.residual_log_scale.clamp(-LARGEST_LOG_SCALE, LARGEST_LOG_SCALE)
 
-    def loss(self, normal: Tensor, anomalous: Tensor) -> dict[str, Tensor]:
+    def loss(self, normal: Tensor, anomalous: Tensor, shares: Tensor | None = None) -> dict[str, Tensor]:
         """eta x normal + (1 - eta) x anomalous; bounds by value of a pixel, divergences by dimension of a cell."""
         n, objective = len(normal), self.objective
         images = torch.cat([normal, anomalous])
-        location, log_scale = self.posterior(images)
+        location, log_scale, target = self.posterior(images)
         latents = self.sample(location, log_scale)
         divergence = self.training_divergence(latents, location, log_scale)
-        residual = self.decoder(latents).float() - self.encoder.whitening(images)
+        residual = self.decoder(latents).float() - target
         reconstruction = self.energy(residual).mean((1, 2, 3)) + self.normaliser()
-        from_prior = divergence.sum(1).mean((1, 2)) / VALUES_IN_CELL
+        from_prior = divergence.sum(1).mean((1, 2)) / self.encoder.values_in_cell
         bound = reconstruction + objective.beta * from_prior
         parts = {"reconstruction": reconstruction[:n].mean(), "divergence": from_prior[:n].mean()}
         parts["normal"] = bound[:n].mean()
@@ -93,7 +96,8 @@ class SSVAE(Method):
         """The root of the negative evidence lower bound at the posterior's location, less its constant, so that a
         tile always has the same; and that of each cell.
         """
-        location, log_scale = self.posterior(tiles)
-        residual = self.decoder(location).float() - self.encoder.whitening(tiles)
-        bound = over_cells(self.energy(residual)) + self.objective.beta * self.divergence(location, log_scale).sum(1)
+        location, log_scale, target = self.posterior(tiles)
+        residual = self.decoder(location).float() - target
+        divergence = self.divergence(location, log_scale).sum(1)
+        bound = self.encoder.over_cells(self.energy(residual)) + self.objective.beta * divergence
         return Score(root_sum_of_squares(bound, valid_cells), bound.sqrt())

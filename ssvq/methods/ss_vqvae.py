@@ -9,9 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssvq.config import Architecture, CodebookSettings, Objective
-from ssvq.methods.base import VALUES_IN_CELL, Method, Score, beyond_margin, over_cells, root_sum_of_squares
+from ssvq.methods.base import Method, Score, beyond_margin, root_sum_of_squares
 from ssvq.model.codebook import Codebook
-from ssvq.model.network import Decoder, Encoder
+from ssvq.model.encoders import build_encoder
+from ssvq.model.ranks import most_over_ranks
+
+MOSTLY_NORMAL = 0.1  # greatest share of anomalous pixels of a cell that the codebook follows
 
 
 class SSVQVAE(Method):
@@ -19,8 +22,10 @@ class SSVQVAE(Method):
 
     `bounded` (default): normal samples have Eq. 2, as means over pixels and over cells and channels, its
     codebook term replaced by moving averages; anomalous samples have max(0, m - d) with d the mean squared
-    distance from sg(Q). `paper`: Eq. 2 to 4 as printed, squared norms summed over the sample, codes learned by
-    gradient; it is unbounded below and diverges.
+    distance from sg(Q). Where labels act by cell, every cell is pulled in by its share of normal pixels and pushed
+    out by its share of anomalous ones, and the codebook follows the normal cells of all samples; a sample that is
+    labelled as a whole is pushed out as a whole. `paper`: Eq. 2 to 4 as printed, squared norms summed over the
+    sample, codes learned by gradient; it is unbounded below and diverges.
     """
 
     sections = ("architecture", "objective", "codebook")
@@ -31,8 +36,8 @@ class SSVQVAE(Method):
         self.reconstructs = objective.terms != "no-reconstruction"
         self.has_codebook_terms = objective.terms != "no-codebook"
         self.unused_weights = objective.terms != "all"  # the decoder, or codes that would learn by gradient
-        self.encoder = Encoder(architecture)
-        self.decoder = Decoder(architecture)
+        self.encoder = build_encoder(architecture)
+        self.decoder = self.encoder.new_decoder(architecture)
         self.by_gradient = objective.name == "paper" or not codebook.moving_averages
         self.codebook = Codebook(
             architecture.codes, architecture.dimensions, learned_by_gradient=self.by_gradient, decay=codebook.decay
@@ -41,7 +46,7 @@ class SSVQVAE(Method):
         self._normal_indices: Tensor | None = None
 
     def encode(self, images: Tensor) -> Tensor:
-        """E(U): images (n, 3, h, w) to latents, float32 (n, D, h / 4, w / 4)."""
+        """E(U): images (n, 3, h, w) to latents, float32 (n, D, h / cell, w / cell)."""
         return self.encoder(images)
 
     def quantise(self, latents: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,24 +61,30 @@ class SSVQVAE(Method):
 
         `latents` and `indices` come along for the moving averages.
         """
-        latents = self.encode(images)
+        latents, target = self.encoder.encode(images)
         codes, indices = self.quantise(latents)
         return {
-            "reconstruction": self._squared_errors(images, latents, codes).flatten(1).sum(1),
+            "reconstruction": self._squared_errors(target, latents, codes).flatten(1).sum(1),
             "codebook": _squared_norm(latents.detach() - codes),
             "commitment": _squared_norm(latents - codes.detach()),
             "latents": latents,
             "indices": indices,
         }
 
-    def loss(self, normal: Tensor, anomalous: Tensor) -> dict[str, Tensor]:
+    @staticmethod
+    def labels_by_cell(objective: Objective) -> bool:
+        """Where they are set to, but for the paper's objective and the ablations."""
+        return objective.labels == "cell" and objective.name == "bounded" and objective.terms == "all"
+
+    def loss(self, normal: Tensor, anomalous: Tensor, shares: Tensor | None = None) -> dict[str, Tensor]:
         """Eq. 4: eta x normal + (1 - eta) x anomalous, with its parts."""
         if self.objective.name == "paper":
             return self._paper_loss(normal, anomalous)
+        if shares is not None:
+            return self._loss_by_cell(normal, anomalous, shares)
         objective, n = self.objective, len(normal)
         # One pass of the encoder for both streams; of the anomalous samples, no more is decoded than enters the loss.
-        images = torch.cat([normal, anomalous])
-        latents = self.encode(images)
+        latents, target = self.encoder.encode(torch.cat([normal, anomalous]))
         codes, indices = self.quantise(latents)
         distance = (latents - codes.detach()).square().mean(1)  # (samples, h, w)
         parts = {"commitment": distance[:n].mean()}
@@ -82,28 +93,60 @@ class SSVQVAE(Method):
             parts["codebook"] = (latents[:n].detach() - codes[:n]).square().mean()
             normal_loss = normal_loss + parts["codebook"]
         if self.reconstructs:
-            decoded = n if self.has_codebook_terms else len(images)
-            errors = self._squared_errors(images[:decoded], latents[:decoded], codes[:decoded])
+            decoded = n if self.has_codebook_terms else len(latents)
+            errors = self._squared_errors(target[:decoded], latents[:decoded], codes[:decoded])
             parts["reconstruction"] = errors[:n].mean()
             normal_loss = normal_loss + parts["reconstruction"]
         parts["normal"] = normal_loss
         loss = objective.eta * normal_loss
         if len(anomalous):
-            far = distance[n:] if self.has_codebook_terms else over_cells(errors[n:]) / VALUES_IN_CELL
+            far = (
+                distance[n:]
+                if self.has_codebook_terms
+                else self.encoder.over_cells(errors[n:]) / self.encoder.values_in_cell
+            )
             parts["anomalous_distance"] = far.mean()
             far = far if objective.margin_on == "cell" else far.mean((1, 2))
             parts["anomalous"] = beyond_margin(far, objective.margin)
             loss = loss + (1 - objective.eta) * parts["anomalous"]
-        self._keep_normal(latents[:n], indices[: len(indices) * n // len(latents)])
+        self._keep_normal(_cells(latents[:n]), indices[: len(indices) * n // len(latents)])
         return {"loss": loss, **parts}
 
-    def _squared_errors(self, images: Tensor, latents: Tensor, codes: Tensor) -> Tensor:
+    def _loss_by_cell(self, normal: Tensor, anomalous: Tensor, shares: Tensor) -> dict[str, Tensor]:
+        objective, n = self.objective, len(normal)
+        latents, target = self.encoder.encode(torch.cat([normal, anomalous]))
+        codes, indices = self.quantise(latents)
+        distance = (latents - codes.detach()).square().mean(1)  # (samples, h, w)
+        pulled, pushed = weights_of_cells(shares, n)
+        parts = {
+            "commitment": (pulled * distance).mean(),
+            "reconstruction": self._squared_errors(target[:n], latents[:n], codes[:n]).mean(),
+        }
+        parts["normal"] = objective.beta * parts["commitment"] + parts["reconstruction"]
+        if self.by_gradient:
+            parts["codebook"] = (pulled * (latents.detach() - codes).square().mean(1)).mean()
+            parts["normal"] = parts["normal"] + parts["codebook"]
+        loss = objective.eta * parts["normal"]
+        if len(anomalous):
+            as_a_whole = shares[n:].isnan().all(2).all(1)
+            far = F.relu(objective.margin - distance[n:].mean((1, 2))) * as_a_whole
+            by_cell = pushed * F.relu(objective.margin - distance)
+            parts["anomalous_distance"] = distance[n:].mean()
+            parts["anomalous"] = by_cell.mean() + far.sum() / len(latents)
+            loss = loss + (1 - objective.eta) * parts["anomalous"]
+        followed = (pulled >= 1 - MOSTLY_NORMAL).flatten()
+        if not followed.any():
+            followed[: pulled[:n].numel()] = True
+        self._keep_normal(_cells(latents)[followed], indices[followed])
+        return {"loss": loss, **parts}
+
+    def _squared_errors(self, target: Tensor, latents: Tensor, codes: Tensor) -> Tensor:
         """Of the reconstruction, by value. Straight-through: the decoder sees the codes, the encoder gets the decoder's
         gradient. Without codebook terms nothing would hold latents and codes together, and it is D(E(X)), as Eq. 2 is
         printed.
         """
         decoded = latents + (codes - latents).detach() if self.has_codebook_terms else latents
-        return (self.decoder(decoded).float() - self.encoder.whitening(images)).square()
+        return (self.decoder(decoded).float() - target).square()
 
     def _paper_loss(self, normal: Tensor, anomalous: Tensor) -> dict[str, Tensor]:
         objective = self.objective
@@ -115,7 +158,7 @@ class SSVQVAE(Method):
         if len(anomalous):
             parts["anomalous"] = -self._eq2(self.terms(anomalous))  # Eq. 3
             loss = loss + (1 - objective.eta) * parts["anomalous"]
-        self._keep_normal(terms["latents"], terms["indices"])
+        self._keep_normal(_cells(terms["latents"]), terms["indices"])
         return {"loss": loss, **parts}
 
     def _eq2(self, terms: dict[str, Tensor]) -> Tensor:
@@ -124,7 +167,7 @@ class SSVQVAE(Method):
         return (reconstruction + of_codebook).mean()
 
     def _keep_normal(self, latents: Tensor, indices: Tensor) -> None:
-        self._normal_latents, self._normal_indices = _cells(latents).detach(), indices
+        self._normal_latents, self._normal_indices = latents.detach(), indices
 
     def start(self, normal: Tensor, seed: int, steps: int) -> None:
         """Measure the colours of the first normal batch; start the codebook from k-means over its latents."""
@@ -147,6 +190,9 @@ class SSVQVAE(Method):
             settings = self.codebook_settings
             self.codebook.follow(used, sums)
             if settings.reseed_every is not None and (step + 1) % settings.reseed_every == 0:
+                # Ranks draw from equally many latents each, and may have kept other numbers of normal cells.
+                as_many = most_over_ranks(len(latents), latents.device)
+                latents = latents[torch.arange(as_many, device=latents.device) % len(latents)]
                 reseeded = self.codebook.reseed_dead(latents, settings.dead_below, seed + step)
                 record["codes_reseeded"] = used.new_tensor(reseeded)
         return record
@@ -156,13 +202,27 @@ class SSVQVAE(Method):
         """Eq. 5: s(U) = ||E(U) - Q(U)||_2 over the latent grid, and the distance of each cell. Without codebook terms
         nothing trains the codes, and it is the reconstruction error of the tile and of each cell.
         """
-        latents = self.encode(tiles)
         if self.has_codebook_terms:
+            latents = self.encode(tiles)
             n, _, height, width = latents.shape
             squared = self.codebook.squared_distance(_cells(latents)).view(n, height, width)
         else:
-            squared = over_cells(self._squared_errors(tiles, latents, latents))
+            latents, target = self.encoder.encode(tiles)
+            squared = self.encoder.over_cells(self._squared_errors(target, latents, latents))
         return Score(root_sum_of_squares(squared, valid_cells), squared.sqrt())
+
+
+def weights_of_cells(shares: Tensor, normal: int) -> tuple[Tensor, Tensor]:
+    """How much each cell is pulled in and pushed out, float32 (n, h, w) each, from its share of anomalous pixels, NaN
+    where that is not known; the first `normal` samples are normal. A cell that nothing is known of is normal in a
+    normal sample that is labelled as a whole, and is neither in an anomalous one or in padding.
+    """
+    known = ~shares.isnan()
+    share = shares.nan_to_num(0.0)
+    pulled, pushed = (1 - share) * known, share * known
+    as_a_whole = ~known.any(2).any(1)
+    as_a_whole[normal:] = False
+    return pulled + as_a_whole[:, None, None], pushed
 
 
 def _cells(latents: Tensor) -> Tensor:

@@ -2,31 +2,13 @@
 read from a file.
 """
 
-import io
-import pickle
-import struct
-from typing import Any
-
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from ssvq import storage
 from ssvq.errors import InputError
+from ssvq.model.weight_files import read_weight_file
 
 CHANNELS = 256  # of the last layer
-# What torch.load has been seen to raise for files that are cut off, damaged, of another kind, or that hold code.
-UNREADABLE = (
-    pickle.UnpicklingError,
-    struct.error,
-    AssertionError,
-    EOFError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 SOURCE = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth (AlexNet_Weights.IMAGENET1K_V1)"
 
 
@@ -62,16 +44,7 @@ def read_alexnet(location: str) -> dict[str, Tensor]:
     """
     setting = f"--flow.alexnet {location}"
     advice = f"give the weights of {SOURCE}"
-    try:
-        data = storage.read_bytes(location)
-    except storage.StorageError as error:
-        reason = (
-            "is not there" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror or error}"
-        )
-        raise InputError(f"{setting} {reason}; {advice}") from None
-    weights = _decoded(data, location)
-    if weights is None:
-        raise InputError(f"{setting} is not a file of weights as safetensors or torch.save write it; {advice}")
+    weights = read_weight_file(location, setting, advice)
     with torch.device("meta"):
         expected = AlexNet().state_dict()
     for name, like in expected.items():
@@ -82,14 +55,3 @@ def read_alexnet(location: str) -> dict[str, Tensor]:
             shapes = f"{tuple(found.shape)} and not {tuple(like.shape)}"
             raise InputError(f"{setting} is of another network: the shape of {name} is {shapes}; {advice}")
     return {name: weights[name].float() for name in expected}
-
-
-def _decoded(data: bytes, location: str) -> dict[str, Any] | None:
-    """What is stored in the bytes of a file of weights; None where that is not a mapping."""
-    try:
-        if location.endswith(".safetensors"):
-            return safetensors.torch.load(data)
-        stored = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (SafetensorError, *UNREADABLE):
-        return None
-    return stored if isinstance(stored, dict) else None

@@ -6,11 +6,20 @@ A folder with a `bundle.json` is whole; one without is unfinished. Nothing in a 
 import hashlib
 import json
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from safetensors import SafetensorError
 
 from ssvq import storage
@@ -21,7 +30,8 @@ from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
 if TYPE_CHECKING:  # else loaded with weights alone: processes that read or write can do without
     from torch import Tensor
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+READABLE_VERSIONS = (2, 3)  # one of version 2 has the paper's encoder, and decides by `score`
 DESCRIPTION = "bundle.json"
 WEIGHTS = "model.safetensors"
 MAX_DESCRIPTION = (
@@ -42,11 +52,20 @@ class _Part(BaseModel):
 class Preprocessing(_Part):
     """From stored pixels to the network's input: 8-bit RGB by a rule, then (x / 255 - mean) / std by channel."""
 
-    tile_size: int = Field(gt=0, le=MAX_TILE_SIZE, multiple_of=CELL)
+    tile_size: int = Field(gt=0, le=MAX_TILE_SIZE)
     whole_images: bool = False
+    cell: int = Field(CELL, gt=0, le=MAX_TILE_SIZE)
+    """Side of a latent cell in pixels of a tile, which has whole numbers of them."""
+
     pixels: PixelRule = AS_STORED
     mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
     std: tuple[Deviation, Deviation, Deviation]
+
+    @model_validator(mode="after")
+    def _has_whole_cells(self) -> "Preprocessing":
+        if self.tile_size % self.cell:
+            raise ValueError(f"a tile size of {self.tile_size} is no whole number of cells of {self.cell}")
+        return self
 
     @property
     def tiling(self) -> Tiling:
@@ -54,9 +73,16 @@ class Preprocessing(_Part):
         return Tiling(tile_size=self.tile_size, stride=self.tile_size, whole=self.whole_images)
 
 
-class Calibration(_Part):
-    """What scores mean, from calibration tiles: of images that neither the training nor the choice of the checkpoint
-    saw.
+Column = Literal["score", "score_worst"]
+"""Of the score map, which may decide what is anomalous."""
+
+COLUMNS: tuple[Column, ...] = get_args(Column)
+"""The columns of scores that are calibrated."""
+
+
+class ColumnCalibration(_Part):
+    """What the values of a column of scores mean, from calibration tiles: of images that neither the training nor the
+    choice of the checkpoint saw.
     """
 
     threshold: FiniteFloat
@@ -78,6 +104,44 @@ class Calibration(_Part):
         return (1 + at_least) / (len(normal) + 1)
 
 
+class Calibration(ColumnCalibration):
+    """What `score` means, and `score_worst`, and which of them decides."""
+
+    worst: ColumnCalibration | None = None
+    """Of `score_worst`; None where the method has no cells."""
+
+    decides: Column = "score"
+    """The column that `is_anomalous` follows."""
+
+    @model_validator(mode="after")
+    def _is_there(self) -> "Calibration":
+        if self.decides == "score_worst" and self.worst is None:
+            raise ValueError("decides by score_worst, which is not calibrated")
+        return self
+
+    @property
+    def deciding(self) -> ColumnCalibration:
+        """Of the column that decides."""
+        return self if self.worst is None or self.decides == "score" else self.worst
+
+    def is_anomalous(self, score: ArrayLike, score_worst: ArrayLike) -> NDArray[np.bool_]:
+        """Which tiles are anomalous, bool (n,), by the column that decides."""
+        return np.asarray(score if self.decides == "score" else score_worst) >= self.deciding.threshold
+
+
+class Backbone(_Part):
+    """A pretrained network, and where its weights are from."""
+
+    name: str
+    """timm's name of it."""
+
+    source: str
+    sha256: str
+    """Of the file that the weights were read from."""
+
+    licence: str
+
+
 class Bundle(_Part):
     """`bundle.json`."""
 
@@ -91,6 +155,9 @@ class Bundle(_Part):
 
     preprocessing: Preprocessing
     weights_sha256: str
+    backbone: Backbone | None = None
+    """The pretrained network whose weights are within these; None with the paper's encoder."""
+
     calibration: Calibration
     metrics: dict[str, Figure]
     """Validation and calibration figures of these weights; NaN, in JSON null, where there is no anomalous tile."""
@@ -167,9 +234,10 @@ def read_description(location: str) -> Bundle:
     except (ValueError, RecursionError):  # numbers of thousands of digits are a ValueError of their own
         raise InputError(f"{address} is not JSON; copy the bundle again or train anew") from None
     version = values.get("version") if isinstance(values, dict) else None
-    if version != FORMAT_VERSION:
+    if version not in READABLE_VERSIONS:
+        readable = " and ".join(map(str, READABLE_VERSIONS))
         raise InputError(
-            f"{address} has version {one_line(str(version)[:40])}, this ssvq reads version {FORMAT_VERSION}; "
+            f"{address} has version {one_line(str(version)[:40])}, this ssvq reads versions {readable}; "
             "train again, or install the ssvq that wrote it"
         )
     try:

@@ -1,5 +1,6 @@
 """Which of how many processes of a distributed training this one is."""
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -20,3 +21,12 @@ def averaged(tensor: Tensor) -> Tensor:
         return tensor
     dist.all_reduce(tensor)
     return tensor / world_size()
+
+
+def most_over_ranks(number: int, device: torch.device) -> int:
+    """The largest of the numbers that the ranks give."""
+    if world_size() == 1:
+        return number
+    most = torch.tensor(number, device=device)
+    dist.all_reduce(most, op=dist.ReduceOp.MAX)
+    return int(most)

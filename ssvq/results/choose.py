@@ -9,11 +9,11 @@ import duckdb
 import pyarrow as pa
 
 from ssvq.errors import InputError
-from ssvq.imagery.grid import CELL
-from ssvq.results.objects import read_score_map
+from ssvq.results.objects import read_heat_scale, read_score_map
 from ssvq.results.query import KEY, connect, literal, run_sql
 from ssvq.results.stitch import HeatMap, stitch
 from ssvq.scoring.layout import Partition
+from ssvq.scoring.schema import LATEST_FIRST
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ def choose_images(scores: str, name: str | None, survey: str | None, model_id: s
     Of several models or tilings the one that scored last is taken, for each survey or for the one image. Raises
     InputError when no image is left, when a name fits several, and when the one image failed.
     """
-    where = ["status <> 'removed'"]
+    where = ["status IN ('scored', 'failed')"]
     where += [f"survey = {literal(survey)}"] if survey is not None else []
     where += [f"model_id = {literal(model_id)}"] if model_id is not None else []
     where += [f"suffix(image_uri, {literal(name)})"] if name is not None else []
-    order = "recorded_at DESC, survey, model_id, tiling_id, image_uri"
+    order = f"{LATEST_FIRST}, survey, model_id, tiling_id, image_uri"
     rows = run_sql(scores, f"SELECT * FROM images WHERE {' AND '.join(where)} ORDER BY {order}").to_pylist()
     if not rows:
         raise InputError(_nothing_found(scores, name, survey, model_id))
@@ -85,18 +85,8 @@ def read_heat(scores: str, image: dict[str, Any]) -> tuple[HeatMap, float] | Non
     else:  # the maps of a tiling have one size: as one array, not millions of numbers of Python
         values = maps.flatten().flatten().to_numpy(zero_copy_only=False).reshape(len(rows), len(maps[0]), -1)
     rows = [{**row, "score_map": cells} for row, cells in zip(rows, values, strict=True)]
-    return stitch(rows, image["image_width"], image["image_height"]), distance_at_threshold(rows[0])
-
-
-def distance_at_threshold(tile: dict[str, Any]) -> float:
-    """The cell distance that, all over a tile, gives it the threshold's score.
-
-    The score is the norm over all n cells of a tile (Eq. 5), so that this is threshold / sqrt(n); of a method without
-    cells the heat is the score itself.
-    """
-    if tile["score_map"] is None:
-        return float(tile["threshold"])
-    return float(tile["threshold"]) / (int(tile["tiling_id"].split("-")[0]) / CELL)
+    scale = read_heat_scale(scores, image["model_id"])
+    return stitch(rows, image["image_width"], image["image_height"], scale.cell), scale.at_threshold(rows[0])
 
 
 def count(number: int, noun: str) -> str:

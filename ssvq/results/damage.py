@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from ssvq import storage
 from ssvq.errors import one_line
 from ssvq.scoring.layout import images_folder
-from ssvq.scoring.schema import LEDGER, SCORE_MAP
+from ssvq.scoring.schema import ADDED, LEDGER, SCORE_MAP
 
 READS_AT_ONCE = 16
 
@@ -49,7 +49,7 @@ def _damage(address: str, schema: pa.Schema) -> str | None:
         return None
     try:
         with source, pq.ParquetFile(source) as parquet:
-            missing = set(schema.names) - set(parquet.schema_arrow.names)
+            missing = set(schema.names) - ADDED - set(parquet.schema_arrow.names)
             if missing and schema is SCORE_MAP:
                 return f"lacks the column {min(missing)}"
             for batch in parquet.iter_batches():

@@ -17,7 +17,6 @@ from rasterio.warp import transform as transform_coordinates
 from shapely.geometry.base import BaseGeometry
 
 from ssvq.imagery.footprint import footprints
-from ssvq.imagery.grid import Tile
 from ssvq.imagery.raster import ImageHeader
 
 LONGITUDE_LATITUDE = "OGC:CRS84"
@@ -63,7 +62,8 @@ def footprint(image: dict[str, Any]) -> BaseGeometry | None:
         file_block=(width, height),
         **{name: image[name] for name in fields},
     )
-    return footprints(header, [Tile(0, 0, 0, 0, width, height)])[0]
+    outline: BaseGeometry | None = footprints(header, np.array([[0, 0, width, height]]))[0]
+    return outline
 
 
 def on_the_ground(shape: BaseGeometry, image: dict[str, Any]) -> BaseGeometry | None:

@@ -12,9 +12,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ssvq import storage
 from ssvq.config import LabelConfig, TileLabel
 from ssvq.errors import ExitCode, InputError
+from ssvq.imagery.csv_files import decode_csv, separator_of
 from ssvq.imagery.tile_labels import LABELS, PLACE, encode_labels, read_labels
 from ssvq.results.choose import choose_images, count, read_object
 from ssvq.results.objects import put_output
+from ssvq.results.query import run_sql
 
 NAMED_UNKNOWN = 3
 
@@ -68,7 +70,7 @@ def _wanted(config: LabelConfig) -> tuple[str | None, dict[str, TileLabel]]:
     if config.marks is None:
         assert config.tiles is not None
         assert config.label is not None
-        return config.model_id, dict.fromkeys(_read_ids(config.tiles), config.label)
+        return config.model_id, dict.fromkeys(_read_ids(config), config.label)
     text = _read(config.marks, "--from")
     try:
         marks = Marks.model_validate_json(text)
@@ -85,21 +87,52 @@ def _wanted(config: LabelConfig) -> tuple[str | None, dict[str, TileLabel]]:
     return marks.model_id, {mark.tile_id: mark.label for mark in marks.labels}
 
 
-def _read_ids(address: str) -> list[str]:
-    """The column `tile_id` of a CSV, or the first column of one without such a heading."""
-    rows = [row for row in csv.reader(io.StringIO(_read(address, "--tiles"))) if any(row)]
-    column = rows[0].index("tile_id") if rows and "tile_id" in rows[0] else None
-    if column is None:
-        return [row[0].strip() for row in rows]
-    return [row[column].strip() for row in rows[1:] if len(row) > column]
+def _read_ids(config: LabelConfig) -> list[str]:
+    """The column `tile_id` of a CSV, or the first column of one without such a heading.
+
+    Images of two surveys may have one name, and their tiles one identity. So a column `survey` is heeded; and without
+    one, a tile that another survey has too is refused.
+    """
+    name = f"--tiles {config.tiles}"
+    text = decode_csv(_read(str(config.tiles), "--tiles"), name)
+    rows = [row for row in csv.reader(io.StringIO(text), delimiter=separator_of(text)) if any(row)]
+    heading = [cell.strip() for cell in rows[0]] if rows else []
+    if "tile_id" not in heading:
+        ids = [row[0].strip() for row in rows]
+        _check_one_survey(config, ids, name)
+        return ids
+    column = heading.index("tile_id")
+    rows = [row for row in rows[1:] if len(row) > column]
+    ids = [row[column].strip() for row in rows]
+    if "survey" not in heading:
+        _check_one_survey(config, ids, name)
+        return ids
+    of_survey = heading.index("survey")
+    others = sorted({row[of_survey].strip() for row in rows if len(row) > of_survey} - {str(config.survey)})
+    if others:
+        raise InputError(f"{name} has tiles of survey {others[0]}, and --survey is {config.survey}: give those of one")
+    return ids
 
 
-def _read(address: str, setting: str) -> str:
+def _check_one_survey(config: LabelConfig, ids: list[str], name: str) -> None:
+    """Raises InputError for a tile of an image that another survey has by the same name."""
+    images = {tile_id.split("-")[0] for tile_id in ids}
+    rows = run_sql(config.scores, "SELECT DISTINCT survey, image_id FROM images").to_pylist()
+    others = sorted({row["survey"] for row in rows if row["image_id"] in images} - {str(config.survey)})
+    here = {row["image_id"] for row in rows if row["survey"] == config.survey}
+    if others and images & here:
+        raise InputError(
+            f"{name} does not say which survey its tiles are of, and survey {others[0]} has images of the same names: "
+            "add a column survey"
+        )
+
+
+def _read(address: str, setting: str) -> bytes:
     try:
-        return storage.read_text(address)
+        return storage.read_bytes(address)
     except FileNotFoundError:
         raise InputError(f"{setting} {address} is not there") from None
-    except (storage.StorageError, UnicodeDecodeError) as error:
+    except storage.StorageError as error:
         raise InputError(f"{setting} {address} cannot be read: {error}") from None
 
 

@@ -10,10 +10,11 @@ from ssvq.errors import ImageError, InputError
 from ssvq.imagery.pixel_rule import PixelRule
 from ssvq.imagery.pixels import read_rgb
 from ssvq.imagery.raster import open_raster
-from ssvq.results.choose import distance_at_threshold
 from ssvq.results.heat import draw_contour, read_pixel_rule
+from ssvq.results.objects import HeatScale, read_heat_scale
 from ssvq.results.query import literal, run_sql
 from ssvq.results.stitch import stitch
+from ssvq.scoring.schema import LATEST_FIRST
 
 PANEL = 2.4  # inches
 
@@ -24,8 +25,11 @@ def worst_tiles(scores: str, number: int, survey: str | None, model_id: str | No
     """
     where = ["isfinite(score)"]
     where += [f"survey = {literal(survey)}"] if survey is not None else []
-    of_survey = f"WHERE survey = {literal(survey)}" if survey is not None else ""
-    latest = f"(SELECT model_id FROM images {of_survey} ORDER BY recorded_at DESC LIMIT 1)"
+    order = "recorded_at DESC"  # runs are numbered within a survey
+    of_survey = ""
+    if survey is not None:
+        of_survey, order = f"WHERE survey = {literal(survey)}", LATEST_FIRST
+    latest = f"(SELECT model_id FROM images {of_survey} ORDER BY {order} LIMIT 1)"
     where.append(f"model_id = {latest if model_id is None else literal(model_id)}")
     # Found by their scores first: the maps of all tiles are not read.
     tiles = run_sql(
@@ -50,14 +54,15 @@ def draw_montage(scores: str, tiles: list[dict[str, Any]]) -> Figure:
     rows = math.ceil(len(tiles) / columns)
     figure = Figure(figsize=(columns * PANEL, rows * (PANEL + 0.45)), dpi=100, layout="constrained")
     rule = read_pixel_rule(scores, tiles[0]["model_id"])
+    scale = read_heat_scale(scores, tiles[0]["model_id"])
     for panel, tile in zip(figure.subplots(rows, columns, squeeze=False).flat, tiles, strict=False):
-        _draw_tile(panel, tile, rule)
+        _draw_tile(panel, tile, rule, scale)
     for panel in figure.axes:
         panel.set_axis_off()
     return figure
 
 
-def _draw_tile(panel: Axes, tile: dict[str, Any], rule: PixelRule) -> None:
+def _draw_tile(panel: Axes, tile: dict[str, Any], rule: PixelRule, scale: HeatScale) -> None:
     x, y, width, height = (tile[name] for name in ("x", "y", "width", "height"))
     name = tile["image_uri"].rsplit("/", 1)[-1]
     panel.set_title(f"{tile['score']:.4g}\n{name} {x}, {y}", loc="left", fontsize=8, wrap=True)
@@ -72,5 +77,5 @@ def _draw_tile(panel: Axes, tile: dict[str, Any], rule: PixelRule) -> None:
         return
     panel.imshow(pixels, extent=(0, width, height, 0))
     if tile["score_map"] is not None:
-        heat = stitch([tile | {"x": 0, "y": 0}], width, height)
-        draw_contour(panel, heat, distance_at_threshold(tile))
+        heat = stitch([tile | {"x": 0, "y": 0}], width, height, scale.cell)
+        draw_contour(panel, heat, scale.at_threshold(tile))

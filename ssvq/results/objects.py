@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -9,8 +10,10 @@ import pyarrow.parquet as pq
 
 from ssvq import storage
 from ssvq.errors import InputError
+from ssvq.imagery.grid import CELL
 from ssvq.results.damage import UNREADABLE, reason_of
 from ssvq.scoring.layout import model_file
+from ssvq.scoring.schema import ADDED, SCORE_MAP
 
 
 def read_model(scores: str, model_id: str) -> dict[str, Any]:
@@ -23,6 +26,45 @@ def read_model(scores: str, model_id: str) -> dict[str, Any]:
     return described
 
 
+@dataclass(frozen=True)
+class HeatScale:
+    """What the heat of a model means: the side of its latent cells in pixels of a tile, and the distance of a cell at
+    the threshold, None where that follows from the score's.
+    """
+
+    cell: int
+    worst_threshold: float | None
+
+    def decided_by(self, tile: dict[str, Any]) -> tuple[str, float]:
+        """The column that decides whether a tile is anomalous, and its threshold."""
+        if self.worst_threshold is None:
+            return "score", float(tile["threshold"])
+        return "score_worst", self.worst_threshold
+
+    def at_threshold(self, tile: dict[str, Any]) -> float:
+        """The cell distance at which the heat of a tile passes the threshold that decides.
+
+        The score is the norm over all n cells of a tile (Eq. 5), so that threshold / sqrt(n) all over it gives the
+        threshold; `score_worst` is a distance of cells itself, and so is the score of a method without cells.
+        """
+        if tile["score_map"] is None:
+            return float(tile["threshold"])
+        if self.worst_threshold is not None:
+            return self.worst_threshold
+        return float(tile["threshold"]) / (int(tile["tiling_id"].split("-")[0]) / self.cell)
+
+
+def read_heat_scale(scores: str, model_id: str) -> HeatScale:
+    """The scale of a model, from its description beside its score maps. Raises InputError as `read_model`."""
+    described = read_model(scores, model_id)
+    calibration = described.get("calibration", {})
+    decides_by_worst = calibration.get("decides") == "score_worst"
+    return HeatScale(
+        cell=described["preprocessing"].get("cell", CELL),
+        worst_threshold=calibration["worst"]["threshold"] if decides_by_worst else None,
+    )
+
+
 def read_score_map(address: str, columns: Sequence[str] | None = None) -> pa.Table:
     """A score map, or some of its columns. Raises InputError when it is missing or damaged, or storage fails."""
     try:
@@ -31,8 +73,15 @@ def read_score_map(address: str, columns: Sequence[str] | None = None) -> pa.Tab
         raise InputError(f"{address} is missing: run `ssvq score` again, or copy the score maps whole") from None
     except OSError as error:
         raise InputError(f"{address} cannot be read: {str(error).splitlines()[0]}") from None
+    wanted = SCORE_MAP.names if columns is None else list(dict.fromkeys(columns))
     try:
-        return pq.read_table(pa.BufferReader(data), columns=None if columns is None else list(dict.fromkeys(columns)))
+        lacking = ADDED.intersection(wanted)
+        if lacking:
+            lacking -= set(pq.read_schema(pa.BufferReader(data)).names)
+        table = pq.read_table(pa.BufferReader(data), columns=[name for name in wanted if name not in lacking])
+        for name in lacking:  # since an earlier version has written it
+            table = table.append_column(name, pa.nulls(len(table), SCORE_MAP.field(name).type))
+        return table.select(wanted)
     except UNREADABLE as error:
         reason = reason_of(error)
         raise InputError(f"{address} is damaged ({reason}): remove it and run `ssvq score` again") from None

@@ -11,9 +11,10 @@ from ssvq.errors import ExitCode, ImageError, InputError
 from ssvq.imagery.pixel_rule import PixelRule
 from ssvq.imagery.pixels import read_rgb
 from ssvq.imagery.raster import open_raster
-from ssvq.results.choose import choose_images, distance_at_threshold
+from ssvq.results.choose import choose_images
 from ssvq.results.heat import FULL_SCALE, draw_heat, metres_in_pixel, read_pixel_rule, scale_bar
 from ssvq.results.montage import draw_montage, worst_tiles
+from ssvq.results.objects import HeatScale, read_heat_scale
 from ssvq.results.query import KEY, literal, run_sql
 from ssvq.results.stitch import stitch
 
@@ -31,7 +32,8 @@ def overlay(config: OverlayConfig) -> ExitCode:
         drawn = f"the worst {len(tiles)} tiles"
     else:
         image, tiles = find_image(config.scores, config.image, config.model_id)
-        figure = draw_overlay(image, tiles, read_pixel_rule(config.scores, image["model_id"]))
+        rule = read_pixel_rule(config.scores, image["model_id"])
+        figure = draw_overlay(image, tiles, rule, read_heat_scale(config.scores, image["model_id"]))
         drawn = f"{len(tiles)} tiles of {image['image_uri']}"
     try:
         config.out.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +57,7 @@ def find_image(scores: str, name: str, model_id: str | None) -> tuple[dict[str, 
     return image, tiles
 
 
-def draw_overlay(image: dict[str, Any], tiles: list[dict[str, Any]], rule: PixelRule) -> Figure:
+def draw_overlay(image: dict[str, Any], tiles: list[dict[str, Any]], rule: PixelRule, scale: HeatScale) -> Figure:
     """The photograph, and beside it the photograph with heat over it, the contour of the threshold, and the
     anomalous tiles framed, the worst ones thickly. It is drawn as the model sees it, opened by the driver that it was
     scored with.
@@ -70,7 +72,7 @@ def draw_overlay(image: dict[str, Any], tiles: list[dict[str, Any]], rule: Pixel
             metres = metres_in_pixel(dataset)
     except ImageError as error:
         raise InputError(f"{image['image_uri']} {error.message}") from None
-    heat = stitch(tiles, width, height)
+    heat = stitch(tiles, width, height, scale.cell)
 
     room_for_titles = min(NARROWEST_PANEL, LONGEST_SIDE / DOTS_PER_INCH * width / height)
     panel_width = max(width / shrink / DOTS_PER_INCH / 1.6, room_for_titles)
@@ -80,13 +82,12 @@ def draw_overlay(image: dict[str, Any], tiles: list[dict[str, Any]], rule: Pixel
     for axes in (plain, heated):
         axes.imshow(pixels, extent=(0, width, height, 0))
         axes.set_axis_off()
-    worst = max(tile["score"] for tile in tiles)
+    column, limit = scale.decided_by(tiles[0])
+    worst = max(tile[column] for tile in tiles)
     anomalous = [tile for tile in tiles if tile["is_anomalous"]]
     plain.set_title(image["image_uri"].rsplit("/", 1)[-1], loc="left")
-    heated.set_title(
-        f"{len(anomalous)} of {len(tiles)} tiles at or over {tiles[0]['threshold']:.4g}; worst {worst:.4g}", loc="left"
-    )
-    threshold = distance_at_threshold(tiles[0])
+    heated.set_title(f"{len(anomalous)} of {len(tiles)} tiles at or over {limit:.4g}; worst {worst:.4g}", loc="left")
+    threshold = scale.at_threshold(tiles[0])
     shown = draw_heat(heated, heat, threshold)
     plain.add_artist(scale_bar(metres))
     heated.set_xlim(0, width)
@@ -94,7 +95,7 @@ def draw_overlay(image: dict[str, Any], tiles: list[dict[str, Any]], rule: Pixel
     bar = figure.colorbar(shown, ax=heated, label="distance to the nearest code", shrink=0.85, pad=0.01)
     bar.ax.axhline(threshold, color="white", linewidth=2)
     bar.set_ticks([0, threshold, FULL_SCALE * threshold], labels=["0", "threshold", f"{FULL_SCALE:g} x"])
-    framed = sorted(anomalous, key=lambda tile: tile["score"])
+    framed = sorted(anomalous, key=lambda tile: tile[column])
     for place, tile in enumerate(framed, start=1 - len(framed)):
         thick = place > -WORST_FRAMED
         corner = (tile["x"], tile["y"])

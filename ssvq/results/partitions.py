@@ -14,10 +14,10 @@ METADATA = b"ssvq"  # key of the file metadata of a published file
 
 # The state of a partition is a digest of which images have an object, of what, and in which version.
 _STATES = """
-    SELECT survey, model_id, tiling_id, count(object_version) AS images,
+    SELECT survey, model_id, tiling_id, count(object_version) AS images, bool_or(run_number IS NULL) AS has_old,
            md5(string_agg(concat_ws(' ', image_id, fingerprint, object_version), ',' ORDER BY image_id)
                FILTER (object_version IS NOT NULL)) AS state
-    FROM images GROUP BY ALL ORDER BY survey, max(recorded_at)
+    FROM images GROUP BY ALL ORDER BY survey, max(run_number) NULLS FIRST, max(recorded_at)
 """
 
 
@@ -30,13 +30,15 @@ class PartitionInfo:
     """Those with an object."""
     state: str | None
     """None without an image."""
+    has_old: bool = False
+    """Whether objects may be of version 0.1, which lack columns."""
 
 
 def partitions(connection: duckdb.DuckDBPyConnection, scores: str) -> list[PartitionInfo]:
     """All that the ledger knows, by survey and then by their latest row, oldest first; from the view `images`."""
     return [
-        PartitionInfo(Partition(scores, survey, model_id, tiling_id), images, state)
-        for survey, model_id, tiling_id, images, state in connection.execute(_STATES).fetchall()
+        PartitionInfo(Partition(scores, survey, model_id, tiling_id), images, state, has_old)
+        for survey, model_id, tiling_id, images, has_old, state in connection.execute(_STATES).fetchall()
     ]
 
 

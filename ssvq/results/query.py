@@ -16,7 +16,7 @@ from ssvq.results.damage import UNREADABLE, damaged_objects, reason_of
 from ssvq.results.named import calibration_scores, named_query
 from ssvq.results.partitions import is_published, partitions
 from ssvq.scoring.layout import images_folder
-from ssvq.scoring.schema import LEDGER, SCORE_MAP
+from ssvq.scoring.schema import LATEST_FIRST, LEDGER, SCORE_MAP
 
 # The views themselves could be bound before, so that these are not for a damaged object.
 WRONG_SQL = (duckdb.ParserException, duckdb.CatalogException, duckdb.BinderException)
@@ -149,7 +149,7 @@ def connect(scores: str, damaged: Collection[str] = ()) -> duckdb.DuckDBPyConnec
         connection.register_filesystem(storage.filesystem(scores)[0])
     with _reading(f"score maps of {scores} cannot be read: "):
         _create_images(connection, scores, _without(folder, segments, damaged))
-        _create_tiles(connection, _tile_files(connection, scores, damaged))
+        _create_tiles(connection, *_tile_files(connection, scores, damaged))
     return connection
 
 
@@ -159,34 +159,38 @@ def _create_images(connection: duckdb.DuckDBPyConnection, scores: str, files: li
     # Without its key a row, of a table of something else, is of no image. Keys are names of folders and objects: one
     # that leads elsewhere would have other files read, or written, in their place.
     plain = " AND ".join(f"regexp_full_match({name}, '[^/]+') AND {name} NOT IN ('.', '..')" for name in KEY)
+    connection.register("no_images", LEDGER.empty_table())
     connection.execute(
         f"""
-        CREATE VIEW images AS SELECT {", ".join(LEDGER.names)} FROM {_read(files, ", union_by_name = true")}
+        CREATE VIEW images AS SELECT {", ".join(LEDGER.names)} FROM {_read_old(files, "no_images")}
         WHERE {plain}
         QUALIFY row_number() OVER (
-            PARTITION BY {", ".join(KEY)} ORDER BY recorded_at DESC, run_id DESC
+            PARTITION BY {", ".join(KEY)} ORDER BY {LATEST_FIRST}
         ) = 1
         """
     )
 
 
-def _create_tiles(connection: duckdb.DuckDBPyConnection, files: list[str]) -> None:
-    if files:
-        source = _read(files)
-    else:
-        # DuckDB reads half floats from Parquet, as floats, but not from Arrow.
-        as_read = pa.schema([f.with_type(MAP_AS_READ) if f.name == "score_map" else f for f in SCORE_MAP])
-        connection.register("no_tiles", as_read.empty_table())
-        source = "no_tiles"
-    connection.execute(f"CREATE VIEW tiles AS SELECT {', '.join(SCORE_MAP.names)} FROM {source}")
+def _create_tiles(connection: duckdb.DuckDBPyConnection, files: list[str], old: list[str]) -> None:
+    # DuckDB reads half floats from Parquet, as floats, but not from Arrow.
+    as_read = pa.schema([f.with_type(MAP_AS_READ) if f.name == "score_map" else f for f in SCORE_MAP])
+    connection.register("no_tiles", as_read.empty_table())
+    sources = ([_read(files)] if files else []) + ([_read_old(old, "no_tiles")] if old else [])
+    names = ", ".join(SCORE_MAP.names)
+    selected = (f"SELECT {names} FROM {source}" for source in sources or ["no_tiles"])
+    connection.execute(f"CREATE VIEW tiles AS {' UNION ALL '.join(selected)}")
 
 
-def _tile_files(connection: duckdb.DuckDBPyConnection, scores: str, damaged: Collection[str]) -> list[str]:
+def _tile_files(
+    connection: duckdb.DuckDBPyConnection, scores: str, damaged: Collection[str]
+) -> tuple[list[str], list[str]]:
     """What the score maps are read from, as patterns: the published file of each partition where it holds what the
-    ledger says, else the objects of its images.
+    ledger says, else the objects of its images; those of partitions with objects of an earlier version by themselves.
     """
-    files = []
+    of_now: list[str] = []
+    of_before: list[str] = []
     for info in partitions(connection, scores):
+        files = of_before if info.has_old else of_now
         if info.partition.published not in damaged and is_published(info):
             files.append(no_pattern(info.partition.published))
         elif damaged:
@@ -194,7 +198,7 @@ def _tile_files(connection: duckdb.DuckDBPyConnection, scores: str, damaged: Col
             files.extend(_without(info.partition.tiles, names, damaged))
         elif next(storage.list_files(info.partition.tiles), None) is not None:
             files.append(storage.join(no_pattern(info.partition.tiles), "*.parquet"))
-    return files
+    return of_now, of_before
 
 
 def _without(folder: str, names: list[str], damaged: Collection[str]) -> list[str]:
@@ -208,6 +212,13 @@ def _without(folder: str, names: list[str], damaged: Collection[str]) -> list[st
 def _read(files: list[str], option: str = "") -> str:
     """SQL that reads Parquet files, which are patterns."""
     return f"read_parquet([{', '.join(map(literal, files))}]{option})"
+
+
+def _read_old(files: list[str], empty: str) -> str:
+    """The same for files that may lack columns of the empty table of that name, which are null there. Slower, since
+    DuckDB looks at every file first.
+    """
+    return f"(SELECT * FROM {_read(files, ', union_by_name = true')} UNION ALL BY NAME SELECT * FROM {empty})"
 
 
 def literal(text: str) -> str:

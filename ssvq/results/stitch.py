@@ -37,18 +37,19 @@ class HeatMap:
         return _under_pixels(x, width, self.pitch_x, self.values.shape[1])
 
 
-def stitch(rows: list[dict[str, Any]], image_width: int, image_height: int) -> HeatMap:
+def stitch(rows: list[dict[str, Any]], image_width: int, image_height: int, cell: int = CELL) -> HeatMap:
     """Stitch the score maps of one image's tiles; a tile without cells counts as one large cell.
 
-    A row has the columns tiling_id, x, y, width, height, score and score_map (nested lists or an array, (rows,
-    cols), or None). The map has the pitch of the tiles' own cells. The last tiles are shifted inward by any number
-    of pixels, so a cell of the map takes the cell of each tile that lies under its centre.
+    A row has the columns tiling_id, x, y, width, height, score and score_map (nested lists or an array, (rows, cols),
+    or None). `cell`: side of a latent cell of the model, in pixels of a tile. The map has the pitch of the tiles' own
+    cells. The last tiles are shifted inward by any number of pixels, so a cell of the map takes the cell of each tile
+    that lies under its centre.
     """
     size, *rest = rows[0]["tiling_id"].split("-")
     if rest == [WHOLE]:
         return _stretched(rows[0], image_width, image_height)
     # A stored cell is the root mean square of a whole number of latent cells.
-    pitch = math.ceil(int(size) / CELL / len(_cells(rows[0]))) * CELL
+    pitch = math.ceil(int(size) / cell / len(_cells(rows[0]))) * cell
     shape = (math.ceil(image_height / pitch), math.ceil(image_width / pitch))
     total, weight = np.zeros(shape), np.zeros(shape)
     for row in rows:

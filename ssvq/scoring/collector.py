@@ -4,14 +4,12 @@ import time
 from collections import Counter
 from typing import Any
 
-from ssvq.errors import ImageError
 from ssvq.imagery.catalog import SourceImage
 from ssvq.imagery.units import ImagePart
 from ssvq.logs import FailedImages
 from ssvq.metrics import ScoringMetrics
 from ssvq.scoring.ledger import LedgerWriter
-from ssvq.scoring.schema import SCORE_MAP
-from ssvq.scoring.writer import ScoredImage, ScoringRun, join_parts, put_image
+from ssvq.scoring.writer import ScoringRun, join_parts
 from ssvq.storage import StorageError
 
 SUMMED = ("tiles", "skipped_tiles", "anomalous_tiles", "object_bytes")
@@ -19,19 +17,24 @@ SUMMED = ("tiles", "skipped_tiles", "anomalous_tiles", "object_bytes")
 
 class Collector:
     """Takes OUTCOME rows in any order. `totals` counts images by status, and sums what SUMMED names; `changed` are
-    the images that were no longer what was listed when they were to be put. Images that fail are named as they do.
+    the images that were no longer what was listed when they were to be put; `decoders` counts images by what decoded
+    them; `more_pages`, the pages of TIFFs that are not read. Images that fail are named as they do.
     """
 
     def __init__(self, run: ScoringRun, ledger: LedgerWriter) -> None:
         self.run, self.ledger = run, ledger
         self.totals: Counter[str] = Counter()
+        self.decoders: Counter[str] = Counter()
+        self.more_pages = 0
         self.changed: list[SourceImage] = []
         self.failures = FailedImages()
         self.metrics = ScoringMetrics(run.partition.survey, run.run_id)
         self._waiting: dict[str, list[dict[str, Any]]] = {}
 
-    def take(self, outcome: dict[str, Any]) -> None:
-        """Note an image that has been put; put one whose last part this is. Raises StorageError when it cannot be."""
+    def take(self, outcome: dict[str, Any]) -> float:
+        """Note an image that has been put; put one whose last part this is. Returns the share of the image that the
+        part is. Raises StorageError when it cannot be put.
+        """
         if outcome["storage_error"] is not None:
             raise StorageError(outcome["storage_error"])
         part = ImagePart.from_json(outcome["part"])
@@ -39,12 +42,12 @@ class Collector:
         self.metrics.count_part(
             tiles=row["tiles"],
             anomalous_tiles=row["anomalous_tiles"],
-            size=part.source.size / part.count,
+            size=part.source.size / part.count if part.header else 0.0,  # no file was read that had no header
             seconds={stage: outcome[f"{stage}_seconds"] or 0.0 for stage in ("read", "score", "write")},
         )
         if part.count == 1:
             self._end(part.source, outcome["ledger"])
-            return
+            return 1.0
         gathered = self._waiting.setdefault(part.source.image_id, [])
         gathered.append(outcome)
         if len(gathered) == part.count:
@@ -53,10 +56,7 @@ class Collector:
             self.metrics.count_seconds("write", time.perf_counter() - started)
             self._end(part.source, row)
         self.metrics.set_queue("parts to join", sum(map(len, self._waiting.values())))
-
-    def fail(self, source: SourceImage, error: ImageError) -> None:
-        """Put and note an image of which not even the header can be read."""
-        self._end(source, put_image(self.run, ScoredImage(source, None, SCORE_MAP.empty_table(), error, 0, 0.0)))
+        return 1 / part.count
 
     def _end(self, source: SourceImage, row: dict[str, Any] | None) -> None:
         if row is None:
@@ -64,7 +64,10 @@ class Collector:
             return
         self.ledger.add(row)
         self.totals[row["status"]] += 1
+        if row["decoder"] is not None:
+            self.decoders[row["decoder"]] += 1
         self.totals.update({name: row[name] for name in SUMMED})
+        self.more_pages += (row["pages"] or 1) - 1
         self.metrics.count_image(row["error_stage"])
         self.metrics.set_queue("ledger rows", len(self.ledger.rows))
         if row["status"] == "failed":

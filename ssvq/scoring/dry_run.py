@@ -3,17 +3,19 @@
 import json
 import time
 from datetime import timedelta
+from itertools import chain
 
 import numpy as np
 
 from ssvq import storage
 from ssvq.config import ScoreConfig
-from ssvq.imagery.grid import TileGrid
-from ssvq.pipeline import inspect_images
-from ssvq.ray_session import ray_session
+from ssvq.errors import ImageError
+from ssvq.imagery.catalog import SourceImage
+from ssvq.inference.scorer import TileScorer
+from ssvq.runtime.planning import ImageStream, units_of
+from ssvq.runtime.session import ray_session
 from ssvq.scoring.layout import runs_folder
 from ssvq.scoring.plan import ScorePlan
-from ssvq.scoring.scorer import TileScorer
 
 RUNS_LOOKED_AT = 50
 TILES_THAT_TELL = 200  # the rate of a shorter run is that of its start
@@ -21,20 +23,39 @@ TILES_THAT_TELL = 200  # the rate of a shorter run is that of its start
 
 def describe(plan: ScorePlan, config: ScoreConfig) -> None:
     """Print what a run would do; nothing is written. The headers of the images to do are read."""
+    tiles = size = images = more_pages = 0
+    failed: list[tuple[SourceImage, ImageError]] = []
+    if plan.to_score:
+        with ray_session(debug=config.debug), ImageStream(plan.todo()) as stream:
+            units = stream.units(plan.tiling, plan.bundle.preprocessing.pixels, config.read)
+            for batch in units.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                for part, error in chain.from_iterable(units_of(batch)):
+                    stream.end(1 / part.count)
+                    if error is not None:
+                        failed.append((part.source, error))
+                        continue
+                    tiles += len(part.block)
+                    if part.index == 0:
+                        images, size = images + 1, size + part.source.size
+                        more_pages += part.header.pages - 1 if part.header else 0
+            stream.check()
     print(plan)
     if config.prune:
         print(f"to remove: the scores of {len(plan.removed)} images that are no longer in the survey")
-    if not plan.todo:
+    if not plan.to_score:
         return
-    with ray_session(debug=config.debug):
-        headers, failed = inspect_images(plan.todo, config.read)
-    tiles = sum(len(TileGrid(header.width, header.height, plan.tiling)) for _, header in headers)
-    size = sum(source.size for source, _ in headers)
-    print(f"to score: {tiles} tiles of {len(headers)} images; to read: {size / 1e6:.1f} MB")
+    print(f"to score: {tiles} tiles of {images} images; to read: {size / 1e6:.1f} MB")
+    print_more_pages(more_pages)
     for source, error in failed:
         print(f"will fail: {source.uri} ({error.stage}): {error.message}")
     rate, where = _rate(plan, config)
     print(f"estimate: {timedelta(seconds=round(tiles / rate))} at {rate:.1f} tiles a second, {where}")
+
+
+def print_more_pages(number: int) -> None:
+    """Say how many pages of TIFFs a run does not score, if there are any."""
+    if number:
+        print(f"{number} further pages of TIFFs are not scored, only first pages are: split such files")
 
 
 def _rate(plan: ScorePlan, config: ScoreConfig) -> tuple[float, str]:
@@ -49,7 +70,7 @@ def _rate(plan: ScorePlan, config: ScoreConfig) -> tuple[float, str]:
         config.model, config.batch_size, config.device, config.precision, compile=config.compile
     )
     size = plan.tiling.tile_size
-    batch = np.random.default_rng(0).integers(0, 256, (config.batch_size, size, size, 3), np.uint8)
+    batch = np.random.default_rng(0).integers(0, 256, (scorer.batch_size, size, size, 3), np.uint8)
     scorer.score(batch)  # the first is slower
     started = time.perf_counter()
     scorer.score(batch)

@@ -2,43 +2,46 @@
 
 import json
 import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from itertools import chain
 from typing import Any
 
 from ssvq import logs, storage
 from ssvq.config import ScoreConfig
 from ssvq.errors import ExitCode, images_exit_code
 from ssvq.imagery.catalog import SourceImage
-from ssvq.imagery.units import plan_units
-from ssvq.pipeline import inspect_images
-from ssvq.progress import Progress
-from ssvq.ray_session import ray_session
+from ssvq.runtime.planning import ImageStream
+from ssvq.runtime.session import ray_session
 from ssvq.scoring.collector import Collector
-from ssvq.scoring.dry_run import describe
+from ssvq.scoring.dry_run import describe, print_more_pages
 from ssvq.scoring.layout import Partition, model_file, new_run_id, run_file
 from ssvq.scoring.ledger import LedgerWriter, prune
 from ssvq.scoring.plan import ScorePlan, list_survey, plan_scoring
-from ssvq.scoring.stages import score_units, write_units
-from ssvq.scoring.writer import ScoringRun
+from ssvq.scoring.progress import ScoringProgress
+from ssvq.scoring.stages import MakeScorer, load_scorer, score_images, write_units
+from ssvq.scoring.writer import ScoringRun, passed_over_row
 
 PASSES = 3  # over images that change while they are read
 
 
-def score(config: ScoreConfig) -> ExitCode:
-    """Run the job; running it again goes on where it stopped, and scores what is new or changed.
+def score(config: ScoreConfig, plan: ScorePlan | None = None, make_scorer: MakeScorer = load_scorer) -> ExitCode:
+    """Run the job; running it again goes on where it stopped, and scores what is new or changed. A plan of these
+    settings that has been made already is used. `make_scorer` makes the scorer of a process.
 
     Raises InputError for wrong input, and OSError for an output that cannot be written (any more).
     """
-    plan = plan_scoring(config)
+    plan = plan or plan_scoring(config)
     if config.dry_run:
         describe(plan, config)
         return ExitCode.DONE
-    if not plan.todo and not plan.removed:
+    if not plan.has_work:
         survey, model = plan.partition.survey, plan.bundle.model_id
-        print(f"nothing to do: all {len(plan.images)} images of survey {survey!r} are done by model {model}")
+        print(f"nothing to do: all {plan.images} images of survey {survey!r} are done by model {model}")
         return ExitCode.DONE
     storage.check_writable(config.out, "--out")
-    run = ScoringRun(plan.partition, config.survey, new_run_id(), plan.bundle.calibration)
+    run = ScoringRun(plan.partition, config.survey, new_run_id(), plan.bundle.calibration, plan.run_number)
     logs.bind(run_id=run.run_id, survey=plan.partition.survey)
     storage.put_text(model_file(config.out, plan.bundle.model_id), plan.bundle.model_dump_json(indent=2) + "\n")
     _save_run(config, run, None)
@@ -46,22 +49,29 @@ def score(config: ScoreConfig) -> ExitCode:
 
     started = time.monotonic()
     # The ledger is put before Ray stops: a job that is stopped from outside has seconds for both.
-    session = ray_session(debug=config.debug) if plan.todo else nullcontext()
+    session = ray_session(debug=config.debug) if plan.to_score else nullcontext()
     with session, LedgerWriter(config.out, run.run_id) as ledger:
         collector = Collector(run, ledger)
-        for image_id, known in plan.removed.items():
-            row = prune(image_id, known, plan.partition, run.run_id)
+        scoring_seconds = _score(config, plan, collector, make_scorer) if plan.to_score else 0.0
+        removed = plan.removed
+        for image_id, known in removed.items():
+            row = prune(image_id, known, plan.partition, run.run_id, run.number)
             if row is not None:
                 ledger.add(row)
-        scoring_seconds = _score(config, plan, run, collector) if plan.todo else 0.0
+        for other in plan.newly_passed_over():
+            ledger.add(passed_over_row(run, other))
     collector.failures.end()
     summary: dict[str, Any] = {
-        "images": len(plan.images),
+        "images": plan.images,
         **{name: collector.totals[name] for name in ("scored", "failed")},
-        "pruned": len(plan.removed),
+        "pruned": len(removed),
         "changing": len(collector.changed),
-        "left": plan.left - len(plan.todo),
+        "done_before": plan.images - plan.left,
+        "passed_over": dict(Counter(other.reason for other in plan.passed_over)),
+        "more_pages": collector.more_pages,
+        "left": plan.left - plan.to_score,
         **{name: collector.totals[name] for name in ("tiles", "skipped_tiles", "anomalous_tiles", "object_bytes")},
+        "decoders": dict(collector.decoders),
         "seconds": round(time.monotonic() - started, 1),
         "scoring_seconds": round(scoring_seconds, 1),
     }
@@ -70,14 +80,14 @@ def score(config: ScoreConfig) -> ExitCode:
     return images_exit_code(summary["failed"] + summary["changing"], allowed=config.allow_failed_images)
 
 
-def _score(config: ScoreConfig, plan: ScorePlan, run: ScoringRun, collector: Collector) -> float:
+def _score(config: ScoreConfig, plan: ScorePlan, collector: Collector, make_scorer: MakeScorer) -> float:
     """Score the images that are to do; those that change meanwhile again. Returns seconds without Ray's start."""
     with collector.metrics:
         started = time.monotonic()
-        todo = plan.todo
+        todo: Iterable[SourceImage] = plan.todo()
         for _ in range(PASSES):
             collector.changed = []
-            _score_images(config, plan, todo, run, collector)
+            _score_images(plan, todo, collector, make_scorer)
             if not collector.changed:
                 break
             todo = _as_now(config, collector.changed)
@@ -85,27 +95,27 @@ def _score(config: ScoreConfig, plan: ScorePlan, run: ScoringRun, collector: Col
 
 
 def _score_images(
-    config: ScoreConfig, plan: ScorePlan, images: list[SourceImage], run: ScoringRun, collector: Collector
+    plan: ScorePlan, images: Iterable[SourceImage], collector: Collector, make_scorer: MakeScorer
 ) -> None:
-    headers, failed = inspect_images(images, config.read)
-    for source, error in failed:
-        collector.fail(source, error)
-    units = plan_units(headers, plan.tiling, plan.bundle.preprocessing.pixels)
-    if not units:
-        return
-    outcomes = write_units(score_units(units, config), run)
-    with Progress("scoring", sum(len(part.block) for unit in units for part in unit), "tiles") as progress:
+    total = plan.to_score if plan.is_listed and not collector.totals else None
+    with ImageStream(images) as stream, ScoringProgress(total) as progress:
+        scored = score_images(stream, plan.config, plan.bundle, plan.tiling, make_scorer)
+        outcomes = write_units(scored, collector.run)
         for batch in outcomes.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            for outcome in batch.to_pylist():
-                collector.take(outcome)
-                progress.advance(outcome["tiles"])
-                collector.metrics.set_queue("tiles", progress.total - progress.done)
+            for outcome in chain.from_iterable(batch["outcomes"].to_pylist()):
+                share = collector.take(outcome)
+                stream.end(share)
+                progress.advance(share, outcome["tiles"])
+                collector.metrics.set_queue("images", stream.missing)
+        stream.check()
+        if stream.missing:
+            raise storage.StorageError(f"{stream.missing} images were handed out and never came back")
 
 
-def _as_now(config: ScoreConfig, images: list[SourceImage]) -> list[SourceImage]:
+def _as_now(config: ScoreConfig, images: list[SourceImage]) -> Iterator[SourceImage]:
     """The images as the survey lists them now."""
     wanted = {image.path for image in images}
-    return [image for image in list_survey(config) if image.path in wanted]
+    return (image for image in list_survey(config) if image.path in wanted)
 
 
 def _save_run(config: ScoreConfig, run: ScoringRun, summary: dict[str, Any] | None) -> None:
@@ -130,6 +140,14 @@ def _print_summary(config: ScoreConfig, partition: Partition, summary: dict[str,
     )
     if summary["pruned"]:
         print(f"removed the scores of {summary['pruned']} images that are no longer in the survey")
+    passed_over = sum(summary["passed_over"].values())
+    if passed_over or summary["done_before"] or summary["left"]:
+        left = summary["left"] + summary["changing"]
+        print(
+            f"found {summary['images'] + passed_over} pictures: {summary['scored']} scored, "
+            f"{summary['failed']} failed, {summary['done_before']} done before, {left} left, {passed_over} passed over"
+        )
+    print_more_pages(summary["more_pages"])
     print(f"score maps: {partition.tiles} ({summary['object_bytes'] / 1e6:.1f} MB in {summary['seconds']:.0f} s)")
     if summary["left"]:
         print(f"{summary['left']} images are left by --limit: run the same command again")

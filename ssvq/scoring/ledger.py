@@ -6,6 +6,8 @@ row, an object that was lost, and an older job that overwrote a newer result.
 """
 
 import time
+from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,8 +20,9 @@ from ssvq import storage
 from ssvq.errors import InputError, one_line
 from ssvq.imagery.catalog import SourceImage
 from ssvq.scoring.layout import Partition, images_folder, staging_folder
-from ssvq.scoring.schema import LEDGER, encode_parquet, to_table
+from ssvq.scoring.schema import LATEST, LEDGER, encode_parquet, to_table
 
+PASSED_OVER = "passed over"  # status of a picture that is not read
 ROWS_IN_SEGMENT = 500
 SECONDS_BETWEEN_SEGMENTS = 20.0
 
@@ -99,9 +102,10 @@ def check_survey_root(ledger: pa.Table, survey: str, root: str) -> None:
 
 
 def latest_rows(ledger: pa.Table, partition: Partition) -> pa.Table:
-    """The state of each image of a partition: its latest row."""
+    """The state of each image of a partition: its latest row, by LATEST."""
     here = pc.and_(pc.equal(ledger["model_id"], partition.model_id), pc.equal(ledger["tiling_id"], partition.tiling_id))
-    rows = ledger.filter(here).sort_by([("recorded_at", "ascending"), ("run_id", "ascending")])
+    rows = ledger.filter(here)
+    rows = rows.take(pc.sort_indices(rows, [(name, "ascending", "at_start") for name in LATEST]))
     last = {image_id: index for index, image_id in enumerate(rows["image_id"].to_pylist())}
     return rows.take(pa.array(last.values(), pa.int64()))
 
@@ -109,44 +113,60 @@ def latest_rows(ledger: pa.Table, partition: Partition) -> pa.Table:
 @dataclass(frozen=True)
 class PartitionState:
     """What is known of a partition's images: `latest`, the latest row of each, and `versions` of the objects that are
-    there, by their names.
+    there, by their names. `next_run`: number of a run of the survey that begins now.
     """
 
     latest: pa.Table
     versions: dict[str, str]
+    next_run: int = 1
 
 
 def read_state(ledger: pa.Table, partition: Partition) -> PartitionState:
     """The state of a partition, from the ledger's rows and a listing of its objects."""
     versions = {info.path: info.version for info in storage.list_files(partition.tiles)}
-    return PartitionState(latest_rows(ledger, partition), versions)
+    next_run = 1 + (pc.max(ledger["run_number"]).as_py() or 0)
+    return PartitionState(latest_rows(ledger, partition), versions, next_run)
 
 
-def not_done(images: list[SourceImage], state: PartitionState, *, retry_failed: bool = True) -> list[SourceImage]:
+def not_done(images: Iterable[SourceImage], state: PartitionState, *, retry_failed: bool = True) -> list[SourceImage]:
     """The images that are still to be scored; those that failed are among them unless not `retry_failed`."""
+    is_done = done_test(state, retry_failed=retry_failed)
+    return [image for image in images if not is_done(image)]
+
+
+def done_test(state: PartitionState, *, retry_failed: bool = True) -> Callable[[SourceImage], bool]:
+    """Tells of an image whether it is done, by what the ledger and the listing of objects say."""
     columns = (state.latest[name].to_pylist() for name in ("image_id", "status", "fingerprint", "object_version"))
     latest = {image_id: known for image_id, *known in zip(*columns, strict=True)}
     final = ("scored",) if retry_failed else ("scored", "failed")
 
-    def done(image: SourceImage) -> bool:
-        object_version = state.versions.get(f"{image.image_id}.parquet")
-        status, *seen = latest.get(image.image_id, [None])
+    def is_done(image: SourceImage) -> bool:
+        image_id = image.image_id
+        object_version = state.versions.get(f"{image_id}.parquet")
+        status, *seen = latest.get(image_id, [None])
         return object_version is not None and status in final and seen == [image.fingerprint, object_version]
 
-    return [image for image in images if not done(image)]
+    return is_done
 
 
-def no_longer_there(images: list[SourceImage], state: PartitionState) -> dict[str, dict[str, Any] | None]:
-    """By image_id, the images of a partition that are not among those of the survey, and not pruned yet: their latest
+def passed_over_before(state: PartitionState) -> set[tuple[str, str]]:
+    """image_id and fingerprint of the pictures of which the latest row says that they were passed over."""
+    rows = state.latest.filter(pc.equal(state.latest["status"], PASSED_OVER))
+    return set(zip(rows["image_id"].to_pylist(), rows["fingerprint"].to_pylist(), strict=True))
+
+
+def no_longer_there(there: AbstractSet[str], state: PartitionState) -> dict[str, dict[str, Any] | None]:
+    """By image_id, the images of a partition that are not `there` in the survey, and not pruned yet: their latest
     row, or None for one of which there is only the object, since its run was killed between the two.
     """
-    there = {image.image_id for image in images}
     objects = dict.fromkeys(name.removesuffix(".parquet") for name in state.versions)
     rows = {row["image_id"]: row for row in state.latest.to_pylist() if row["status"] != "removed"}
     return {image_id: row for image_id, row in (objects | rows).items() if image_id not in there}
 
 
-def prune(image_id: str, row: dict[str, Any] | None, partition: Partition, run_id: str) -> dict[str, Any] | None:
+def prune(
+    image_id: str, row: dict[str, Any] | None, partition: Partition, run_id: str, run_number: int
+) -> dict[str, Any] | None:
     """Remove the object of an image that is no longer in its survey. Returns the row that says so, if it had one.
 
     The object goes first: after a crash between the two the row still says `scored`, and the image is pruned again.
@@ -156,4 +176,5 @@ def prune(image_id: str, row: dict[str, Any] | None, partition: Partition, run_i
         return None
     counts = dict.fromkeys(("tiles", "skipped_tiles", "anomalous_tiles", "object_bytes"), 0)
     nothing = dict.fromkeys(("error_stage", "error_message", "object_version"))
-    return {**row, **counts, **nothing, "run_id": run_id, "recorded_at": datetime.now(UTC), "status": "removed"}
+    now = {"run_id": run_id, "run_number": run_number, "recorded_at": datetime.now(UTC), "status": "removed"}
+    return {**row, **counts, **nothing, **now}

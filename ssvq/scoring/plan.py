@@ -1,38 +1,98 @@
 """What a scoring job is about to do: which images of a survey, by which model, less what is done already."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from itertools import chain, islice
 from typing import Any
 
 from ssvq import storage
 from ssvq.config import ScoreConfig
 from ssvq.errors import InputError
-from ssvq.imagery.catalog import SourceImage, list_images
+from ssvq.imagery.catalog import PassedOver, SourceImage, iter_images
 from ssvq.imagery.grid import Tiling
 from ssvq.methods import read_bundle
 from ssvq.model.bundle import Bundle
 from ssvq.scoring.layout import Partition, check_survey_name
-from ssvq.scoring.ledger import check_survey_root, no_longer_there, not_done, read_ledger, read_state
+from ssvq.scoring.ledger import (
+    PartitionState,
+    check_survey_root,
+    done_test,
+    no_longer_there,
+    passed_over_before,
+    read_ledger,
+    read_state,
+)
+
+LOOK_AHEAD = 10_000  # images to score that are listed before any is; the others while these are scored
 
 
-@dataclass(frozen=True)
 class ScorePlan:
-    """`images` of the survey that the patterns choose; `left` of them, how many are not done; `todo`, which this run is
-    to score; `removed`, the images to prune, as `ledger.no_longer_there` gives them.
+    """The images of a survey that are to be scored, in order of their paths, as they are listed.
+
+    So far listed: `images` that the patterns choose; `left`, how many of them are not done; `to_score`, how many of
+    those this run is to score; `passed_over`, the pictures that are not read. `is_listed` tells whether these are all.
     """
 
-    bundle: Bundle
-    tiling: Tiling
-    partition: Partition
-    images: list[SourceImage]
-    left: int
-    todo: list[SourceImage]
-    removed: dict[str, dict[str, Any] | None]
+    def __init__(
+        self, config: ScoreConfig, bundle: Bundle, tiling: Tiling, partition: Partition, state: PartitionState
+    ) -> None:
+        self.config, self.bundle, self.tiling, self.partition = config, bundle, tiling, partition
+        self.images = self.left = self.to_score = 0
+        self.is_listed = False
+        self._state = state
+        self.run_number = state.next_run
+        self.passed_over: list[PassedOver] = []
+        self._there: set[str] = set()
+        self._listing = self._not_done()
+        self._listed_ahead = list(islice(self._listing, LOOK_AHEAD))
+
+    def todo(self) -> Iterator[SourceImage]:
+        """The images to score. May raise InputError as the rest of the survey is listed; ask once."""
+        return chain(self._listed_ahead, self._listing)
+
+    @property
+    def removed(self) -> dict[str, dict[str, Any] | None]:
+        """What is to be pruned, as `ledger.no_longer_there` gives it; known once the whole survey is listed."""
+        if not (self.config.prune and self.is_listed):
+            return {}
+        return no_longer_there(self._there | {other.image_id for other in self.passed_over}, self._state)
+
+    def newly_passed_over(self) -> list[PassedOver]:
+        """Those of which the ledger does not say so yet; known once the whole survey is listed."""
+        known = passed_over_before(self._state)
+        return [other for other in self.passed_over if (other.image_id, other.fingerprint) not in known]
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is anything to score or to prune."""
+        return bool(self._listed_ahead or self.removed)
 
     def __str__(self) -> str:
-        images = len(self.images)
-        done = images - self.left
-        return f"survey {self.partition.survey!r}: {images} images, {done} done, {len(self.todo)} to score"
+        at_least = "" if self.is_listed else "at least "
+        others = f", {at_least}{len(self.passed_over)} more pictures passed over" if self.passed_over else ""
+        return (
+            f"survey {self.partition.survey!r}: {at_least}{self.images} images, {self.images - self.left} done, "
+            f"{at_least}{self.to_score} to score{others}"
+        )
+
+    def _not_done(self) -> Iterator[SourceImage]:
+        config, is_done = self.config, done_test(self._state, retry_failed=self.config.retry_failed)
+        listed = 0
+        for listed, image in enumerate(list_survey(config, self.passed_over), 1):  # noqa: B007 - how many, afterwards
+            if config.prune:
+                self._there.add(image.image_id)
+            if not _chosen(image, config):
+                continue
+            self.images += 1
+            if is_done(image):
+                continue
+            self.left += 1
+            if config.limit is None or self.to_score < config.limit:
+                self.to_score += 1
+                yield image
+        if not self.images:
+            raise InputError(f"--include and --exclude leave none of the {listed} images of --survey {config.survey}")
+        self.is_listed = True
 
 
 def plan_scoring(config: ScoreConfig) -> ScorePlan:
@@ -44,30 +104,25 @@ def plan_scoring(config: ScoreConfig) -> ScorePlan:
     tiling = _tiling(bundle.preprocessing.tiling, config.stride)
     survey = check_survey_name(config.survey_name or storage.base_name(config.survey))
     partition = Partition(config.out, survey, bundle.model_id, tiling.tiling_id)
-    listed = list_survey(config)
-    images = [image for image in listed if _chosen(image, config)]
-    if not images:
-        raise InputError(f"--include and --exclude leave none of the {len(listed)} images of --survey {config.survey}")
     ledger = read_ledger(config.out, survey)
     check_survey_root(ledger, survey, config.survey)
-    state = read_state(ledger, partition)
-    todo = not_done(images, state, retry_failed=config.retry_failed)
-    removed = no_longer_there(listed, state) if config.prune else {}
-    return ScorePlan(bundle, tiling, partition, images, len(todo), todo[: config.limit], removed)
+    return ScorePlan(config, bundle, tiling, partition, read_state(ledger, partition))
 
 
-def list_survey(config: ScoreConfig) -> list[SourceImage]:
-    """The images of the survey that do not lie in the output, which may be a folder within it.
+def list_survey(config: ScoreConfig, passed_over: list[PassedOver] | None = None) -> Iterator[SourceImage]:
+    """The images of the survey that do not lie in the output, which may be a folder within it, as they are listed;
+    `passed_over` as in `iter_images`.
 
     Raises InputError when there is none.
     """
     inside = config.out.rstrip("/") + "/"
-    kept = [
-        image for image in list_images(config.survey, "--survey", config.drivers) if not image.uri.startswith(inside)
-    ]
-    if not kept:
+    found = False
+    for image in iter_images(config.survey, "--survey", config.drivers, passed_over):
+        if not image.uri.startswith(inside):
+            found = True
+            yield image
+    if not found:
         raise InputError(f"--survey {config.survey} holds no image outside --out {config.out}")
-    return kept
 
 
 def _tiling(trained: Tiling, stride: int | None) -> Tiling:

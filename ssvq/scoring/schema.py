@@ -54,6 +54,9 @@ SCORE_MAP = pa.schema(
         ("score_map", pa.list_(pa.list_(pa.float16()))),
         ("geometry", pa.binary()),
         ("bbox", BBOX),
+        ("score_worst", pa.float32()),
+        ("p_value_worst", pa.float64()),
+        ("threshold_worst", pa.float64()),
     ],
     metadata={"geo": json.dumps(GEO)},
 )
@@ -85,14 +88,28 @@ LEDGER = pa.schema(
         ("captured_at", pa.timestamp("ms")),
         ("latitude", pa.float64()),
         ("longitude", pa.float64()),
+        ("decoder", pa.string()),
+        ("pages", pa.int32()),
+        ("run_number", pa.int32()),
     ]
 )
-"""status: `scored`, `failed` or `removed`. captured_at: local time of the camera, which EXIF gives without a zone."""
+"""status: `scored`, `failed`, `removed` or `passed over`. captured_at: local time of the camera, which EXIF gives
+without a zone. pages: of a TIFF, whose first alone is scored. run_number: one over the greatest that the survey had
+when the run began, so that what is latest depends on no clock.
+"""
+
+LATEST = ("run_number", "recorded_at", "run_id")
+LATEST_FIRST = ", ".join(f"{column} DESC NULLS LAST" for column in LATEST)
+"""How the latest row of an image is found, also in SQL; rows of earlier versions have no number."""
 
 
 def to_table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
     """Rows as a table; columns that a row lacks are null."""
     return pa.Table.from_pylist(list(rows), schema)
+
+
+ADDED = frozenset({"score_worst", "p_value_worst", "threshold_worst"})
+"""Columns of the score map that version 0.1 did not have: null in its objects."""
 
 
 def encode_parquet(table: pa.Table) -> bytes:

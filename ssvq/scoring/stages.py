@@ -1,228 +1,199 @@
-"""The stages that tiles flow through on Ray Data: read on CPU tasks, score on an actor pool, write.
+"""The stages that tiles flow through on Ray Data: read on CPU tasks, score on an actor pool, write."""
 
-A row is a part of an image (see `ssvq.imagery.units`), with its tiles as one binary value: rows are never
-split, so a part stays whole whatever blocks Ray Data makes. A part that failed goes through all stages with its
-error and no tiles.
-"""
-
+import hashlib
+import os
 import time
-from collections.abc import Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
-from numpy.typing import NDArray
 
-from ssvq.config import Device, Precision, ReadLimits, ScoringSettings
-from ssvq.errors import ImageError
-from ssvq.imagery.colour import redness
-from ssvq.imagery.decoder import decoder
-from ssvq.imagery.grid import CELL
-from ssvq.imagery.tiles import TileArrays, valid_cells
-from ssvq.imagery.units import ImagePart
-from ssvq.pipeline import TASK_RETRIES, units_dataset, units_of
-from ssvq.placement import anywhere, cpu_scorers, gpus_for, node_cpus, readers
+from ssvq.config import ScoringSettings
+from ssvq.errors import InputError
+from ssvq.imagery.grid import Tiling
+from ssvq.model.bundle import Bundle
+from ssvq.runtime.dispatcher import ATTEMPTS, Dispatcher
+from ssvq.runtime.placement import anywhere, cpu_scorers, gpus_for, node_cpus, readers, share_of_cpus
+from ssvq.runtime.planning import ImageStream
+from ssvq.scoring.jpeg_files import score_files
+from ssvq.scoring.reading import read_parts
+from ssvq.scoring.rows import READ, SCORED, SCORES, binary, binary_of, flat, list_of, one_row
 from ssvq.scoring.writer import ScoringRun, write_parts
 
-_PART_FIELDS = [
-    ("part", pa.string()),
-    ("error_stage", pa.string()),
-    ("error_message", pa.string()),
-    ("read_seconds", pa.float64()),
-    ("kept", pa.list_(pa.int32())),
-    ("valid_fraction", pa.list_(pa.float32())),
-    ("anomalous_fraction", pa.list_(pa.float32())),
-    ("redness", pa.list_(pa.float32())),
-    ("redness_p90", pa.list_(pa.float32())),
-    ("defect", pa.list_(pa.string())),
-]
+if TYPE_CHECKING:  # it brings torch
+    from ssvq.inference.scorer import TileScorer, TileScores
+
+MakeScorer = Callable[[ScoringSettings], "TileScorer"]
+
 # A scorer on a CPU uses all of its node, whatever it asks for. That is little, so that scorers which move to the last
 # nodes of a cluster that loses the others leave logical CPUs for the readers, without which they would wait for ever.
 CPU_SCORER_CPUS = 0.1
-_Scalar = TypeVar("_Scalar", bound=np.generic)
-_Arrays = tuple[int, NDArray[np.uint8], NDArray[np.bool_] | None]  # row, pixels, valid cells
-
-READ = pa.schema([*_PART_FIELDS, ("pixels", pa.large_binary()), ("valid_cells", pa.large_binary())])
-SCORED = pa.schema(
-    [
-        *_PART_FIELDS,
-        ("score_seconds", pa.float64()),
-        ("score", pa.list_(pa.float32())),
-        ("score_max", pa.list_(pa.float32())),
-        ("score_map", pa.list_(pa.list_(pa.list_(pa.float16())))),
-        ("precision", pa.string()),
-    ]
-)
-"""`kept`: positions, within the part's block, of the tiles that have a valid cell; the lists have one entry each."""
+WRITING_CPUS = 0.05
+CALLS_AT_ONCE = 3  # of a scorer: one is taken in while one is computed and the results of another are given back
+DIED = f"the process that scored it died {ATTEMPTS} times (out of memory?)"
 
 
-def score_units(units: list[list[ImagePart]], config: ScoringSettings) -> ray.data.Dataset:
-    """A data set of SCORED rows, one for each part of the units."""
-    tiles = units_dataset(units).map_batches(
+def load_scorer(config: ScoringSettings) -> "TileScorer":
+    """The scorer of a process. Raises InputError for a bundle, device or compiler that is not there."""
+    import torch  # here, so that processes that read or write start without it: in half the time, and memory
+
+    from ssvq.inference.scorer import TileScorer
+
+    # Ray pins a worker to as many threads as it has logical CPUs; one scorer may use the whole machine.
+    torch.set_num_threads(node_cpus())
+    return TileScorer.from_bundle(
+        config.model,
+        config.batch_size,
+        config.device,
+        config.precision,
+        compile=config.compile,
+        share=config.gpus_per_scorer,
+        decode_on_gpu=config.decode == "gpu",
+    )
+
+
+def score_images(
+    stream: ImageStream,
+    config: ScoringSettings,
+    bundle: Bundle,
+    tiling: Tiling,
+    make_scorer: MakeScorer = load_scorer,
+) -> ray.data.Dataset:
+    """A data set of SCORED rows of the images of a stream."""
+    preprocessing = bundle.preprocessing
+    gpus = gpus_for(config.device)
+    if config.decode == "gpu" and not gpus:
+        raise InputError("--decode gpu: no GPU for the scorers in this cluster; use --decode cpu")
+    tiles = stream.units(tiling, preprocessing.pixels, config.read).map_batches(
         read_parts,
-        batch_size=1,
         batch_format="pyarrow",
-        fn_kwargs={"limits": config.read},
+        fn_kwargs={
+            "limits": config.read,
+            "cell": preprocessing.cell,
+            "dispatcher": stream.dispatcher,
+            "jpegs_as_files": config.decode == "gpu",
+        },
         num_cpus=1,
-        max_retries=TASK_RETRIES,
         **readers(),
     )
-    gpus = gpus_for(config.device)
     return tiles.map_batches(
         ScoreParts,
-        batch_size=None,
+        batch_size=1,  # of rows, each of which fills batches of the model
         batch_format="pyarrow",
         compute=_pool(config, gpus),
-        fn_constructor_args=[config.model, config.batch_size, config.device, config.precision, config.compile],
+        fn_constructor_kwargs={"config": config, "dispatcher": stream.dispatcher, "make_scorer": make_scorer},
         num_cpus=1 if gpus else CPU_SCORER_CPUS,
         num_gpus=config.gpus_per_scorer if gpus else 0,
-        max_restarts=TASK_RETRIES,
-        max_task_retries=TASK_RETRIES,
         **anywhere(),
     )
 
 
 def _pool(config: ScoringSettings, gpus: int) -> ray.data.ActorPoolStrategy:
     """As many scorers as the settings say, else as fit on the GPUs, else one a node; or as many as the work needs."""
+    several = {"max_concurrent_calls_per_actor": CALLS_AT_ONCE, "enable_true_multi_threading": True}
     if config.max_scorers is not None:
-        return ray.data.ActorPoolStrategy(min_size=config.scorers or 1, max_size=config.max_scorers)
-    return ray.data.ActorPoolStrategy(size=config.scorers or int(gpus / config.gpus_per_scorer) or cpu_scorers())
+        return ray.data.ActorPoolStrategy(min_size=config.scorers or 1, max_size=config.max_scorers, **several)
+    size = config.scorers or int(gpus / config.gpus_per_scorer) or cpu_scorers()
+    return ray.data.ActorPoolStrategy(size=size, **several)
 
 
 def write_units(scored: ray.data.Dataset, run: ScoringRun) -> ray.data.Dataset:
     """A data set of OUTCOME rows of SCORED ones: images are put as they come."""
     return scored.map_batches(
-        write_parts,
-        fn_kwargs={"run": run},
-        batch_size=None,
-        batch_format="pyarrow",
-        num_cpus=0.25,
-        max_retries=TASK_RETRIES,
-        **anywhere(),
+        write_parts, batch_format="pyarrow", fn_kwargs={"run": run}, **share_of_cpus(WRITING_CPUS), **anywhere()
     )
 
 
-def read_parts(batch: pa.Table, limits: ReadLimits) -> Iterator[pa.Table]:
-    """READ rows of the units in a batch, as they are read."""
-    for unit in units_of(batch):
-        started = time.perf_counter()
-        for part, result in decoder(limits).read(unit):
-            row = _error(part, result) if isinstance(result, ImageError) else _tiles(part, result)
-            yield _read_row(row | {"read_seconds": time.perf_counter() - started})
-            started = time.perf_counter()
-
-
-def _read_row(row: dict[str, Any]) -> pa.Table:
-    """One READ row; its arrays, uint8 (n, t, t, 3) and bool (n, h, w), are not copied."""
-    columns = []
-    for field in READ:
-        value = row.get(field.name)
-        if isinstance(value, np.ndarray):
-            data = pa.py_buffer(np.ascontiguousarray(value))
-            ends = pa.py_buffer(np.array([0, data.size], np.int64))
-            columns.append(pa.Array.from_buffers(field.type, 1, [None, ends, data]))
-        else:
-            columns.append(pa.array([value], field.type))
-    return pa.Table.from_arrays(columns, schema=READ)
-
-
-def _error(part: ImagePart, error: ImageError) -> dict[str, Any]:
-    return {"part": part.to_json(), "error_stage": error.stage, "error_message": error.message}
-
-
-def _tiles(part: ImagePart, tiles: TileArrays) -> dict[str, Any]:
-    kept = np.arange(len(tiles.pixels))
-    row: dict[str, Any] = {"part": part.to_json()}
-    if tiles.valid is not None:
-        cells = valid_cells(tiles.valid, CELL)
-        kept = np.flatnonzero(cells.any(axis=(1, 2)))
-        row["valid_cells"] = cells[kept]
-    pixels = tiles.pixels[kept] if len(kept) < len(tiles.pixels) else tiles.pixels
-    row |= {
-        "kept": kept.tolist(),
-        "valid_fraction": tiles.valid_fraction[kept].tolist(),
-        "pixels": pixels,
-    }
-    if tiles.classes is not None:
-        mean, p90 = redness(pixels)
-        row |= {
-            "anomalous_fraction": tiles.anomalous_fraction[kept].tolist(),
-            "redness": mean.tolist(),
-            "redness_p90": p90.tolist(),
-            "defect": [_defect(classes, part.source.label) for classes in tiles.classes[kept]],
-        }
-    return row
-
-
-def _defect(classes: NDArray[np.uint8], label: str | None) -> str | None:
-    """Name of what is wrong with a tile: of its image's defect, else the most frequent class id of its mask."""
-    counts = np.bincount(classes.ravel(), minlength=2)[1:]
-    if not counts.any():
-        return None
-    return label or str(counts.argmax() + 1)
-
-
 class ScoreParts:
-    """The actor of the scoring pool: loads the model once, and scores block after block."""
+    """The actor of the scoring pool: loads the model once, and scores row after row, some at the same time."""
 
-    def __init__(self, model: str, batch_size: int, device: Device, precision: Precision, compile: bool) -> None:
-        import torch  # here, so that processes that read or write start without it: in half the time, and memory
+    def __init__(self, config: ScoringSettings, dispatcher: Dispatcher, make_scorer: MakeScorer = load_scorer) -> None:
+        try:
+            self.scorer = make_scorer(config)
+        except InputError as error:
+            dispatcher.refuse(str(error))
+            raise
+        self.dispatcher, self.limits = dispatcher, config.read
+        self._is_second = ray.is_initialized() and ray.get_runtime_context().was_current_actor_reconstructed
+        if ray.get_gpu_ids() and self.scorer.device.type == "cpu":
+            from ssvq.inference.faults import why_no_gpu
 
-        from ssvq.scoring.scorer import TileScorer
-
-        # Ray pins a worker to as many threads as it has logical CPUs; one scorer may use the whole machine.
-        torch.set_num_threads(node_cpus())
-        self.scorer = TileScorer.from_bundle(model, batch_size, device, precision, compile=compile)
+            dispatcher.warn(f"warning: Ray gave a scorer a GPU, and it works on the CPU: {why_no_gpu()}")
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """SCORED rows of READ rows."""
-        rows = _rows(batch)
-        done = [{name: row[name] for name, _ in _PART_FIELDS} for row in rows]
-        arrays = [(index, *_arrays(row)) for index, row in enumerate(rows) if row["error_stage"] is None]
-        for masked in (False, True):
-            self._score([part for part in arrays if (part[2] is not None) == masked], done)
-        return pa.Table.from_pylist(done, SCORED)
+        """SCORED rows of READ rows. A process whose GPU is lost ends, so that Ray starts another in its place."""
+        from ssvq.inference.faults import is_lost
 
-    def _score(self, parts: list[_Arrays], rows: list[dict[str, Any]]) -> None:
-        """Add the scores of parts to their rows. Their tiles share batches: many images may have a tile or two each."""
-        if not parts:
-            return
+        try:
+            return pa.concat_tables([self._scored(batch.slice(index, 1)) for index in range(len(batch))])
+        except Exception as error:
+            if is_lost(error):
+                reason = str(error).strip().splitlines()[0]
+                self.dispatcher.warn(f"warning: a scorer lost its GPU and is started again: {reason}")
+                os._exit(1)
+            raise
+
+    def _scored(self, row: pa.Table) -> pa.Table:
+        columns = {name: row[name].combine_chunks() for name in SCORED.names if name in READ.names}
+        # Only a process that was started in the place of a dead one can have a row that is to blame.
+        if self._is_second:
+            work = hashlib.sha256(flat(row, "parts")[0].as_buffer()).hexdigest()[:20]
+            if self.dispatcher.begin(f"score {work}").is_over:
+                return one_row(SCORED, _failed(columns))
         started = time.perf_counter()
-        cells = [cells for _, _, cells in parts if cells is not None]
-        scores = self.scorer.score(_together([pixels for _, pixels, _ in parts]), _together(cells) if cells else None)
-        seconds = (time.perf_counter() - started) / max(1, len(scores.score))
-        start = 0
-        for index, own, _ in parts:
-            tiles = slice(start, start + len(own))
-            start += len(own)
-            score_map = None if scores.score_map is None else [list(plane) for plane in scores.score_map[tiles]]
-            rows[index] |= {
-                "score_seconds": seconds * len(own),
-                "score": scores.score[tiles],
-                "score_max": scores.score_max[tiles],
-                "score_map": score_map,
-                "precision": self.scorer.precision,
-            }
+        if row["files"][0].is_valid:
+            scores, changes = score_files(self.scorer, row, self.limits)
+            columns |= changes
+        else:
+            scores = self._score_pixels(row)
+        if scores is None:
+            return one_row(SCORED, _no_scores(columns))
+        columns |= {
+            "score_seconds": pa.array([time.perf_counter() - started]),
+            "score": list_of(scores.score),
+            "score_max": list_of(scores.score_max),
+            "score_worst": list_of(scores.score_worst),
+            "score_map": binary_of(scores.score_map),
+            "precision": pa.array([self.scorer.precision]),
+        }
+        return one_row(SCORED, columns)
+
+    def _score_pixels(self, row: pa.Table) -> "TileScores | None":
+        """Scores of the tiles of a row; those that are masked have valid cells, and fill batches of their own."""
+        flat_pixels = binary(row, "pixels", np.uint8)
+        if flat_pixels is None:
+            return None
+        size, cell = self.scorer.preprocessing.tile_size, self.scorer.preprocessing.cell
+        pixels = flat_pixels.reshape(-1, size, size, 3)
+        masked = np.repeat(flat(row, "masked").to_numpy(zero_copy_only=False), flat(row, "tiles").to_numpy())
+        flat_cells = binary(row, "cells", np.bool_)
+        cells = None if flat_cells is None else flat_cells.reshape(-1, size // cell, size // cell)
+        if not masked.any():
+            return self.scorer.score(pixels)
+        if masked.all():
+            return self.scorer.score(pixels, cells)
+        both = self.scorer.score(pixels[~masked]), self.scorer.score(pixels[masked], cells)
+        order = np.argsort(np.concatenate([np.flatnonzero(~masked), np.flatnonzero(masked)]))
+        return type(both[0]).joined(both, order)
 
 
-def _together(arrays: list[NDArray[_Scalar]]) -> NDArray[_Scalar]:
-    """Arrays of tiles as one; a single one as it is, without a copy."""
-    return np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
+def _no_scores(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
+    """Columns of a row without tiles."""
+    return columns | dict.fromkeys(SCORES, list_of(np.empty(0, np.float32)))
 
 
-def _rows(batch: pa.Table) -> list[dict[str, Any]]:
-    """Rows with their binary values as buffers, which are not copied."""
-    binary = ("pixels", "valid_cells")
-    rows = batch.drop_columns(list(binary)).to_pylist()
-    for index, row in enumerate(rows):
-        row |= {name: batch[name][index].as_buffer() for name in binary}
-    return rows
-
-
-def _arrays(row: dict[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
-    size = ImagePart.from_json(row["part"]).tiling.tile_size
-    pixels = np.frombuffer(row["pixels"], np.uint8).reshape(-1, size, size, 3)
-    if row["valid_cells"] is None:
-        return pixels, None
-    return pixels, np.frombuffer(row["valid_cells"], bool).reshape(len(pixels), size // CELL, size // CELL)
+def _failed(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
+    """Columns of a row whose parts all failed; those that had failed before keep their errors."""
+    stages, messages = (columns[name].flatten() for name in ("error_stages", "error_messages"))
+    nothing = {
+        "error_stages": list_of(pc.fill_null(stages, "score")),
+        "error_messages": list_of(pc.fill_null(messages, DIED)),
+        "tiles": list_of(np.zeros(len(stages), np.int32)),
+        "kept": list_of(np.empty(0, np.int32)),
+        "valid_fraction": list_of(np.empty(0, np.float32)),
+    }
+    parts = {name: columns[name] for name in ("parts", "read_seconds", "decoders")}
+    return _no_scores(parts | nothing)

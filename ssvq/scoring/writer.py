@@ -8,20 +8,24 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import shapely
+from numpy.typing import NDArray
 
 from ssvq import storage
 from ssvq.errors import ImageError
-from ssvq.imagery.catalog import SourceImage
+from ssvq.imagery.catalog import PassedOver, SourceImage
 from ssvq.imagery.footprint import footprints
 from ssvq.imagery.raster import ImageHeader
 from ssvq.imagery.units import ImagePart
 from ssvq.model.bundle import Calibration
 from ssvq.scoring.layout import Partition, staging_folder
-from ssvq.scoring.schema import LEDGER, SCORE_MAP, encode_parquet, to_table
+from ssvq.scoring.ledger import PASSED_OVER
+from ssvq.scoring.rows import ScoredPart, scored_parts
+from ssvq.scoring.schema import BBOX, LEDGER, SCORE_MAP, encode_parquet
 
-OUTCOME = pa.schema(
+OUTCOME_STRUCT = pa.struct(
     [
         ("part", pa.string()),
         ("tiles", pa.int32()),
@@ -34,9 +38,11 @@ OUTCOME = pa.schema(
         ("write_seconds", pa.float64()),
     ]
 )
-"""What became of a part: the ledger row of an image that is put; the rows of one part of a larger image, as
-Parquet, for whoever puts the whole; the word that the source changed while it was read; or why nothing can be put.
-The seconds are what each stage took."""
+WRITTEN = pa.schema([("outcomes", pa.list_(OUTCOME_STRUCT))])
+"""What became of each part of a SCORED row: the ledger row of an image that is put; the rows of one part of a larger
+image, as Parquet, for whoever puts the whole; the word that the source changed while it was read; or why nothing can be
+put. The seconds are what each stage took.
+"""
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,8 @@ class ScoringRun:
     survey_root: str
     run_id: str
     calibration: Calibration
+    number: int = 1
+    """Of the run, within its survey."""
 
 
 @dataclass(frozen=True)
@@ -59,33 +67,41 @@ class ScoredImage:
     error: ImageError | None
     planned_tiles: int
     seconds: float
+    decoder: str | None = None
 
 
 def write_parts(batch: pa.Table, run: ScoringRun) -> pa.Table:
-    """OUTCOME rows of SCORED rows: images of one part are put, parts of larger ones handed on."""
-    return pa.Table.from_pylist([_timed_outcome(row, run) for row in batch.to_pylist()], OUTCOME)
+    """A WRITTEN row of SCORED rows: images of one part are put, parts of larger ones handed on."""
+    outcomes = [_timed_outcome(scored, run) for scored in scored_parts(batch)]
+    return pa.Table.from_pylist([{"outcomes": outcomes}], WRITTEN)
 
 
-def _timed_outcome(row: dict[str, Any], run: ScoringRun) -> dict[str, Any]:
+def _timed_outcome(scored: ScoredPart, run: ScoringRun) -> dict[str, Any]:
     started = time.perf_counter()
-    outcome = _outcome(row, run)
-    before = {name: row[name] for name in ("read_seconds", "score_seconds")}
+    outcome = _outcome(scored, run)
+    before = {"read_seconds": scored.read_seconds, "score_seconds": scored.score_seconds}
     return {**outcome, **before, "write_seconds": time.perf_counter() - started}
 
 
-def _outcome(row: dict[str, Any], run: ScoringRun) -> dict[str, Any]:
-    part = ImagePart.from_json(row["part"])
-    error = ImageError(row["error_stage"], row["error_message"]) if row["error_stage"] else None
-    outcome: dict[str, Any] = {"part": row["part"], "tiles": len(part.block)}
-    table = to_table([] if error else tile_rows(row, part, run), SCORE_MAP)
-    seconds = row["read_seconds"] + (row["score_seconds"] or 0.0)  # nothing was scored of what failed
-    scored = ScoredImage(part.source, part.header, table, error, len(part.block), seconds)
+def _outcome(scored: ScoredPart, run: ScoringRun) -> dict[str, Any]:
+    part, error = scored.part, scored.error
+    outcome: dict[str, Any] = {"part": part.to_json(), "tiles": len(part.block)}
+    table = SCORE_MAP.empty_table() if error else tile_table(scored, run)
+    image = ScoredImage(
+        part.source,
+        part.header,
+        table,
+        error,
+        len(part.block),
+        scored.read_seconds + scored.score_seconds,
+        scored.decoder,
+    )
     if part.count > 1:
-        return {**outcome, "ledger": ledger_row(run, scored), "table": encode_parquet(table)}
+        return {**outcome, "ledger": ledger_row(run, image), "table": encode_parquet(table)}
     try:
-        known_row = put_image(run, scored)
-    except storage.StorageError as error:  # told and not raised: Ray Data would wrap it in its own words
-        return {**outcome, "storage_error": str(error)}
+        known_row = put_image(run, image)
+    except storage.StorageError as failure:  # told and not raised: Ray Data would wrap it in its own words
+        return {**outcome, "storage_error": str(failure)}
     return {**outcome, "changed": known_row is None, "ledger": known_row}
 
 
@@ -99,7 +115,8 @@ def join_parts(outcomes: Sequence[dict[str, Any]], run: ScoringRun) -> dict[str,
     table = SCORE_MAP.empty_table() if error else pa.concat_tables(tables)
     seconds = sum(outcome["ledger"]["seconds"] for outcome in outcomes)
     planned = sum(len(part.block) for part in parts)
-    return put_image(run, ScoredImage(parts[0].source, parts[0].header, table, error, planned, seconds))
+    decoder = outcomes[order[0]]["ledger"]["decoder"]
+    return put_image(run, ScoredImage(parts[0].source, parts[0].header, table, error, planned, seconds, decoder))
 
 
 def put_image(run: ScoringRun, scored: ScoredImage) -> dict[str, Any] | None:
@@ -110,7 +127,7 @@ def put_image(run: ScoringRun, scored: ScoredImage) -> dict[str, Any] | None:
     """
     source = scored.source
     try:
-        if storage.stat(source.uri).version != source.fingerprint:
+        if storage.stat(source.uri).version != source.version:
             return None
     except FileNotFoundError:
         removed = ImageError("read", "was removed while it was being scored")
@@ -127,18 +144,37 @@ def ledger_row(run: ScoringRun, scored: ScoredImage) -> dict[str, Any]:
     return {
         **_identity(run, scored.source),
         "survey_root": run.survey_root,
+        "run_number": run.number,
         "recorded_at": datetime.now(UTC),
         "status": "failed" if error else "scored",
         "tiles": len(table),
         "skipped_tiles": 0 if error else scored.planned_tiles - len(table),
-        "anomalous_tiles": sum(table["is_anomalous"].to_pylist()),
+        "anomalous_tiles": pc.sum(table["is_anomalous"]).as_py() or 0,
         "error_stage": error.stage if error else None,
         "error_message": error.message if error else None,
         "seconds": scored.seconds,
         "bytes": scored.source.size,
+        "decoder": scored.decoder,
         "image_width": found.pop("width", None),
         "image_height": found.pop("height", None),
         **{name: value for name, value in found.items() if name in LEDGER.names},
+    }
+
+
+def passed_over_row(run: ScoringRun, other: PassedOver) -> dict[str, Any]:
+    """The ledger's row of a picture that is not read."""
+    uri = storage.join(run.survey_root, other.path)
+    row = dict.fromkeys(LEDGER.names) | dict.fromkeys(("tiles", "skipped_tiles", "anomalous_tiles", "object_bytes"), 0)
+    return {
+        **row,
+        **_identity(run, SourceImage(uri, other.path, other.fingerprint, other.size)),
+        "survey_root": run.survey_root,
+        "run_number": run.number,
+        "recorded_at": datetime.now(UTC),
+        "status": PASSED_OVER,
+        "error_stage": "list",
+        "error_message": other.reason,
+        "bytes": other.size,
     }
 
 
@@ -155,40 +191,51 @@ def _identity(run: ScoringRun, source: SourceImage) -> dict[str, Any]:
     }
 
 
-def tile_rows(row: dict[str, Any], part: ImagePart, run: ScoringRun) -> list[dict[str, Any]]:
-    """SCORE_MAP rows of a SCORED row."""
-    grid = part.grid
-    block = list(grid.tiles(part.block))
-    tiles = [block[position] for position in row["kept"]]
-    scores = np.array(row["score"], np.float32)
-    p_values = run.calibration.p_values(scores)
-    threshold = run.calibration.threshold
-    source = part.source
-    image = {
+def tile_table(scored: ScoredPart, run: ScoringRun) -> pa.Table:
+    """SCORE_MAP rows of the tiles of a part, made by column."""
+    part, source = scored.part, scored.part.source
+    n = len(scored.kept)
+    row, col, *window = part.grid.places(part.block, scored.kept)
+    numbers = (pa.array(values).cast(pa.string()) for values in (row, col))
+    worst = run.calibration.worst
+    same = {
         **_identity(run, source),
         "scored_at": datetime.now(UTC),
-        "threshold": threshold,
-        "precision": row["precision"],
+        "threshold": run.calibration.threshold,
+        "threshold_worst": worst.threshold if worst else None,
+        "precision": scored.precision,
     }
-    return [
-        {
-            **image,
-            **asdict(tile),
-            "tile_id": f"{source.image_id}-{tile.row}-{tile.col}",
-            "valid_fraction": row["valid_fraction"][i],
-            "score": scores[i],
-            "score_max": row["score_max"][i],
-            "p_value": p_values[i],
-            "is_anomalous": bool(scores[i] >= threshold),
-            "score_map": row["score_map"][i] if row["score_map"] is not None else None,
-            **_place(outline),
-        }
-        for i, (tile, outline) in enumerate(zip(tiles, footprints(part.header, tiles), strict=True))
-    ]
+    columns = {
+        **{name: pa.repeat(pa.scalar(value, SCORE_MAP.field(name).type), n) for name, value in same.items()},
+        **dict(zip(("row", "col", "x", "y", "width", "height"), map(pa.array, (row, col, *window)), strict=True)),
+        "tile_id": pc.binary_join_element_wise(pa.repeat(source.image_id, n), *numbers, "-"),
+        "valid_fraction": scored.valid_fraction,
+        "score": scored.score,
+        "score_max": scored.score_max,
+        "p_value": run.calibration.p_values(scored.score),
+        "score_worst": scored.score_worst if worst else pa.nulls(n, pa.float32()),
+        "p_value_worst": worst.p_values(scored.score_worst) if worst else pa.nulls(n, pa.float64()),
+        "is_anomalous": run.calibration.is_anomalous(scored.score, scored.score_worst),
+        "score_map": _nested(scored.score_map, n),
+        **_places(part.header, np.stack(window, axis=1)),
+    }
+    return pa.table({name: columns[name] for name in SCORE_MAP.names}, SCORE_MAP)
 
 
-def _place(outline: shapely.Geometry | None) -> dict[str, Any]:
-    if outline is None:
-        return {"geometry": None, "bbox": None}
-    bounds = dict(zip(("xmin", "ymin", "xmax", "ymax"), outline.bounds, strict=True))
-    return {"geometry": shapely.to_wkb(outline), "bbox": bounds}
+def _nested(maps: NDArray[np.float16] | None, n: int) -> pa.Array:
+    """Maps (n, side, side) as lists of lists."""
+    if maps is None:
+        return pa.nulls(n, SCORE_MAP.field("score_map").type)
+    side = maps.shape[1]
+    rows = pa.ListArray.from_arrays(pa.array(np.arange(n * side + 1, dtype=np.int32) * side), maps.ravel())
+    return pa.ListArray.from_arrays(pa.array(np.arange(n + 1, dtype=np.int32) * side), rows)
+
+
+def _places(header: ImageHeader | None, windows: NDArray[np.int32]) -> dict[str, pa.Array]:
+    """Footprint and its bounds of tiles with windows x, y, width, height (n, 4); null where there is none."""
+    outlines = np.full(len(windows), None, object) if header is None else footprints(header, windows)
+    nowhere = shapely.is_missing(outlines)
+    bounds = pa.StructArray.from_arrays(
+        [pa.array(side) for side in shapely.bounds(outlines).T], fields=list(BBOX), mask=pa.array(nowhere)
+    )
+    return {"geometry": pa.array(shapely.to_wkb(outlines), pa.binary()), "bbox": bounds}

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from ssvq.methods.base import Method
-from ssvq.model.bundle import encode_weights, sha256
+from ssvq.model.bundle import Column, encode_weights, sha256
 from ssvq.model.ranks import world_size
 from ssvq.training.engine import Engine
 
@@ -34,12 +34,14 @@ class Position:
     best_step: int = 0
     best_auroc: float | None = None
     """None where no validation tile is anomalous: then the latest weights count as the best."""
+    decides: Column = "score"
+    """The column of scores that has the best AUROC."""
     best_weights: bytes = field(default=b"", repr=False)
 
-    def offer(self, engine: Engine, step: int, auroc: float | None) -> None:
-        """Note the weights of a step as the best if they are."""
+    def offer(self, engine: Engine, step: int, auroc: float | None, decides: Column = "score") -> None:
+        """Note the weights of a step as the best if they are, by the AUROC of a column."""
         if auroc is None or self.best_auroc is None or auroc >= self.best_auroc:
-            self.best_step, self.best_auroc = step, auroc
+            self.best_step, self.best_auroc, self.decides = step, auroc, decides
             self.best_weights = encode_weights(engine.scored.state_dict())
 
 

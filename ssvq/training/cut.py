@@ -1,19 +1,24 @@
 """Cutting labelled images into the tile cache, on Ray Data."""
 
+from collections.abc import Iterator
+
 import pyarrow as pa
 
 from ssvq import storage
 from ssvq.config import ReadLimits
 from ssvq.errors import ImageError
 from ssvq.imagery.catalog import SourceImage
-from ssvq.imagery.decoder import decoder
 from ssvq.imagery.grid import Tiling
 from ssvq.imagery.pixel_rule import PixelRule
-from ssvq.imagery.units import plan_units
-from ssvq.pipeline import TASK_RETRIES, inspect_images, units_dataset, units_of
-from ssvq.placement import anywhere
 from ssvq.progress import Progress
-from ssvq.training.tile_cache import INDEX_SCHEMA, cache_key, error_row, read_index, write_index, write_part
+from ssvq.runtime.dispatcher import Dispatcher
+from ssvq.runtime.placement import anywhere
+from ssvq.runtime.planning import ImageStream, units_of
+from ssvq.runtime.reading import read_bundles
+from ssvq.training.tile_cache import INDEX_SCHEMA, cache_key, error_row, read_index, write_index, write_parts
+
+CUT = pa.schema([("rows", pa.list_(pa.struct(list(INDEX_SCHEMA)))), ("images", pa.float64())])
+"""What a bundle of parts became: rows of the index, and how many images it ended, with shares of them."""
 
 
 def cut_into_cache(
@@ -38,35 +43,32 @@ def cut_into_cache(
 
 def _cut(images: list[SourceImage], tiling: Tiling, rule: PixelRule, folder: str, limits: ReadLimits) -> pa.Table:
     """Cut images into a cache. Returns its index."""
-    headers, failed = inspect_images(images, limits)
-    rows = [error_row(source, error) for source, error in failed]
-    units = plan_units(headers, tiling, rule)
-    total = sum(len(part.block) for unit in units for part in unit)
-    if units:
-        cut = units_dataset(units).map_batches(
+    rows: list[dict[str, object]] = []
+    with ImageStream(images, in_flight=None) as stream, Progress("cutting tiles", len(images), "images") as progress:
+        cut = stream.units(tiling, rule, limits).map_batches(
             _cut_units,
-            batch_size=1,
             batch_format="pyarrow",
-            fn_kwargs={"folder": folder, "limits": limits},
-            max_retries=TASK_RETRIES,
+            fn_kwargs={"folder": folder, "limits": limits, "dispatcher": stream.dispatcher},
             **anywhere(),
         )
-        with Progress("cutting tiles", total, "tiles") as progress:
-            for batch in cut.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                rows.extend(batch.to_pylist())
-                progress.advance(len(batch))
+        for batch in cut.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for image in batch.to_pylist():
+                rows.extend(image["rows"])
+                progress.advance(image["images"])
+        stream.check()
     return write_index(folder, _whole_images(rows))
 
 
-def _cut_units(batch: pa.Table, folder: str, limits: ReadLimits) -> pa.Table:
-    rows: list[dict[str, object]] = []
+def _cut_units(batch: pa.Table, folder: str, limits: ReadLimits, dispatcher: Dispatcher) -> Iterator[pa.Table]:
     for unit in units_of(batch):
-        for part, result in decoder(limits).read(unit):
-            if isinstance(result, ImageError):
-                rows.append(error_row(part.source, result))
-            else:
-                rows.extend(write_part(folder, part, result))
-    return pa.Table.from_pylist(rows, INDEX_SCHEMA)
+        for bundle in read_bundles(unit, limits, dispatcher):
+            failed = [(part, error) for part, error in bundle.parts if isinstance(error, ImageError)]
+            read = [(part, tiles) for part, tiles in bundle.parts if not isinstance(tiles, ImageError)]
+            rows = [error_row(part.source, error) for part, error in failed]
+            rows += write_parts(folder, read) if read else []
+            images = sum(1 / part.count for part, _ in bundle.parts)
+            yield pa.Table.from_pylist([{"rows": rows, "images": images}], CUT)
+            del bundle
 
 
 def _whole_images(rows: list[dict[str, object]]) -> list[dict[str, object]]:

@@ -10,10 +10,15 @@ from numpy.typing import NDArray
 from ssvq.config import TrainConfig
 from ssvq.errors import InputError
 from ssvq.imagery.catalog import NORMAL_LABEL, SourceImage
-from ssvq.imagery.grid import CELL
 from ssvq.imagery.manifest import SPLITS
 from ssvq.model.bundle import Preprocessing
+from ssvq.model.encoders import PAPER, cell_of
 from ssvq.training.splits import CALIBRATION, TEST, TRAIN, VALIDATION, draw_splits, draw_splits_alike
+from ssvq.training.tile_cache import CHANNELS
+
+Channels = tuple[float, float, float]
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # where timm says nothing of a network
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,8 @@ class TileSets:
     """By split, validation, calibration and test: as many as the settings want."""
     splits: dict[str, str]
     """Split of each image that has a usable tile, by its image_id."""
+    knows_pixels: NDArray[np.bool_]
+    """Of each row of the index, whether the labels of its pixels are known, bool (rows,)."""
     counts: TileCounts
     preprocessing: Preprocessing
 
@@ -79,7 +86,7 @@ def draw_tile_sets(index: pa.Table, images: list[SourceImage], config: TrainConf
     failed = pc.is_valid(index["error_stage"]).to_numpy()
     whole = index["valid_fraction"].fill_null(0).to_numpy() >= 1
     for side in ("width", "height"):  # an image smaller than a latent cell has no score
-        whole &= index[side].fill_null(0).to_numpy() >= CELL
+        whole &= index[side].fill_null(0).to_numpy() >= cell_of(config.architecture)
     image_ids = index["image_id"].to_numpy(zero_copy_only=False)
     by_hand = np.array([i in by_id and by_id[i].window is not None for i in image_ids], bool)
     anomalous, between = _labels(index, image_ids, by_id, by_hand, config)
@@ -125,6 +132,7 @@ def draw_tile_sets(index: pa.Table, images: list[SourceImage], config: TrainConf
             TEST: _balanced(rows[TEST], anomalous, config.test_tiles, rng),
         },
         splits=splits,
+        knows_pixels=_knows_pixels(image_ids, by_id),
         counts=counts,
         preprocessing=_preprocessing(index, normal, config),
     )
@@ -151,6 +159,16 @@ def _labels(
         anomalous = np.where(known, [label not in (None, NORMAL_LABEL) for label in labels], anomalous)
         between &= ~known
     return anomalous, between
+
+
+def _knows_pixels(image_ids: NDArray[np.object_], by_id: dict[str, SourceImage]) -> NDArray[np.bool_]:
+    """Whose pixels have labels, bool (tiles,): by a mask, or because all of the image or labelled tile is normal."""
+    known = {
+        image_id
+        for image_id, image in by_id.items()
+        if image.label == NORMAL_LABEL or (image.mask is not None and image.window is None)
+    }
+    return np.array([image_id in known for image_id in image_ids], bool)
 
 
 def _labelled_anew(
@@ -216,17 +234,33 @@ def _as_they_come(
 
 
 def _preprocessing(index: pa.Table, tiles: NDArray[np.int64], config: TrainConfig) -> Preprocessing:
-    """Mean and standard deviation by channel over the normal training tiles: the reconstruction error is then
-    in units of the pixels' variance, comparable with the latent terms.
-    """
-    chosen = index.take(tiles)
-    mean = np.stack(chosen["channel_mean"].to_numpy(zero_copy_only=False)).mean(axis=0)
-    mean_square = np.stack(chosen["channel_mean_square"].to_numpy(zero_copy_only=False)).mean(axis=0)
-    std = np.sqrt(np.maximum(mean_square - mean**2, 1e-6))
+    of_network = config.architecture.encoder != PAPER
+    mean, std = _statistics_of_network(config) if of_network else _statistics(index.take(tiles))
     return Preprocessing(
         tile_size=config.tile_size,
         whole_images=config.whole_images,
+        cell=cell_of(config.architecture),
         pixels=config.pixel_rule,
-        mean=tuple(mean.tolist()),
-        std=tuple(std.tolist()),
+        mean=mean,
+        std=std,
     )
+
+
+def _statistics(tiles: pa.Table) -> tuple[Channels, Channels]:
+    """Mean and standard deviation by channel over the normal training tiles: the reconstruction error is then in units
+    of the pixels' variance, comparable with the latent terms.
+    """
+    mean, mean_square = (
+        np.stack([tiles[f"{statistic}_{channel}"].to_numpy() for channel in CHANNELS], axis=1).mean(axis=0)
+        for statistic in ("mean", "mean_square")
+    )
+    std = np.sqrt(np.maximum(mean_square - mean**2, 1e-6))
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _statistics_of_network(config: TrainConfig) -> tuple[Channels, Channels]:
+    """Those that a pretrained network was trained with."""
+    from ssvq.model.encoders.networks import pretrained_cfg  # timm takes seconds to import
+
+    known = pretrained_cfg(config.architecture.encoder)
+    return (known.mean, known.std) if known else (IMAGENET_MEAN, IMAGENET_STD)

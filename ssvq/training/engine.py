@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ssvq.config import Optimiser, TrainConfig
+from ssvq.inference.scorer import normalise
 from ssvq.methods import build_method, method_settings
 from ssvq.methods.base import Method
 from ssvq.model.bundle import Preprocessing
 from ssvq.model.precision import autocast, resolve_device, resolve_precision
 from ssvq.model.ranks import averaged, world_size
-from ssvq.scoring.scorer import normalise
 
 LARGEST_GROWTH = 1e4  # of the loss over its first value; a training that works stays under 10
 
@@ -32,8 +32,9 @@ class Engine:
         torch.manual_seed(config.seed)
         self.config, self.preprocessing = config, preprocessing
         self.device = resolve_device(config.device)
-        self.precision = resolve_precision(config.precision, self.device)
         self.method = build_method(config.method, method_settings(config)).to(self.device)
+        pretrained = self.method.backbone is not None
+        self.precision = resolve_precision(config.precision, self.device, pretrained=pretrained)
         self.model: nn.Module = self.method
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         decay = config.optimiser.weight_average
@@ -43,12 +44,21 @@ class Engine:
     @cached_property
     def optimiser(self) -> torch.optim.Adam:
         """Made when it is first asked for: what learns by no steps may have no weights."""
-        return torch.optim.Adam(self.method.parameters(), lr=self.config.optimiser.learning_rate)
+        groups = self.method.parameter_groups(self.config.optimiser.learning_rate)
+        for group in groups:
+            group["base_rate"] = group["lr"]
+        return torch.optim.Adam(groups)
 
     @property
     def scored(self) -> Method:
         """The weights that are scored with and become the bundle: the moving average, where there is one."""
         return self.method if self.average is None else cast(Method, self.average.module)
+
+    def load_network(self, weights: dict[str, Tensor]) -> None:
+        """Take the weights of a pretrained network, at the start of a training. Raises InputError for another's."""
+        for method in {self.method, self.scored}:
+            if method.backbone is not None:
+                method.backbone.load_network(weights)
 
     def start(self, normal: NDArray[np.uint8]) -> None:
         """Prepare the method on the first normal samples, uint8 (n, size, size, 3)."""
@@ -61,14 +71,24 @@ class Engine:
         with autocast(self.precision, self.device):
             method.fit(self._input(normal), self._input(anomalous), self.config.seed)
 
-    def step(self, step: int, normal: NDArray[np.uint8], anomalous: NDArray[np.uint8]) -> dict[str, Tensor]:
-        """One step, counted from 0, on samples uint8 (n, size, size, 3). Returns its figures, scalars of this rank."""
+    def step(
+        self,
+        step: int,
+        normal: NDArray[np.uint8],
+        anomalous: NDArray[np.uint8],
+        shares: NDArray[np.float32] | None = None,
+    ) -> dict[str, Tensor]:
+        """One step, counted from 0, on samples uint8 (n, size, size, 3), and the share of anomalous pixels of each of
+        their cells where labels act by cell. Returns its figures, scalars of this rank.
+        """
         optimiser = self.config.optimiser
         self.method.train()
+        done = learning_rate(optimiser, step, self.config.steps) / optimiser.learning_rate
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(optimiser, step, self.config.steps)
+            group["lr"] = done * group["base_rate"]
+        labels = None if shares is None else torch.from_numpy(np.require(shares, requirements="W")).to(self.device)
         with autocast(self.precision, self.device):
-            terms: dict[str, Tensor] = self.model(self._input(normal), self._input(anomalous))
+            terms: dict[str, Tensor] = self.model(self._input(normal), self._input(anomalous), labels)
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(terms["loss"]).backward()
         self.scaler.unscale_(self.optimiser)

@@ -7,18 +7,16 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
-from ssvq.placement import here
-from ssvq.training.sampling import BatchPlan, make_batch
+from ssvq.runtime.placement import here
+from ssvq.training.sampling import Batch, BatchPlan, make_batch
 
 TASK_BYTES = 32 * 2**20  # samples that one task makes before it returns
 MAX_STEPS_IN_TASK = 16
 MAX_TASKS = 5000  # that are made before the first step; longer trainings have more steps in a task
 
 
-def stream_batches(
-    plan: BatchPlan, start: int, stop: int, rank: int, world_size: int, loaders: int
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """This rank's batches of steps start .. stop in order: normal and anomalous, uint8 (n, size, size, 3).
+def stream_batches(plan: BatchPlan, start: int, stop: int, rank: int, world_size: int, loaders: int) -> Iterator[Batch]:
+    """This rank's batches of steps start .. stop in order.
 
     So many loaders at a time make them on the node of this process. They take no logical CPU: it may be that the
     workers of the training, which wait for them, have all that there are.
@@ -34,8 +32,8 @@ def stream_batches(
         plan = ray.get(plan_ref)
         first = task["first"][0].as_py()
         for step in range(first, min(first + steps_in_task, stop)):
-            normal, anomalous = make_batch(plan, step, rank, world_size)
-            yield pa.table({"normal": _binary(normal), "anomalous": _binary(anomalous)})
+            batch = make_batch(plan, step, rank, world_size)
+            yield pa.table({name: _binary(array) for name, array in batch._asdict().items()})
 
     ray.data.DataContext.get_current().execution_options.preserve_order = True
     tasks = [{"first": first} for first in range(start, stop, steps_in_task)]
@@ -52,8 +50,12 @@ def stream_batches(
         normal, anomalous = (
             np.frombuffer(batch[name][0].as_buffer(), np.uint8).reshape(shape) for name in ("normal", "anomalous")
         )
-        yield normal, anomalous
+        shares = None
+        if plan.cell is not None:
+            side = plan.sample_size // plan.cell
+            shares = np.frombuffer(batch["shares"][0].as_buffer(), np.float32).reshape(-1, side, side)
+        yield Batch(normal, anomalous, shares)
 
 
-def _binary(samples: NDArray[np.uint8]) -> pa.Array:
-    return pa.array([samples.tobytes()], pa.large_binary())
+def _binary(array: NDArray[np.generic] | None) -> pa.Array:
+    return pa.array([None if array is None else array.tobytes()], pa.large_binary())

@@ -24,7 +24,8 @@ def held_out_table(
             ("split", pa.array([split] * len(table), pa.string())),
             ("group", pa.array(group, pa.string())),
             ("anomalous", pa.array(labelled.anomalous, pa.bool_())),
-            ("score", pa.array(scores[split], pa.float64())),
+            ("score", pa.array(scores[split][:, 0], pa.float64())),
+            ("score_worst", pa.array(scores[split][:, 1], pa.float64())),
         ):
             table = table.append_column(name, values)
         tables.append(table)

@@ -2,10 +2,13 @@
 
 import json
 import math
+import os
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import torch
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.train import (
     CheckpointConfig,
@@ -15,36 +18,44 @@ from ray.train import (
     TrainingFailedError,
     WorkerGroupError,
 )
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
 
 import ssvq
 from ssvq import logs, storage
 from ssvq.config import TrainConfig, training_identity
 from ssvq.errors import ExitCode, InputError, images_exit_code
-from ssvq.evaluation.metrics import auroc, average_precision, calibrate
+from ssvq.evaluation.metrics import auroc, average_precision, calibrate_columns
 from ssvq.imagery.grid import Tiling
 from ssvq.imagery.layouts import find_images
 from ssvq.imagery.manifest import manifest_csv
+from ssvq.imagery.masks import tell_full_masks
 from ssvq.imagery.tile_labels import add_labelled_tiles
 from ssvq.logs import FailedImages
 from ssvq.methods import method_class, method_settings
 from ssvq.model import bundle as bundles
 from ssvq.model.alexnet import read_alexnet
-from ssvq.model.bundle import Bundle
-from ssvq.placement import GPU_WAIT, anywhere, gpus_for, leave_out_broken_nodes
-from ssvq.ray_session import MIN_LOGICAL_CPUS, ray_session
+from ssvq.model.bundle import COLUMNS, Backbone, Bundle
+from ssvq.model.encoders import PAPER
+from ssvq.model.encoders.weights import Pretrained
+from ssvq.runtime.placement import GPU_WAIT, anywhere, gpus_for, leave_out_broken_nodes
+from ssvq.runtime.session import MIN_LOGICAL_CPUS, ray_session
 from ssvq.scoring.schema import encode_parquet
 from ssvq.training.cut import cut_into_cache
 from ssvq.training.dataset import TileSets, draw_tile_sets
+from ssvq.training.defaults import check_sides, has_anomalies, resolved
 from ssvq.training.held_out import HELD_OUT, held_out_table
 from ssvq.training.loop import TrainOutcome, TrainTask, train_worker
 from ssvq.training.metrics_log import watch_training
+from ssvq.training.near_duplicates import tell_near_duplicates
 from ssvq.training.sampling import BatchPlan
 from ssvq.training.splits import CALIBRATION, TEST, VALIDATION
+from ssvq.training.starting_weights import keep_starting_weights, remove_starting_weights
 from ssvq.training.tile_cache import tile_refs
 from ssvq.training.validation import HeldOutTiles
 
 CONFIG, MANIFEST = "config.json", "manifest.csv"
+# How often Ray Train looks at its workers and nodes; with its own 2 and 5 a training ends 5 s after its last step.
+SECONDS_BETWEEN_LOOKS = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5", "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1"}
 CHECKPOINTS, CACHE = "checkpoints", "tile-cache"
 WORKER_FAILURES_ALLOWED = 3
 # Starts of the workers that may fail, each within a minute: as many as a cloud takes to bring another GPU. Ray Train's
@@ -71,19 +82,33 @@ def train(config: TrainConfig) -> ExitCode:
     storage.check_writable(config.out, "--out")
     if config.method == "differnet" and config.flow.alexnet is not None:
         read_alexnet(config.flow.alexnet)  # a file that is missing or wrong is said before any work
+    check_sides(config)
+    backbone: Pretrained | None = None
+    if config.architecture.encoder not in (PAPER, "auto"):
+        backbone = keep_starting_weights(config.architecture, config.out)
     cache_root = config.tile_cache or storage.join(config.out, CACHE)
     tiling = Tiling(tile_size=config.tile_size, stride=config.tile_size, whole=config.whole_images)
     with ray_session(debug=config.debug, min_cpus=config.num_workers + MIN_LOGICAL_CPUS):
         folder, index = cut_into_cache(images, unusable, tiling, cache_root, config.pixel_rule, config.read)
         _print_failures(index)
+        cut = index.filter(pc.is_null(index["error_stage"]))
+        masked = [image.path for image in images if image.mask is not None]
+        tell_full_masks(cut["path"].to_pylist(), cut["anomalous_fraction"].to_numpy(), masked)
+        storage.put_text(storage.join(config.out, CONFIG), json.dumps(config.saved(), indent=2) + "\n")
+        given, (config, encoder) = config, resolved(config, labelled=has_anomalies(index, images, config))
         tile_sets = draw_tile_sets(index, images, config)
         _print_counts(config, tile_sets)
-        storage.put_text(storage.join(config.out, CONFIG), json.dumps(config.saved(), indent=2) + "\n")
+        tell_near_duplicates(cut, tile_sets.splits, config.tile_size)
+        if backbone is None and config.architecture.encoder != PAPER:
+            backbone = keep_starting_weights(config.architecture, config.out)
+        if "architecture" in method_class(config.method).sections:
+            print(encoder, flush=True)
         storage.put_text(storage.join(config.out, MANIFEST), manifest_csv(images, tile_sets.splits))
         outcome = _fit(config, task_data(config, folder, index, tile_sets))
         held_out = held_out_table(index, images, tile_sets, outcome.scores)
         storage.put(storage.join(config.out, HELD_OUT), encode_parquet(held_out))
-        bundle = _write_bundle(config, tile_sets, storage.base_name(folder), outcome)
+        bundle = _write_bundle(given, config, tile_sets, storage.base_name(folder), outcome, backbone)
+    remove_starting_weights(config.out)
     storage.remove(storage.join(config.out, CHECKPOINTS))
     if config.tile_cache is None:
         storage.remove(cache_root)
@@ -155,11 +180,12 @@ def _print_counts(config: TrainConfig, tile_sets: TileSets) -> None:
 def task_data(config: TrainConfig, folder: str, index: pa.Table, tile_sets: TileSets) -> dict[str, Any]:
     """What the workers train and validate on, as fields of a TrainTask."""
     unused = method_class(config.method).anomalies == "unused"
-    anomalous = [] if unused else tile_refs(index, tile_sets.train_anomalous)
+    anomalous = [] if unused else tile_refs(index, tile_sets.train_anomalous, tile_sets.knows_pixels)
+    by_cell = method_class(config.method).labels_by_cell(config.objective)
     anomalous_in_batch = config.anomalous_in_batch if anomalous else 0
     plan = BatchPlan(
         cache=folder,
-        normal=tile_refs(index, tile_sets.train_normal),
+        normal=tile_refs(index, tile_sets.train_normal, tile_sets.knows_pixels),
         anomalous=anomalous,
         tile_size=config.tile_size,
         sample_size=config.sample_size,
@@ -169,6 +195,7 @@ def task_data(config: TrainConfig, folder: str, index: pa.Table, tile_sets: Tile
         anomalous_in_batch=anomalous_in_batch,
         augmentation=config.augmentation,
         seed=config.seed,
+        cell=tile_sets.preprocessing.cell if by_cell else None,
     )
 
     return {
@@ -217,9 +244,13 @@ def _trainer(config: TrainConfig, task: TrainTask) -> TorchTrainer:
     elastic = config.min_workers is not None and config.min_workers < config.num_workers
     workers = (config.min_workers, config.num_workers) if elastic else config.num_workers
     use_gpu = gpus_for(config.device) > 0
+    for name, seconds in SECONDS_BETWEEN_LOOKS.items():
+        os.environ.setdefault(name, seconds)
     return TorchTrainer(
         train_worker,
         train_loop_config=task,
+        # A torch without NCCL, as its builds for CPUs are, trains on the CPU also where Ray has GPUs.
+        torch_config=TorchConfig(backend="nccl" if use_gpu and torch.distributed.is_nccl_available() else "gloo"),
         # CPU workers take all cores of their node; GPU workers are near each other at Ray's own default.
         scaling_config=ScalingConfig(
             num_workers=workers, use_gpu=use_gpu, placement_strategy="PACK" if use_gpu else "SPREAD", **anywhere()
@@ -246,25 +277,42 @@ def _explain(error: TrainingFailedError) -> Exception:
     return error
 
 
-def _write_bundle(config: TrainConfig, tile_sets: TileSets, data_fingerprint: str, outcome: TrainOutcome) -> Bundle:
-    """Make the bundle from the best weights, calibrated on tiles that did not choose them."""
+def _write_bundle(
+    given: TrainConfig,
+    config: TrainConfig,
+    tile_sets: TileSets,
+    data_fingerprint: str,
+    outcome: TrainOutcome,
+    backbone: Pretrained | None,
+) -> Bundle:
+    """Make the bundle from the best weights, calibrated on tiles that did not choose them. `given`: the settings before
+    what is decided for the user was filled in.
+    """
     settings = method_settings(config)
     digest = bundles.sha256(outcome.weights)
-    held_out = {split: (outcome.scores[split], labelled.anomalous) for split, labelled in tile_sets.held_out.items()}
+    column = COLUMNS.index(outcome.decides)
+    held_out = {
+        split: (outcome.scores[split][:, column], labelled.anomalous) for split, labelled in tile_sets.held_out.items()
+    }
+    calibration = calibrate_columns(
+        outcome.scores[CALIBRATION], tile_sets.held_out[CALIBRATION].anomalous, outcome.decides
+    )
     bundle = Bundle(
         model_id=bundles.model_id(config.method, settings, tile_sets.preprocessing, digest),
         method=config.method,
         settings=settings,
         preprocessing=tile_sets.preprocessing,
         weights_sha256=digest,
-        calibration=calibrate(*held_out[CALIBRATION]),
+        backbone=None if backbone is None else Backbone(**backbone.described()),
+        calibration=calibration,
         metrics={
             "best_step": outcome.best_step,
             **{f"{name}_auroc": auroc(*scored) for name, scored in held_out.items()},
             **{f"{name}_average_precision": average_precision(*scored) for name, scored in held_out.items()},
         },
         training={
-            "config": config.saved(),
+            "config": given.saved(),
+            "decided": {name: getattr(config, name) for name in ("crop", "batch_size", "steps", "validate_every")},
             "counts": tile_sets.counts.as_dict(),
             "data_fingerprint": data_fingerprint,
         },
@@ -285,5 +333,8 @@ def _print_result(config: TrainConfig, bundle: Bundle) -> None:
     ]
     if known:
         print(f"AUROC: {', '.join(known)}")
-    normal = len(calibration.normal_scores)
-    print(f"threshold {calibration.threshold:.4g} ({calibration.rule}), from {normal} normal tiles of other images")
+    normal, deciding = len(calibration.normal_scores), calibration.deciding
+    print(
+        f"threshold {deciding.threshold:.4g} of {calibration.decides} ({deciding.rule}), from {normal} normal tiles of "
+        "other images"
+    )

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from ray.train.torch import prepare_model
 
 from ssvq.config import TrainConfig
-from ssvq.evaluation.metrics import auroc
-from ssvq.model.bundle import Preprocessing
-from ssvq.placement import node_cpus
+from ssvq.model.bundle import Column, Preprocessing
+from ssvq.runtime.placement import node_cpus
 from ssvq.training.checkpoint import Position, check_in_step, load_best, load_checkpoint, save_checkpoint
 from ssvq.training.engine import Engine, divergence, learning_rate, mean_over_ranks
 from ssvq.training.feed import stream_batches
 from ssvq.training.sampling import BatchPlan, samples_to_fit
 from ssvq.training.splits import CALIBRATION, TEST, VALIDATION
-from ssvq.training.validation import HeldOutTiles, score_held_out
+from ssvq.training.starting_weights import starting_weights
+from ssvq.training.validation import HeldOutTiles, better_column, score_held_out
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,10 @@ class TrainOutcome:
 
     weights: bytes = b""
     best_step: int = 0
+    decides: Column = "score"
+    """The column that the best weights were chosen by."""
     scores: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    """By split: validation, calibration, test."""
+    """By split, validation, calibration and test: `score` and `score_worst`, float64 (n, 2)."""
     diverged: str | None = None
 
 
@@ -62,9 +64,10 @@ def train_worker(task: TrainTask) -> TrainOutcome:
     if not torch.cuda.is_available():
         torch.set_num_threads(max(1, node_cpus() // context.get_local_world_size()))
     engine = Engine(config, task.preprocessing)
-    position = Position()
+    position = _resume(engine)
+    if position.step == 0 and engine.method.backbone is not None:
+        engine.load_network(starting_weights(config.out).tensors)
     if engine.method.takes_steps:
-        position = _resume(engine)
         diverged = _take_steps(task, engine, position, rank, world_size)
         if diverged is not None:
             return TrainOutcome(diverged=diverged)
@@ -79,7 +82,7 @@ def train_worker(task: TrainTask) -> TrainOutcome:
             (TEST, task.test),
         )
     }
-    return TrainOutcome(position.best_weights, position.best_step, scores)
+    return TrainOutcome(position.best_weights, position.best_step, position.decides, scores)
 
 
 def _take_steps(task: TrainTask, engine: Engine, position: Position, rank: int, world_size: int) -> str | None:
@@ -88,7 +91,7 @@ def _take_steps(task: TrainTask, engine: Engine, position: Position, rank: int, 
     batches = stream_batches(task.plan, position.step, config.steps, rank, world_size, config.loaders)
     if position.step == 0:
         first = next(batches)
-        engine.start(first[0])
+        engine.start(first.normal)
         batches = itertools.chain([first], batches)
     engine.model = prepare_model(
         engine.method,
@@ -99,8 +102,8 @@ def _take_steps(task: TrainTask, engine: Engine, position: Position, rank: int, 
         },
     )
     started, since = time.time(), position.step
-    for step, (normal, anomalous) in enumerate(batches, start=position.step):
-        terms = engine.step(step, normal, anomalous)
+    for step, batch in enumerate(batches, start=position.step):
+        terms = engine.step(step, *batch)
         done = step + 1
         validates = done % config.validate_every == 0 or done == config.steps
         if not validates and done % config.log_every and done > 1:
@@ -147,8 +150,8 @@ def _validate(task: TrainTask, engine: Engine, position: Position, done: int) ->
     if not engine.scored.ready:
         return {}
     scores = score_held_out(task.validation, task.plan.cache, engine.scored, task.preprocessing, engine.precision)
-    figure = auroc(scores, task.validation.anomalous)
-    position.offer(engine, done, None if math.isnan(figure) else figure)
+    decides, figure = better_column(scores, task.validation.anomalous, task.config.decide_by)
+    position.offer(engine, done, None if math.isnan(figure) else figure, decides)
     return {} if math.isnan(figure) else {"validation_auroc": figure}
 
 

@@ -61,7 +61,7 @@ def _watch(config: TrainConfig, queue: Queue, ended: threading.Event) -> None:
                 continue
             log.add(figures)
             show_training(storage.base_name(config.out), figures)
-            if not progress.done and figures["step"] > 1:  # goes on from a checkpoint
+            if not progress.done:  # what starting took, or an earlier run did, says nothing of the time left
                 progress.begin_at(int(figures["step"]))
             if "validation_auroc" in figures:
                 auroc = f"validation AUROC {figures['validation_auroc']:.3f}"

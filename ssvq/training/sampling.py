@@ -7,12 +7,14 @@ checkpoint, or with another number of workers, therefore sees the same samples a
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssvq.config import Augmentation
-from ssvq.training.tile_cache import TileRef, read_tile
+from ssvq.training.tile_cache import TileRef
+from ssvq.training.tile_reader import crop_of_mask, tile_pixels
 
 CROP_TRIES = 8
 _NORMAL, _ANOMALOUS, _CROP, _FIT = range(4)  # streams of random numbers that must not meet
@@ -34,6 +36,18 @@ class BatchPlan:
     anomalous_in_batch: int
     augmentation: Augmentation
     seed: int
+    cell: int | None = None
+    """Side of the latent cells whose shares of anomalous pixels are wanted; None: of none."""
+
+
+class Batch(NamedTuple):
+    """Normal and anomalous samples of a step, uint8 (n, size, size, 3) and (m, size, size, 3); and, where they are
+    wanted, the share of anomalous pixels of each of their cells, float32 (n + m, h, w), NaN where it is not known.
+    """
+
+    normal: NDArray[np.uint8]
+    anomalous: NDArray[np.uint8]
+    shares: NDArray[np.float32] | None = None
 
 
 @lru_cache(maxsize=8)
@@ -49,8 +63,8 @@ def draw(seed: int, stream: int, start: int, number: int, length: int) -> list[i
     ]
 
 
-def make_batch(plan: BatchPlan, step: int, rank: int, world_size: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """This rank's normal and anomalous samples of a step, each uint8 (n, size, size, 3).
+def make_batch(plan: BatchPlan, step: int, rank: int, world_size: int) -> Batch:
+    """This rank's samples of a step.
 
     Every rank has equally many. A number of ranks that does not divide the batch, as an elastic run may come to, makes
     the batch larger by what is lacking.
@@ -59,18 +73,22 @@ def make_batch(plan: BatchPlan, step: int, rank: int, world_size: int) -> tuple[
         (_NORMAL, plan.normal, plan.normal_in_batch, False),
         (_ANOMALOUS, plan.anomalous, plan.anomalous_in_batch, True),
     )
-    batches = []
+    size = plan.sample_size
+    batches: list[NDArray[np.uint8]] = []
+    shares: list[NDArray[np.float32]] = []
     for stream, tiles, number, wants_anomalous in streams:
         share = -(-number // world_size)
         first = share * rank
         drawn = draw(plan.seed, stream, step * number + first, share, len(tiles)) if number else []
-        samples = [
-            make_sample(plan, tiles[tile], wants_anomalous, np.random.default_rng([plan.seed, _CROP, stream, step, i]))
-            for i, tile in enumerate(drawn, start=first)
-        ]
-        size = plan.sample_size
-        batches.append(np.stack(samples) if samples else np.empty((0, size, size, 3), np.uint8))
-    return batches[0], batches[1]
+        batch = np.empty((len(drawn), size, size, 3), np.uint8)
+        for i, tile in enumerate(drawn):
+            random = _stream(plan.seed, _CROP, stream, step, first + i)
+            sample = draw_sample(plan, tiles[tile], wants_anomalous, random)
+            batch[i] = sample.pixels()
+            if plan.cell is not None:
+                shares.append(sample.shares(plan.cell))
+        batches.append(batch)
+    return Batch(batches[0], batches[1], np.stack(shares) if shares else None)
 
 
 def samples_to_fit(plan: BatchPlan, most: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -78,61 +96,129 @@ def samples_to_fit(plan: BatchPlan, most: int) -> tuple[NDArray[np.uint8], NDArr
     of each training tile, or of as many as there may be, in the proportion of the tiles. Not augmented.
     """
     share = min(1, most / (len(plan.normal) + len(plan.anomalous)))
-    plain = replace(plan, augmentation=Augmentation(flips=False, turns=False))
+    plain, size = replace(plan, augmentation=Augmentation(flips=False, turns=False)), plan.sample_size
     found = []
     for stream, tiles, wants_anomalous in ((_NORMAL, plan.normal, False), (_ANOMALOUS, plan.anomalous, True)):
         drawn = draw(plan.seed, stream, 0, round(share * len(tiles)), len(tiles)) if tiles else []
-        samples = [
-            make_sample(plain, tiles[tile], wants_anomalous, np.random.default_rng([plan.seed, _FIT, stream, i]))
-            for i, tile in enumerate(drawn)
-        ]
-        size = plan.sample_size
-        found.append(np.stack(samples) if samples else np.empty((0, size, size, 3), np.uint8))
+        samples = np.empty((len(drawn), size, size, 3), np.uint8)
+        for i, tile in enumerate(drawn):
+            samples[i] = make_sample(plain, tiles[tile], wants_anomalous, _stream(plan.seed, _FIT, stream, i))
+        found.append(samples)
     return found[0], found[1]
+
+
+def _stream(*numbers: int) -> np.random.Generator:
+    """The stream of random numbers of these; an array of 32-bit words gives the same as a list, in half the time."""
+    return np.random.default_rng(np.array(numbers, np.uint32) if max(numbers) < 2**32 else list(numbers))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A square of a tile, and how it is changed."""
+
+    plan: BatchPlan
+    tile: TileRef
+    y: int
+    x: int
+    change: "Change"
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """uint8 (size, size, 3)."""
+        size = self.plan.sample_size
+        pixels = tile_pixels(self.plan.cache, self.tile, self.plan.tile_size)
+        return self.change.lit(self.change.turned(pixels[self.y : self.y + size, self.x : self.x + size]))
+
+    def shares(self, cell: int) -> NDArray[np.float32]:
+        """Share of anomalous pixels of each cell, float32 (size / cell, size / cell). NaN where it is not known: of a
+        tile that is labelled as a whole, and in the padding of a small image.
+        """
+        tile, size = self.tile, self.plan.sample_size
+        side = size // cell
+        shares = np.full((side, side), np.nan, np.float32)
+        if tile.knows_pixels:
+            height = max(0, min(side, (tile.height - self.y) // cell))
+            width = max(0, min(side, (tile.width - self.x) // cell))
+            shares[:height, :width] = 0
+            if not tile.is_clean:
+                mask = crop_of_mask(self.plan.cache, tile, self.plan.tile_size, self.y, self.x, size)
+                cells = mask[: height * cell, : width * cell].reshape(height, cell, width, cell)
+                shares[:height, :width] = cells.mean((1, 3), dtype=np.float32)
+        return self.change.turned(shares)
 
 
 def make_sample(plan: BatchPlan, tile: TileRef, wants_anomalous: bool, rng: np.random.Generator) -> NDArray[np.uint8]:
     """A random crop of a tile, uint8 (size, size, 3), changed at random as the plan says."""
-    pixels, mask = read_tile(plan.cache, tile, plan.tile_size)
-    if plan.sample_size == plan.tile_size:
-        return augment(pixels, plan.augmentation, rng)
+    return draw_sample(plan, tile, wants_anomalous, rng).pixels()
+
+
+def draw_sample(plan: BatchPlan, tile: TileRef, wants_anomalous: bool, rng: np.random.Generator) -> Sample:
+    """Which crop of a tile is taken, and how it is changed, at random as the plan says."""
+    size = plan.sample_size
+    if size == plan.tile_size:
+        return Sample(plan, tile, 0, 0, draw_change(plan.augmentation, rng))
 
     def fits(fraction: float) -> bool:
         anomalous = fraction >= plan.anomalous_fraction
         return anomalous if wants_anomalous else not anomalous and fraction <= plan.normal_limit
 
-    y, x = choose_crop(mask[: tile.height, : tile.width], plan.sample_size, fits, wants_anomalous, rng)
-    return augment(pixels[y : y + plan.sample_size, x : x + plan.sample_size], plan.augmentation, rng)
+    def share_at(y: int, x: int) -> float:
+        if tile.is_clean:
+            return 0.0
+        mask = crop_of_mask(plan.cache, tile, plan.tile_size, y, x, size)[: tile.height - y, : tile.width - x]
+        return np.count_nonzero(mask) / mask.size
+
+    y, x = choose_crop((tile.height, tile.width), share_at, size, fits, wants_anomalous, rng)
+    return Sample(plan, tile, y, x, draw_change(plan.augmentation, rng))
+
+
+class Change(NamedTuple):
+    """A change that leaves the label of a sample as it is: quarter turns, then mirrored or not; a factor of light."""
+
+    turns: int = 0
+    mirrored: bool = False
+    light: float = 1.0
+
+    def turned(self, square: NDArray[Any]) -> NDArray[Any]:
+        """A square (size, size, ...) of pixels or cells, as a view."""
+        square = np.rot90(square, self.turns)
+        return square[:, ::-1] if self.mirrored else square
+
+    def lit(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Pixels under the light."""
+        return pixels if self.light == 1 else np.clip(pixels * self.light + 0.5, 0, 255).astype(np.uint8)
+
+
+def draw_change(augmentation: Augmentation, rng: np.random.Generator) -> Change:
+    """A change at random, of the kinds that are wanted."""
+    turns = int(rng.integers(4)) if augmentation.turns else 0
+    mirrored = bool(augmentation.flips and rng.integers(2))
+    light = 1 + augmentation.brightness * rng.uniform(-1, 1) if augmentation.brightness else 1.0
+    return Change(turns, mirrored, light)
 
 
 def augment(sample: NDArray[np.uint8], augmentation: Augmentation, rng: np.random.Generator) -> NDArray[np.uint8]:
     """A sample uint8 (size, size, 3) changed at random in ways that leave its label as it is."""
-    if augmentation.turns:
-        sample = np.rot90(sample, int(rng.integers(4)))
-    if augmentation.flips and rng.integers(2):
-        sample = sample[:, ::-1]
-    if augmentation.brightness:
-        factor = 1 + augmentation.brightness * rng.uniform(-1, 1)
-        sample = np.clip(sample * factor + 0.5, 0, 255).astype(np.uint8)
-    return sample
+    change = draw_change(augmentation, rng)
+    return change.lit(change.turned(sample))
 
 
 def choose_crop(
-    mask: NDArray[np.bool_],
+    shape: tuple[int, int],
+    share_at: Callable[[int, int], float],
     size: int,
     fits: Callable[[float], bool],
     wants_anomalous: bool,
     rng: np.random.Generator,
 ) -> tuple[int, int]:
-    """Corner y, x of a random crop whose share of the mask, bool (height, width), fits; the nearest of a few tries
-    where none does. A crop larger than the mask starts at 0.
+    """Corner y, x of a random crop of a tile, of which (height, width) is image, that fits by the share of anomalous
+    pixels at its corner; the nearest of a few tries where none does. A crop larger than the image starts at 0.
     """
-    height, width = mask.shape
+    height, width = shape
     best, best_fraction = (0, 0), -1.0
     for _ in range(CROP_TRIES):
         y = int(rng.integers(max(0, height - size) + 1))
         x = int(rng.integers(max(0, width - size) + 1))
-        fraction = float(mask[y : y + size, x : x + size].mean())
+        fraction = share_at(y, x)
         if fits(fraction):
             return y, x
         nearness = fraction if wants_anomalous else 1 - fraction

@@ -1,17 +1,17 @@
-"""The tile cache: labelled tiles cut once, kept as Parquet in small row groups for random access.
+"""The tile cache: labelled tiles cut once, kept as Arrow IPC files whose tiles are read from a memory map.
 
-    CACHE/<key>/<image_id>-<part>.parquet   pixels and mask of the tiles of one part of an image
+    CACHE/<key>/<image_id>-<part>.arrow     tiles of a few parts of images, a record batch for each part
     CACHE/<key>/index.parquet               written last: one row a tile, or one for an image that failed
 
-The key is made of the sources' fingerprints, the mask classes, the tiling and the pixel rule, so
-changed images are cut anew; a cache without its index is unfinished and is cut again.
+The key is made of the sources' fingerprints, the mask classes, the tiling, the pixel rule and the version of this
+format, so changed images are cut anew; a cache without its index is unfinished and is cut again.
 """
 
 import hashlib
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -23,19 +23,21 @@ from ssvq.errors import ImageError
 from ssvq.imagery.catalog import SourceImage
 from ssvq.imagery.colour import redness
 from ssvq.imagery.grid import Tiling
+from ssvq.imagery.near_duplicates import shrink
 from ssvq.imagery.pixel_rule import PixelRule
 from ssvq.imagery.tiles import TileArrays
 from ssvq.imagery.units import ImagePart
 
 INDEX = "index.parquet"
-ROW_GROUP_BYTES = 2**19  # of pixels: as little as possible is read for one tile, without a footer of many groups
+FORMAT = 4
+CHANNELS = ("red", "green", "blue")
 
 INDEX_SCHEMA = pa.schema(
     [
         ("image_id", pa.string()),
         ("path", pa.string()),
         ("file", pa.string()),
-        ("row_group", pa.int32()),
+        ("batch", pa.int32()),
         ("row", pa.int32()),
         ("x", pa.int32()),
         ("y", pa.int32()),
@@ -45,37 +47,47 @@ INDEX_SCHEMA = pa.schema(
         ("anomalous_fraction", pa.float32()),
         ("redness", pa.float32()),
         ("redness_p90", pa.float32()),
-        ("channel_mean", pa.list_(pa.float64(), 3)),
-        ("channel_mean_square", pa.list_(pa.float64(), 3)),
+        *((f"mean_{channel}", pa.float64()) for channel in CHANNELS),
+        *((f"mean_square_{channel}", pa.float64()) for channel in CHANNELS),
+        ("small_picture", pa.binary()),
         ("error_stage", pa.string()),
         ("error_message", pa.string()),
     ]
 )
-"""`row` of the row group of the file. `width` and `height`: what of the tile's array is image and not padding.
-Fractions are of the tile's own pixels; channel statistics of values scaled to 0..1.
+"""`row` of the record batch of the file. `width` and `height`: what of the tile's array is image and not padding.
+Fractions are of the tile's own pixels; channel statistics of values scaled to 0..1. Plain columns alone: pyarrow 25
+cannot read back nulls of fixed-size lists.
 """
 
 
 @dataclass(frozen=True)
 class TileRef:
-    """Where a tile lies in the cache, and how many columns and rows of its array are image and not padding."""
+    """Where a tile lies in the cache, and how many columns and rows of its array are image and not padding. A tile that
+    `is_clean` has no anomalous pixel, so that its mask needs no look. Where `knows_pixels` is false, the label is of
+    the tile as a whole, and its mask says nothing.
+    """
 
     file: str
-    row_group: int
+    batch: int
     row: int
     width: int
     height: int
+    is_clean: bool = False
+    knows_pixels: bool = True
 
 
-def tile_refs(index: pa.Table, rows: NDArray[np.int64]) -> list[TileRef]:
-    """Where the tiles of some rows of an index are."""
-    columns = ["file", "row_group", "row", "width", "height"]
-    return [TileRef(**row) for row in index.select(columns).take(rows).to_pylist()]
+def tile_refs(index: pa.Table, rows: NDArray[np.int64], knows_pixels: NDArray[np.bool_] | None = None) -> list[TileRef]:
+    """Where the tiles of some rows of an index are. `knows_pixels`: of each row of the index; default: all do."""
+    chosen = index.take(rows)
+    columns = [chosen[name].to_pylist() for name in ("file", "batch", "row", "width", "height")]
+    is_clean = (chosen["anomalous_fraction"].to_numpy() == 0).tolist()
+    known = [True] * len(rows) if knows_pixels is None else knows_pixels[rows].tolist()
+    return [TileRef(*place) for place in zip(*columns, is_clean, known, strict=True)]
 
 
 def cache_key(images: list[SourceImage], tiling: Tiling, rule: PixelRule) -> str:
     """Identity of a cache: 16 hex digits over fingerprints, masks, tiling and rule; also the data's fingerprint."""
-    described: list[object] = [tiling.tiling_id, rule.model_dump(mode="json")]
+    described: list[object] = [FORMAT, tiling.tiling_id, rule.model_dump(mode="json")]
     for image in images:
         labels = image.label if image.mask is None else [image.mask.uri, image.mask.anomalous_classes]
         where = [] if image.window is None else [image.window]
@@ -90,22 +102,45 @@ def error_row(source: SourceImage, error: ImageError) -> dict[str, object]:
 
 
 def write_part(folder: str, part: ImagePart, tiles: TileArrays) -> list[dict[str, object]]:
-    """Put one part's tiles into the cache. Returns their index rows."""
-    if tiles.classes is None:
-        raise ValueError("the tile cache holds labelled tiles")
-    name = f"{part.source.image_id}-{part.index:04d}.parquet"
-    table = pa.table(
-        {
-            "pixels": pa.array([tile.tobytes() for tile in tiles.pixels], pa.binary()),
-            "anomalous": pa.array([np.packbits(mask).tobytes() for mask in tiles.classes > 0], pa.binary()),
-        }
-    )
-    buffer = io.BytesIO()
-    in_group = max(1, ROW_GROUP_BYTES // tiles.pixels[0].nbytes)
-    pq.write_table(
-        table, buffer, row_group_size=in_group, compression="none", use_dictionary=False, write_statistics=False
-    )
-    storage.put(storage.join(folder, name), buffer.getvalue())
+    """Put one part's tiles into the cache; see `write_parts`."""
+    return write_parts(folder, [(part, tiles)])
+
+
+def write_parts(folder: str, parts: Sequence[tuple[ImagePart, TileArrays]]) -> list[dict[str, object]]:
+    """Put the tiles of parts, all of one size, into a file of the cache. Returns their index rows.
+
+    A tile has its pixels as uint8 (t, t, 3), and its mask as one bit a pixel, each row of it in whole bytes.
+    """
+    first = parts[0][0]
+    name = f"{first.source.image_id}-{first.index:04d}.arrow"
+    size = first.tiling.tile_size
+    columns = {"pixels": pa.binary(3 * size**2), "anomalous": pa.binary(size * bytes_of(size))}
+    schema = pa.schema(list(columns.items()))
+    sink = pa.BufferOutputStream()
+    rows: list[dict[str, object]] = []
+    with pa.ipc.new_file(sink, schema) as writer:
+        for number, (part, tiles) in enumerate(parts):
+            if tiles.classes is None:
+                raise ValueError("the tile cache holds labelled tiles")
+            arrays = (tiles.pixels, np.packbits(tiles.classes > 0, axis=-1))
+            fixed = [_fixed(array, dtype) for array, dtype in zip(arrays, columns.values(), strict=True)]
+            writer.write_batch(pa.record_batch(fixed, schema))
+            rows.extend(_index_rows(part, tiles, name, number))
+    storage.put(storage.join(folder, name), sink.getvalue().to_pybytes())
+    return rows
+
+
+def bytes_of(pixels: int) -> int:
+    """Bytes of a row of a mask."""
+    return -(-pixels // 8)
+
+
+def _fixed(array: NDArray[np.uint8], dtype: pa.DataType) -> pa.Array:
+    """An array (n, ...) as n values of fixed size, without a copy."""
+    return pa.Array.from_buffers(dtype, len(array), [None, pa.py_buffer(np.ascontiguousarray(array))])
+
+
+def _index_rows(part: ImagePart, tiles: TileArrays, file: str, batch: int) -> list[dict[str, object]]:
     width, height = part.grid.filled
     red = redness(tiles.pixels)
     left, top = part.source.origin
@@ -113,9 +148,9 @@ def write_part(folder: str, part: ImagePart, tiles: TileArrays) -> list[dict[str
         {
             "image_id": part.source.image_id,
             "path": part.source.path,
-            "file": name,
-            "row_group": i // in_group,
-            "row": i % in_group,
+            "file": file,
+            "batch": batch,
+            "row": i,
             "x": left + tile.x,
             "y": top + tile.y,
             "width": width,
@@ -124,6 +159,7 @@ def write_part(folder: str, part: ImagePart, tiles: TileArrays) -> list[dict[str
             "anomalous_fraction": anomalous_fraction,
             "redness": red[0][i],
             "redness_p90": red[1][i],
+            "small_picture": shrink(tiles.pixels[i, ..., 1]).tobytes(),
             **_channel_statistics(tiles.pixels[i]),
         }
         for i, (tile, valid_fraction, anomalous_fraction) in enumerate(
@@ -132,11 +168,12 @@ def write_part(folder: str, part: ImagePart, tiles: TileArrays) -> list[dict[str
     ]
 
 
-def _channel_statistics(pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:
+def _channel_statistics(pixels: NDArray[np.uint8]) -> dict[str, float]:
     scaled = pixels.reshape(-1, 3) / np.float32(255)
-    return {
-        "channel_mean": scaled.mean(axis=0, dtype=np.float64),
-        "channel_mean_square": np.square(scaled).mean(axis=0, dtype=np.float64),
+    means = scaled.mean(axis=0, dtype=np.float64).tolist()
+    squares = np.square(scaled).mean(axis=0, dtype=np.float64).tolist()
+    return {f"mean_{channel}": mean for channel, mean in zip(CHANNELS, means, strict=True)} | {
+        f"mean_square_{channel}": mean for channel, mean in zip(CHANNELS, squares, strict=True)
     }
 
 
@@ -156,18 +193,3 @@ def read_index(folder: str) -> pa.Table | None:
         return pq.read_table(pa.BufferReader(storage.read_bytes(storage.join(folder, INDEX))))
     except FileNotFoundError:
         return None
-
-
-@lru_cache(maxsize=64)
-def _open_part(address: str) -> pq.ParquetFile:
-    if storage.is_remote(address):
-        return pq.ParquetFile(storage.open_read(address, ahead=False))
-    return pq.ParquetFile(address, memory_map=True)
-
-
-def read_tile(folder: str, tile: TileRef, tile_size: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """One tile of the cache: pixels uint8 (t, t, 3), and anomalous pixels bool (t, t)."""
-    group = _open_part(storage.join(folder, tile.file)).read_row_group(tile.row_group)
-    pixels = np.frombuffer(group["pixels"][tile.row].as_buffer(), np.uint8).reshape(tile_size, tile_size, 3)
-    bits = np.frombuffer(group["anomalous"][tile.row].as_buffer(), np.uint8)
-    return pixels, np.unpackbits(bits, count=tile_size**2).reshape(tile_size, tile_size).astype(bool)

@@ -1,20 +1,23 @@
 """Scoring held-out tiles of the tile cache during a training, shared among the ranks."""
 
 import itertools
+import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 
-from ssvq.imagery.grid import CELL
+from ssvq.evaluation.metrics import auroc
 from ssvq.imagery.tiles import valid_cells
+from ssvq.inference.scorer import TileScorer
 from ssvq.methods.base import Method
-from ssvq.model.bundle import Preprocessing
+from ssvq.model.bundle import Column, Preprocessing
 from ssvq.model.ranks import rank, world_size
-from ssvq.scoring.scorer import TileScorer
-from ssvq.training.tile_cache import TileRef, read_tile
+from ssvq.training.tile_cache import TileRef
+from ssvq.training.tile_reader import tile_pixels
 
 BATCH_PIXELS = 4 * 512**2  # in a batch of the model, whatever the tile size
 
@@ -30,17 +33,21 @@ class HeldOutTiles:
 def score_held_out(
     held_out: HeldOutTiles, cache: str, method: Method, preprocessing: Preprocessing, precision: str
 ) -> NDArray[np.float64]:
-    """Scores of the tiles, float64 (n,), the same on every rank."""
+    """`score` and `score_worst` of the tiles, float64 (n, 2), the same on every rank; the latter is NaN for a method
+    without cells.
+    """
     device = next(itertools.chain(method.parameters(), method.buffers())).device  # a kernel method has no weights
     size = preprocessing.tile_size
     scorer = TileScorer(method, preprocessing, max(1, BATCH_PIXELS // size**2), device, precision)
-    scores = np.zeros(len(held_out.tiles))
+    scores = np.zeros((len(held_out.tiles), 2))
     mine = np.arange(rank(), len(scores), world_size())
     for start in range(0, len(mine), scorer.batch_size):
         rows = mine[start : start + scorer.batch_size]
         tiles = [held_out.tiles[row] for row in rows]
-        pixels = np.stack([read_tile(cache, tile, size)[0] for tile in tiles])
-        scores[rows] = scorer.score(pixels, _own_cells(tiles, size)).score
+        pixels = np.stack([tile_pixels(cache, tile, size) for tile in tiles])
+        found = scorer.score(pixels, _own_cells(tiles, size, preprocessing.cell))
+        scores[rows] = np.stack([found.score, found.score_worst], axis=1)
+    scorer.close()
     if world_size() > 1:
         gathered = torch.from_numpy(scores).to(device)
         dist.all_reduce(gathered)
@@ -48,11 +55,24 @@ def score_held_out(
     return scores
 
 
-def _own_cells(tiles: list[TileRef], tile_size: int) -> NDArray[np.bool_] | None:
+def better_column(
+    scores: NDArray[np.float64], anomalous: NDArray[np.bool_], decide_by: Column | Literal["auto"]
+) -> tuple[Column, float]:
+    """The column of scores (n, 2) that is to decide, and its AUROC, NaN unless both classes are there."""
+    figures: dict[Column, float] = {"score": auroc(scores[:, 0], anomalous)}
+    if not np.isnan(scores[:, 1]).any():
+        figures["score_worst"] = auroc(scores[:, 1], anomalous)
+    if decide_by != "auto":
+        return (decide_by, figures[decide_by]) if decide_by in figures else ("score", figures["score"])
+    best = max(figures, key=lambda name: (figures[name], name == "score"))  # `score` where they are alike or unknown
+    return ("score", figures["score"]) if math.isnan(figures["score"]) else (best, figures[best])
+
+
+def _own_cells(tiles: list[TileRef], tile_size: int, cell: int) -> NDArray[np.bool_] | None:
     """Which cells lie within the image and not in the padding of a small one, bool (n, h, w); None for all."""
     if all(tile.width == tile.height == tile_size for tile in tiles):
         return None
     own = np.zeros((len(tiles), tile_size, tile_size), bool)
     for plane, tile in zip(own, tiles, strict=True):
         plane[: tile.height, : tile.width] = True
-    return valid_cells(own, CELL)
+    return valid_cells(own, cell)

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from ssvq.evaluation.collect import TILES
 from ssvq.evaluation.metrics import calibrate
-from ssvq.model.bundle import Calibration
+from ssvq.model.bundle import ColumnCalibration
 
 
 def tile_table(images: int = 12, each: int = 30, seed: int = 0, **changes: Any) -> pa.Table:
@@ -27,13 +27,14 @@ def tile_table(images: int = 12, each: int = 30, seed: int = 0, **changes: Any) 
         "anomalous": anomalous,
         "defect": [name if share else None for name, share in zip(defects, fraction, strict=True)],
         "score": scores.astype(np.float32),
+        "score_worst": (2 * scores).astype(np.float32),
         "redness": redness.astype(np.float32),
         "redness_p90": (redness + rng.normal(size=len(image))).astype(np.float32),
     }
     return pa.table(columns | changes, TILES)
 
 
-def calibration() -> Calibration:
+def calibration() -> ColumnCalibration:
     """Of scores as the tiles of `tile_table` have them."""
     tiles = tile_table(seed=100)
     return calibrate(tiles["score"].to_numpy(), tiles["anomalous"].to_numpy())

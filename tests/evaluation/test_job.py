@@ -18,9 +18,9 @@ from ssvq.evaluation.collect import TILES
 from ssvq.evaluation.job import evaluate_model
 from ssvq.imagery.pixels import read_rgb
 from ssvq.imagery.raster import open_raster
+from ssvq.inference.scorer import TileScorer
 from ssvq.model import bundle as bundles
 from ssvq.results.stitch import stitch
-from ssvq.scoring.scorer import TileScorer
 from tests.conftest import write_image
 from tests.surveys import TILE, make_bundle, make_survey, paint
 

@@ -17,7 +17,7 @@ from ssvq.evaluation.metrics import (
     equal_error_rate_threshold,
     false_positive_threshold,
 )
-from ssvq.model.bundle import Calibration
+from ssvq.model.bundle import ColumnCalibration
 
 # Few distinct values, so that ties are common.
 SCORES = st.lists(st.integers(0, 8).map(lambda n: n / 2), min_size=1, max_size=40)
@@ -31,7 +31,7 @@ def arrays(rows: list[tuple[float, bool]]) -> tuple[NDArray[np.float64], NDArray
     return np.array(scores), np.array(labels)
 
 
-def calibration_of(normal: list[float]) -> Calibration:
+def calibration_of(normal: list[float]) -> ColumnCalibration:
     return calibrate(np.array(normal), np.zeros(len(normal), bool))
 
 

@@ -86,8 +86,8 @@ def test_latents_are_drawn(survey: Path, tmp_path: Path) -> None:
     ("name", "methods"),
     [
         ("table1", ["oc-svm"]),
-        ("ablation", ["a2"]),
-        ("sensitivity", ["beta-0.1"]),
+        pytest.param("ablation", ["a2"], marks=pytest.mark.soak),
+        pytest.param("sensitivity", ["beta-0.1"], marks=pytest.mark.soak),
     ],
 )
 def test_other_experiments_run(survey: Path, tmp_path: Path, name: str, methods: list[str]) -> None:
@@ -102,7 +102,13 @@ def test_other_experiments_run(survey: Path, tmp_path: Path, name: str, methods:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 # Those that are left out differ from one of these in their loss alone.
-@pytest.mark.parametrize("method", sorted(METHODS.keys() - {"deep-svdd", "ss-dcae", "ss-vae", "oc-svm-hybrid"}))
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(method, marks=[] if method in ("deep-sad", "differnet") else pytest.mark.soak)
+        for method in sorted(METHODS.keys() - {"deep-svdd", "ss-dcae", "ss-vae", "oc-svm-hybrid"})
+    ],
+)
 def test_every_kind_of_method_is_a_bundle_that_scores_and_evaluates(survey: Path, tmp_path: Path, method: str) -> None:
     """On two workers, which are compared at every checkpoint, where it has phases: weights that are not in the loss of
     a phase must not stop them.

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssvq.errors import InputError
-from ssvq.imagery.catalog import SourceImage, list_images
+from ssvq.imagery.catalog import PassedOver, SourceImage, iter_images, list_images
 
 ODD_NAMES = ["a b.jpg", "it's.png", 'say "x".jpg', "grün 图像.tif", "100%.png", "a#1?.jpg", "a:b!c.tif", "-x.png"]
 
@@ -89,3 +89,44 @@ def test_a_name_that_is_not_utf8_is_refused_in_one_line(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", os.fsdecode(b"caf\xe9.jpg"))
     with pytest.raises(InputError, match=r"name is not UTF-8; rename it: caf\\udce9\.jpg$"):
         list_images(str(tmp_path), "--survey")
+
+
+def test_pictures_of_other_formats_are_told_with_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    read = ["a.jpg", "b.JFIF", "c.mpo", "d.bmp", "e.GIF", "sub/f.ppm"]
+    touch(tmp_path, *read, "g.img", "sub/h.IMG", "i.HEIC", "notes.txt", "Thumbs.db")
+    assert [image.path for image in list_images(str(tmp_path), "--survey")] == read
+    said = (
+        "3 pictures are passed over: 1 .heic (save as JPEG or TIFF), such as i.HEIC; "
+        "2 .img (--drivers HFA), such as g.img"
+    )
+    assert said in capsys.readouterr().err
+    assert len(list_images(str(tmp_path), "--survey", ["HFA"])) == 8
+    assert "1 picture is passed over: 1 .heic" in capsys.readouterr().err
+
+
+def test_a_picture_without_a_suffix_is_told_by_its_first_bytes(tmp_path: Path) -> None:
+    touch(tmp_path, "README", "_SUCCESS")
+    touch(tmp_path, "photograph", content=b"\xff\xd8\xff\xe0 and so on")
+    assert [image.path for image in list_images(str(tmp_path), "--survey")] == ["photograph"]
+
+
+def test_links_are_followed_or_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    touch(tmp_path / "survey", "a.jpg", "sub/b.jpg")
+    touch(tmp_path / "disk", "flight/c.jpg")
+    for link, target in {
+        "linked": tmp_path / "disk",
+        "again": tmp_path / "disk" / "flight",
+        "loop": tmp_path / "survey",
+        "above": tmp_path,
+        "sub/other": tmp_path / "survey" / "sub",
+        "sub/gone.jpg": "missing.jpg",
+        "sub/itself.jpg": "itself.jpg",
+    }.items():
+        (tmp_path / "survey" / link).symlink_to(target)
+    others: list[PassedOver] = []
+    found = [image.path for image in iter_images(str(tmp_path / "survey"), "--survey", passed_over=others)]
+    assert found == ["a.jpg", "again/c.jpg", "sub/b.jpg"]
+    told = capsys.readouterr().err
+    assert "4 link (is a link to a folder that is listed anyway), such as above" in told
+    assert "2 link (is a link to nothing), such as sub/gone.jpg" in told
+    assert len(others) == 6

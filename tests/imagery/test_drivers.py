@@ -19,7 +19,7 @@ from ssvq.imagery.units import ImagePart, inspect, plan_units, read_unit
 from tests.conftest import write_image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (32, 64, 3), dtype=np.uint8)
-NAMED = {"a.bmp": "BMP", "a.ppm": "PNM", "a.img": "HFA", "a.ntf": "NITF", "a.bil": "EHdr"}
+NAMED = {"a.img": "HFA", "a.ntf": "NITF", "a.bil": "EHdr"}
 
 
 def write(path: Path, pixels: np.ndarray = PIXELS) -> Path:
@@ -51,6 +51,11 @@ def make_vrt(path: Path, source: Path) -> Path:
         (b"RIFF\n\0\n\0WEBPVP8 ", "WEBP"),
         (b"RIFF\0\0\0\0WAVE", None),
         (b"\xff\x4f\xff\x51", "JP2OpenJPEG"),
+        (b"BM\x36\x10\0\0\0\0\0\0\x36", "BMP"),
+        (b"BMessage of a person", None),
+        (b"GIF89a", "GIF"),
+        (b"P6\n64 32\n255\n", "PNM"),
+        (b"P3\n64 32\n255\n", None),  # text, which GDAL does not read
         (b"<VRTDataset", None),
         (b"", None),
     ],
@@ -70,7 +75,7 @@ def test_names_of_drivers() -> None:
 
 def test_suffixes_of_named_drivers_join_the_usual_ones() -> None:
     assert suffixes([]) == SUFFIXES
-    assert set(suffixes(["HFA", "NITF", "PNM", "GTiff"])) == {*SUFFIXES, ".ntf", ".img", ".pgm", ".ppm", ".pnm"}
+    assert set(suffixes(["HFA", "NITF", "PNM", "GTiff"])) == {*SUFFIXES, ".ntf", ".img", ".pnm"}
     assert suffixes(["ENVI"]) == SUFFIXES
 
 
@@ -87,8 +92,8 @@ def test_a_named_driver_reads_its_files(tmp_path: Path, name: str) -> None:
 
 
 def test_only_the_named_driver_is_asked(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.bmp")
-    with pytest.raises(ImageError, match=r"cannot be read as an image: .*a\.bmp"), open_raster(str(path), ["HFA"]):
+    path = write(tmp_path / "a.ntf")
+    with pytest.raises(ImageError, match=r"cannot be read as an image: .*a\.ntf"), open_raster(str(path), ["HFA"]):
         pass
 
 
@@ -113,11 +118,11 @@ def test_a_vrt_is_read_only_when_it_is_named(tmp_path: Path) -> None:
 
 
 def test_a_survey_of_named_kinds_travels_to_its_tiles(tmp_path: Path) -> None:
-    for name in ("a.bmp", "a.img"):
+    for name in ("a.ntf", "a.img"):
         write(tmp_path / "survey" / name)
     write_image(tmp_path / "survey" / "a.png", PIXELS)
-    images = list_images(str(tmp_path / "survey"), "--survey", ["BMP", "HFA"])
-    assert [image.path for image in images] == ["a.bmp", "a.img", "a.png"]
+    images = list_images(str(tmp_path / "survey"), "--survey", ["NITF", "HFA"])
+    assert [image.path for image in images] == ["a.img", "a.ntf", "a.png"]
     units = plan_units([(image, inspect(image)) for image in images], Tiling(tile_size=32, stride=32))
     travelled = [[ImagePart.from_json(part.to_json()) for part in unit] for unit in units]
     results = [result for unit in travelled for _, result in read_unit(unit)]
@@ -129,12 +134,12 @@ def test_a_survey_of_named_kinds_travels_to_its_tiles(tmp_path: Path) -> None:
 
 def test_labelled_images_and_their_masks_of_named_kinds(tmp_path: Path) -> None:
     mask = (PIXELS[..., :1] > 127).astype(np.uint8)
-    write(tmp_path / "i" / "a.bmp")
+    write(tmp_path / "i" / "a.ntf")
     write(tmp_path / "m" / "a.img", mask)
-    config = LabelledImages(images=str(tmp_path / "i"), masks=str(tmp_path / "m"), drivers=["bmp", "HFA"])
-    assert config.drivers == ["BMP", "HFA"]
-    (tmp_path / "list.csv").write_text("image,mask\ni/a.bmp,m/a.img\n")
-    listed = LabelledImages(manifest=str(tmp_path / "list.csv"), drivers=["BMP", "HFA"])
+    config = LabelledImages(images=str(tmp_path / "i"), masks=str(tmp_path / "m"), drivers=["nitf", "HFA"])
+    assert config.drivers == ["NITF", "HFA"]
+    (tmp_path / "list.csv").write_text("image,mask\ni/a.ntf,m/a.img\n")
+    listed = LabelledImages(manifest=str(tmp_path / "list.csv"), drivers=["NITF", "HFA"])
     for layout in (config, listed):
         (image,), failed = find_images(layout)
         assert not failed

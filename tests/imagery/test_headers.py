@@ -10,14 +10,15 @@ import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.TiffImagePlugin import IFDRational
 from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine, from_gcps
 
 from ssvq.errors import ImageError
 from ssvq.imagery.catalog import list_images
-from ssvq.imagery.exif import exif_angle, exif_time, orientation
+from ssvq.imagery.exif import exif_time, orientation, place
 from ssvq.imagery.pixels import read_rgb
-from ssvq.imagery.raster import MAX_BANDS, ImageHeader, open_raster, read_header
+from ssvq.imagery.raster import MAX_BANDS, ImageHeader, open_raster, open_with_file, read_header
 from ssvq.imagery.units import inspect
 from tests.conftest import write_image
 
@@ -25,8 +26,8 @@ GREY = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
 
 
 def header(path: Path) -> ImageHeader:
-    with open_raster(str(path)) as dataset:
-        return read_header(dataset)
+    with open_with_file(str(path)) as (dataset, file):
+        return read_header(dataset, file)
 
 
 def test_a_rotated_affine_is_kept(tmp_path: Path) -> None:
@@ -54,26 +55,77 @@ def test_a_transform_without_crs_is_no_georeference(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "reference", "degrees"),
+    ("latitude", "north", "longitude", "east", "expected"),
     [
-        ("(46) (50) (34.3126)", "N", 46.84286461),
-        ("(91) (59) (37.308)", "W", -91.99369667),
-        ("(33) (30) (0)", "S", -33.5),
-        ("(33) (30) (0)", None, 33.5),
-        ("(33) (30) (0)", " s ", -33.5),
-        ("(46) (50)", "N", None),
-        ("(46) (50) (3) (4)", "N", None),
-        ("(-46) (50) (3)", "N", None),
-        ("(181) (0) (0)", "E", None),
-        ("(1e9) (0) (0)", "E", None),
-        ("(1.2.3) (0) (0)", "E", None),
-        ("(nan) (nan) (nan)", "N", None),
-        ("", "N", None),
-        (None, None, None),
+        ("(46) (50) (34.3126)", "N", "(91) (59) (37.308)", "W", (46.84286461, -91.99369667)),
+        ("(33) (30) (0)", " s ", "(10) (0) (0)", "W", (-33.5, -10.0)),
+        ("(0) (0) (0)", "N", "(10) (0) (0)", "E", (0.0, 10.0)),
+        ("(0) (0) (0)", "N", "(0) (0) (0)", "E", None),  # no fix
+        ("(33) (30) (0)", "", "(10) (0) (0)", "W", None),
+        ("(33) (30) (0)", "S", "(10) (0) (0)", "?", None),
+        ("(33) (30) (0)", "S", "", "W", None),
+        ("(46) (50)", "N", "(10) (0) (0)", "W", None),
+        ("(46) (50) (3) (4)", "N", "(10) (0) (0)", "W", None),
+        ("(-46) (50) (3)", "N", "(10) (0) (0)", "W", None),
+        ("(46) (50) (3)", "N", "(181) (0) (0)", "E", None),
+        ("(1e9) (0) (0)", "N", "(10) (0) (0)", "W", None),
+        ("(1.2.3) (0) (0)", "N", "(10) (0) (0)", "W", None),
+        ("(nan) (nan) (nan)", "N", "(10) (0) (0)", "W", None),
     ],
 )
-def test_exif_angles(text: str | None, reference: str | None, degrees: float | None) -> None:
-    assert exif_angle(text, reference, 180) == (None if degrees is None else pytest.approx(degrees, abs=1e-8))
+def test_a_place_needs_a_fix_and_both_hemispheres(
+    latitude: str, north: str, longitude: str, east: str, expected: tuple[float, float] | None
+) -> None:
+    noted = {"EXIF_GPSLatitude": latitude, "EXIF_GPSLongitude": longitude}
+    noted |= {"EXIF_GPSLatitudeRef": north, "EXIF_GPSLongitudeRef": east}
+    assert place(noted) == ((None, None) if expected is None else pytest.approx(expected, abs=1e-8))
+
+
+def write_place(path: Path, latitude: tuple[float, ...], longitude: tuple[float, ...], references: str = "SE") -> Path:
+    exif = Image.Exif()
+    exif.get_ifd(0x8825).update({1: references[0], 2: latitude, 3: references[1], 4: longitude})
+    written = Image.Exif()
+    written.load(exif.tobytes())  # TIFFs take what was read from a file
+    Image.fromarray(GREY).save(path, exif=exif.tobytes() if path.suffix == ".jpg" else written)
+    return path
+
+
+def parts_of(degrees: float, number: int) -> tuple[IFDRational, ...]:
+    """An angle as cameras write it: `number` of its parts have what the ones before leave over, to 1e-9 degrees."""
+    parts = [IFDRational(0)] * 3
+    for i in range(number):
+        whole = int(degrees) if i < number - 1 else degrees
+        parts[i] = IFDRational(round(whole * 10**7), 10**7)
+        degrees = (degrees - whole) * 60
+    return tuple(parts)
+
+
+@given(
+    latitude=st.floats(0.001, 89.9),
+    longitude=st.floats(0.001, 179.9),
+    number=st.integers(1, 3),
+    references=st.sampled_from(["NE", "NW", "SE", "SW"]),
+    suffix=st.sampled_from([".jpg", ".tif"]),
+)
+def test_a_place_is_read_to_the_digit(
+    latitude: float,
+    longitude: float,
+    number: int,
+    references: str,
+    suffix: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    path = tmp_path_factory.mktemp("places") / f"a{suffix}"
+    write_place(path, parts_of(latitude, number), parts_of(longitude, number), references)
+    found = header(path)
+    assert found.latitude == pytest.approx(latitude if references[0] == "N" else -latitude, abs=1e-7)
+    assert found.longitude == pytest.approx(longitude if references[1] == "E" else -longitude, abs=1e-7)
+
+
+def test_a_place_of_numbers_over_zero_is_none(tmp_path: Path) -> None:
+    zero = (IFDRational(0, 0),) * 3
+    found = header(write_place(tmp_path / "a.jpg", zero, zero))
+    assert (found.latitude, found.longitude) == (None, None)
 
 
 def test_exif_times() -> None:
@@ -123,8 +175,8 @@ def test_a_mosaics_date_is_no_capture_time(tmp_path: Path) -> None:
 def test_bad_exif_is_not_known_and_no_error(edits: list[tuple[float, bytes]]) -> None:
     exif = bytearray(exif_of_a_camera().tobytes())
     start = len(b"Exif\0\0")
-    for place, replacement in edits:
-        position = start + int(place * (len(exif) - start - len(replacement)))
+    for share, replacement in edits:
+        position = start + int(share * (len(exif) - start - len(replacement)))
         exif[position : position + len(replacement)] = replacement
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "a.jpg")

@@ -13,6 +13,7 @@ from ssvq.errors import ImageError, InputError
 from ssvq.imagery.catalog import NORMAL_LABEL, Mask, SourceImage
 from ssvq.imagery.layouts import find_images
 from ssvq.imagery.manifest import manifest_csv
+from ssvq.imagery.vocabulary import label_of
 from tests.conftest import write_image
 
 
@@ -54,7 +55,28 @@ class TestFolders:
         paired, ((image, error),) = folders(tmp_path)
         assert [image.path for image in paired] == ["a.jpg"]
         assert (image.path, error.stage) == ("sub/b.jpg", "mask")
-        assert error.message == f"has no mask: expected sub/b.png in {tmp_path}/masks"
+        assert error.message == f"has no mask: expected sub/b.png, sub/b_mask.png or sub/b.jpg.png in {tmp_path}/masks"
+
+    @pytest.mark.parametrize("name", ["a.png", "a_mask.png", "A_Mask.PNG", "a.jpg.png", "a.TIF"])
+    def test_the_common_names_of_masks(self, tmp_path: Path, name: str) -> None:
+        touch(tmp_path, "images/a.jpg", f"masks/{name}")
+        ((image,), missing) = folders(tmp_path)
+        assert (Path(mask_uri(image)).name, missing) == (name, [])
+
+    def test_two_masks_for_an_image_are_named(self, tmp_path: Path) -> None:
+        touch(tmp_path, "images/a.jpg", "images/b.jpg", "masks/a.png", "masks/a.tif", "masks/b.png", "masks/b_mask.png")
+        paired, missing = folders(tmp_path)
+        assert paired == []
+        assert [error.message for _, error in missing] == [
+            "has 2 masks, a.png and a.tif: keep one, or join them",
+            "has 2 masks, b.png and b_mask.png: keep one, or join them",
+        ]
+
+    def test_masks_beside_their_images_are_no_images(self, tmp_path: Path) -> None:
+        touch(tmp_path, "a.png", "a_mask.png", "b.jpg", "b.png", "c.png")
+        paired, missing = find_images(LabelledImages(images=str(tmp_path), masks=str(tmp_path)))
+        assert [(image.path, Path(mask_uri(image)).name) for image in paired] == [("a.png", "a_mask.png")]
+        assert [image.path for image, _ in missing] == ["b.jpg", "b.png", "c.png"]  # which is the mask is not known
 
     def test_a_missing_folder_of_masks_is_named_with_its_setting(self, tmp_path: Path) -> None:
         touch(tmp_path / "images", "a.jpg")
@@ -202,3 +224,80 @@ class TestManifest:
 def test_settings_that_name_no_layout(settings: dict[str, object], expected: str) -> None:
     with pytest.raises(ValidationError, match=expected):
         LabelledImages(**settings)
+
+
+class TestVariantsOfMvtec:
+    def test_validation_images_are_used(self, tmp_path: Path) -> None:
+        touch(tmp_path, "train/good/0.png", "validation/good/0.png", "test/good/0.png")
+        images, _ = find_images(LabelledImages(mvtec=str(tmp_path)))
+        assert [image.path for image in images] == ["test/good/0.png", "train/good/0.png", "validation/good/0.png"]
+
+    def test_loco_has_a_folder_of_masks_for_an_image(self, tmp_path: Path) -> None:
+        touch(tmp_path, "train/good/0.png", "test/logical/0.png", "test/logical/1.png")
+        touch(tmp_path / "ground_truth" / "logical", "0/000.png", "1/000.png", "1/001.png")
+        images, ((failed, error),) = find_images(LabelledImages(mvtec=str(tmp_path)))
+        assert [mask_uri(image) for image in images if image.mask] == [f"{tmp_path}/ground_truth/logical/0/000.png"]
+        assert failed.path == "test/logical/1.png"
+        assert "has 2 masks" in error.message
+
+    def test_3d_has_pictures_masks_and_heights_in_folders(self, tmp_path: Path) -> None:
+        touch(tmp_path, "train/good/rgb/0.png", "train/good/xyz/0.tiff", "test/good/rgb/0.png", "test/good/gt/0.png")
+        touch(tmp_path / "test" / "crack", "rgb/0.png", "gt/0.png", "xyz/0.tiff")
+        images, failed = find_images(LabelledImages(mvtec=str(tmp_path)))
+        assert failed == []
+        assert [(image.path, image.label) for image in images] == [
+            ("test/crack/rgb/0.png", "crack"),
+            ("test/good/rgb/0.png", NORMAL_LABEL),
+            ("train/good/rgb/0.png", NORMAL_LABEL),
+        ]
+        assert mask_uri(images[0]) == f"{tmp_path}/test/crack/gt/0.png"
+
+    def test_suffixes_of_masks_in_any_case(self, tmp_path: Path) -> None:
+        touch(tmp_path, "train/good/0.png", "test/rust/0.png", "ground_truth/rust/0_mask.PNG")
+        images, failed = find_images(LabelledImages(mvtec=str(tmp_path)))
+        assert (len(images), failed) == (2, [])
+
+
+def test_a_pattern_of_groups_that_does_not_match_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    touch(tmp_path, "part_1_a.png", "part_1_b.png", "part_2.png", "other.png")
+    find_images(LabelledImages(images=str(tmp_path), group_pattern=r"part_(\d)"))
+    said = capsys.readouterr().err
+    assert "2 groups of 3 images; 1 images do not match, such as other.png" in said
+
+
+@pytest.mark.parametrize("word", ["good", "Normal", "OK", "pass", "0", "0.0", "False", "no", " ok ", "Intakt"])
+def test_words_for_normal(word: str) -> None:
+    assert label_of(word, ["intakt"]) == NORMAL_LABEL
+
+
+def test_other_words_are_defects_and_are_listed_with_their_counts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    touch(tmp_path, *(f"{i}.png" for i in range(4)))
+    (tmp_path / "m.csv").write_text("image,label\n0.png,OK\n1.png,NG\n2.png,NG\n3.png,gut\n")
+    images, _ = find_images(LabelledImages(manifest=str(tmp_path / "m.csv")))
+    assert [image.label for image in images] == [NORMAL_LABEL, "NG", "NG", "gut"]
+    assert "labels: normal 1; defects: NG 2, gut 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"image,label\na.png,good\n",
+        b"\xef\xbb\xbfimage,label\na.png,good\n",
+        b"\xef\xbb\xbfimage;label\r\na.png;good\r\n",
+        b"image\tlabel\na.png\tgood\n",
+        "image,label\na.png,good\n".encode("utf-16"),
+    ],
+)
+def test_csv_as_spreadsheets_save_it(tmp_path: Path, data: bytes) -> None:
+    touch(tmp_path, "a.png")
+    (tmp_path / "m.csv").write_bytes(data)
+    ((image,), _) = find_images(LabelledImages(manifest=str(tmp_path / "m.csv")))
+    assert image.label == NORMAL_LABEL
+
+
+def test_csv_in_another_encoding_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_bytes("image,label\ngrün.png,good\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"m\.csv is not text in UTF-8: save it as CSV UTF-8$"):
+        find_images(LabelledImages(manifest=str(tmp_path / "m.csv")))

@@ -63,7 +63,7 @@ def test_the_variational_loss_is_the_evidence_bound(kind: str, name: str, monkey
         shapes = (1.3, 1.6)
     with torch.no_grad():
         method.residual_log_scale.fill_(-0.3)
-        location, log_scale = method.posterior(torch.cat([normal, anomalous]))
+        location, log_scale, _ = method.posterior(torch.cat([normal, anomalous]))
         drawn = method.sample(location, log_scale)
         decoded = method.decoder(drawn).numpy()
     monkeypatch.setattr(method, "sample", lambda *_: drawn)

@@ -12,7 +12,7 @@ from torch import Tensor
 from ssvq.config import Architecture, CodebookSettings, Objective
 from ssvq.errors import InputError
 from ssvq.methods import build_method
-from ssvq.methods.ss_vqvae import SSVQVAE
+from ssvq.methods.ss_vqvae import SSVQVAE, weights_of_cells
 from ssvq.model.whitening import ColourWhitening
 
 TINY = Architecture(hidden=8, residual_hidden=4, residual_layers=1, codes=16, dimensions=4)
@@ -422,3 +422,67 @@ def test_paper_objective_falls_without_bound() -> None:
     assert quarters == sorted(quarters, reverse=True)
     assert quarters[-1] < -1
     assert quarters[-1] < 2 * quarters[-2]  # faster and faster
+
+
+# Labels by cell
+
+
+def shares_of(samples: int, seed: int = 0) -> Tensor:
+    """Shares of anomalous pixels of cells, some of them 0 or 1."""
+    drawn = torch.rand(samples, SIDE // 4, SIDE // 4, generator=torch.Generator().manual_seed(seed))
+    return (1.5 * drawn - 0.25).clamp(0, 1)
+
+
+def test_every_cell_is_pulled_in_and_pushed_out_by_its_share() -> None:
+    method = make(beta=0.7, eta=0.4, margin=0.05, labels="cell")
+    normal, anomalous, shares = images(3), images(2, 1), shares_of(5)
+    found = sample_by_sample(method, torch.cat([normal, anomalous]))
+    distance = np.stack([((one["e"] - one["q"]) ** 2).mean(0) for one in found])
+    label = shares.double().numpy()
+    near = ((1 - label) * distance).mean()
+    far = (label * np.maximum(0, 0.05 - distance)).mean()
+    white = method.encoder.whitening(torch.cat([normal, anomalous])).double().numpy()
+    reconstruction = np.mean([((one["d"] - white[i]) ** 2).mean() for i, one in enumerate(found[:3])])
+    terms = method.loss(normal, anomalous, shares)
+    assert terms["loss"].item() == pytest.approx(0.4 * (0.7 * near + reconstruction) + 0.6 * far, rel=1e-4)
+
+
+def test_a_sample_that_is_labelled_as_a_whole_is_pushed_out_as_a_whole() -> None:
+    method = make(margin=0.05, labels="cell")
+    normal, anomalous, shares = images(3), images(2, 1), shares_of(5)
+    shares[:3] = 0
+    shares[4] = float("nan")
+    found = sample_by_sample(method, anomalous)
+    distance = np.stack([((one["e"] - one["q"]) ** 2).mean(0) for one in found])
+    by_cell = (shares[3].double().numpy() * np.maximum(0, 0.05 - distance[0])).sum() / shares.numel()
+    as_a_whole = max(0, 0.05 - distance[1].mean()) / 5
+    assert method.loss(normal, anomalous, shares)["anomalous"].item() == pytest.approx(by_cell + as_a_whole, rel=1e-4)
+
+
+def test_the_codebook_follows_normal_cells_of_all_samples_and_no_other() -> None:
+    method = make(labels="cell", codebook={"decay": 0.5, "reseed_every": None})
+    shares = torch.zeros(5, SIDE // 4, SIDE // 4)
+    shares[0, 0, 0], shares[3:] = 1, 1
+    shares[4, 1, 2] = 0.05
+    normal, anomalous = images(3), images(2, 1)
+    with torch.no_grad():
+        latents = method.encode(torch.cat([normal, anomalous])).permute(0, 2, 3, 1)[shares < 0.1]
+    before = method.codebook.counts.clone()
+    method.loss(normal, anomalous, shares)
+    method.after_step(0, 0)
+    used = torch.bincount(method.codebook.assign(latents), minlength=TINY.codes)
+    assert len(latents) == 3 * 16 - 1 + 1
+    # Codes have moved by now; counts are of where latents were before.
+    assert (2 * method.codebook.counts - before).sum().item() == pytest.approx(used.sum().item())
+
+
+def test_padding_is_neither_pulled_nor_pushed() -> None:
+    pulled, pushed = weights_of_cells(torch.tensor([[[0.0, float("nan")]], [[1.0, float("nan")]]]), 1)
+    assert pulled.tolist() == [[[1, 0]], [[0, 0]]]
+    assert pushed.tolist() == [[[0, 0]], [[1, 0]]]
+
+
+def test_labels_act_by_cell_where_the_objective_can() -> None:
+    assert SSVQVAE.labels_by_cell(Objective(labels="cell"))
+    for other in ({"labels": "tile"}, {"name": "paper"}, {"terms": "no-codebook"}):
+        assert not SSVQVAE.labels_by_cell(Objective(**{"labels": "cell", **other}))

@@ -108,10 +108,10 @@ def test_a_description_that_is_not_json(location: str, text: str | bytes) -> Non
         bundles.read_description(location)
 
 
-@pytest.mark.parametrize("version", [0, 1, "2", None])
+@pytest.mark.parametrize("version", [0, 1, 4, "3", None])
 def test_another_version(location: str, version: Any) -> None:
     change(location, version=version)
-    with pytest.raises(InputError, match=rf"bundle/bundle\.json has version {version}.*reads version 2"):
+    with pytest.raises(InputError, match=rf"bundle/bundle\.json has version {version}.*reads versions 2 and 3"):
         bundles.read_description(location)
 
 

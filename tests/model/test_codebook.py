@@ -14,7 +14,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 
 from ssvq.model import codebook as module
-from ssvq.model.codebook import CELLS_AT_ONCE, SMOOTHING, Codebook
+from ssvq.model.codebook import CELLS_AT_ONCE, SMOOTHING, Codebook, bf16_factors
 
 STEPS = 5
 
@@ -296,3 +296,23 @@ def test_ranks_send_each_other_no_more_latents_than_are_drawn(monkeypatch: pytes
     codebook.start_from(latents_of(0, 10_000), seed=0)
     assert codebook.reseed_dead(latents_of(1, 10_000), dead_below=1.0, seed=1)
     assert max(sent) == 50 * 4
+
+
+@given(st.integers(0, 1000), st.sampled_from([0.01, 1.0, 30.0]))
+@settings(max_examples=30)
+def test_bf16_factors_give_the_distances_of_fp32(seed: int, scale: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    codes = scale * torch.randn(40, 64, generator=generator)
+    latents = codes[torch.randint(40, (200,), generator=generator)] + 0.1 * scale * torch.randn(
+        200, 64, generator=generator
+    )
+    left, right = bf16_factors(latents, codes)
+    assert left.dtype == right.dtype == torch.bfloat16
+    assert left.shape[1] == right.shape[1]
+    assert left.shape[1] % 8 == 0
+    found = (left.double() @ right.double().T + latents.double().square().sum(1, keepdim=True)).amin(1)
+    exact = torch.cdist(latents.double(), codes.double()).square().amin(1)
+    products = latents.norm(dim=1).double() * float(codes.norm(dim=1).max())
+    assert float(((found - exact).abs() / products).max()) < 2**-15
+    scores, expected = found.clamp_min(0).sum().sqrt(), exact.sum().sqrt()
+    assert float((scores - expected).abs() / expected) < 1e-4

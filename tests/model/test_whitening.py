@@ -9,7 +9,7 @@ import torch.multiprocessing as mp
 from torch import Tensor
 
 from ssvq.config import Architecture
-from ssvq.model.network import Encoder
+from ssvq.model.encoders.paper import PaperEncoder
 from ssvq.model.whitening import ColourWhitening
 
 TINY = Architecture(hidden=8, residual_hidden=4, residual_layers=1, codes=16, dimensions=4)
@@ -66,7 +66,7 @@ def test_small_differences_survive_autocast() -> None:
 
 def test_the_encoder_measures_where_it_is_wanted() -> None:
     for wanted in (True, False):
-        encoder = Encoder(TINY.model_copy(update={"whiten_colours": wanted}))
+        encoder = PaperEncoder(TINY.model_copy(update={"whiten_colours": wanted}))
         encoder.start(photographs(4, 0))
         assert torch.equal(encoder.whitening.matrix, torch.eye(3)) != wanted
 
@@ -74,7 +74,7 @@ def test_the_encoder_measures_where_it_is_wanted() -> None:
 def test_the_encoder_sees_whitened_colours() -> None:
     images = photographs(4, 0)
     torch.manual_seed(0)
-    encoder = Encoder(TINY)
+    encoder = PaperEncoder(TINY)
     encoder.start(images)
     whitened = encoder.whitening(images)
     latents = encoder(images)
@@ -83,9 +83,9 @@ def test_the_encoder_sees_whitened_colours() -> None:
 
 
 def test_a_model_from_before_takes_colours_as_they_are() -> None:
-    weights = Encoder(TINY).state_dict()
+    weights = PaperEncoder(TINY).state_dict()
     del weights["whitening.matrix"]
-    encoder = Encoder(TINY)
+    encoder = PaperEncoder(TINY)
     encoder.start(photographs(4, 0))
     encoder.load_state_dict(weights)
     assert torch.equal(encoder.whitening.matrix, torch.eye(3))

@@ -33,7 +33,7 @@ from ssvq.results.cog import encode_cog
 from ssvq.results.ground import on_the_ground
 from ssvq.results.regions_geojson import find_regions
 from ssvq.results.stitch import HeatMap
-from ssvq.scoring.layout import Partition
+from ssvq.scoring.layout import Partition, model_file
 from ssvq.scoring.ledger import LedgerWriter
 from ssvq.scoring.schema import LEDGER, SCORE_MAP, encode_parquet, to_table
 from tests.conftest import write_image
@@ -84,13 +84,15 @@ def write_scores(
 ) -> Path:
     """Score map and ledger of one image: distance 4 in the cells of `hot` (rows, cols) of the image, else 0.5."""
     image_id = name.split(".")[0]
+    storage.put_text(model_file(str(out), model), json.dumps({"preprocessing": {"cell": 4}}))
     partition = Partition(str(out), survey, model, TILING.tiling_id)
     identity = {"survey": survey, "model_id": model, "tiling_id": TILING.tiling_id, "image_id": image_id}
     identity |= {"image_uri": f"/survey/{name}", "fingerprint": "1-2", "run_id": f"run-{hour}"}
     grid = TileGrid(WIDTH, HEIGHT, TILING)
     tiles = list(grid.tiles(TileBlock(0, len(grid.ys), 0, len(grid.xs))))
     rows = []
-    for tile, outline in zip(tiles, footprints(header, tiles), strict=True):
+    windows = np.array([(tile.x, tile.y, tile.width, tile.height) for tile in tiles])
+    for tile, outline in zip(tiles, footprints(header, windows), strict=True):
         centres = np.arange(CELLS) * 4 + 2
         under = np.ix_((tile.y + centres) // 4, (tile.x + centres) // 4)
         values = np.full((CELLS, CELLS), 0.5) if hot is None else np.where(hot[under], 4.0, 0.5)
@@ -107,7 +109,11 @@ def write_scores(
     with LedgerWriter(str(out), f"run-{survey}-{model}-{image_id}") as ledger:
         ledger.add(
             {**identity, **found, "image_width": WIDTH, "image_height": HEIGHT, "status": status}
-            | {"recorded_at": datetime(2026, 1, 1, hour, tzinfo=UTC), "error_message": "is empty" if not rows else None}
+            | {
+                "run_number": 1,
+                "recorded_at": datetime(2026, 1, 1, hour, tzinfo=UTC),
+                "error_message": "is empty" if not rows else None,
+            }
             | {"tiles": len(rows), "skipped_tiles": 0, "anomalous_tiles": sum(row["is_anomalous"] for row in rows)}
         )
     return out

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -92,3 +93,35 @@ def test_a_file_that_is_no_labels_is_left_alone(
     assert out.read_text() == "mine"
     assert label(output, tmp_path / "l.parquet", "--from", str(tmp_path / "gone.json")) == ExitCode.WRONG_INPUT
     assert "gone.json is not there" in capsys.readouterr().err
+
+
+def test_csv_of_a_spreadsheet_and_its_column_survey(
+    output: Path,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ids = tmp_path / "ids.csv"
+    ids.write_bytes(b"\xef\xbb\xbfsurvey;tile_id\r\ns;i0-0-2\r\n")
+    assert label(output, tmp_path / "l.parquet", "--tiles", str(ids), "--as", "normal") == ExitCode.DONE
+    ids.write_text("survey,tile_id\ns,i0-0-2\nother,i0-0-3\n")
+    assert label(output, tmp_path / "m.parquet", "--tiles", str(ids), "--as", "normal") == ExitCode.WRONG_INPUT
+    assert "has tiles of survey other, and --survey is s: give those of one" in capsys.readouterr().err
+    assert not (tmp_path / "m.parquet").exists()
+
+
+def test_tiles_that_two_surveys_have_must_say_which_they_are_of(
+    output: Path,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for number, path in enumerate(sorted((output / "images").glob("*.parquet"))):
+        table = pq.read_table(path)
+        column = table.schema.get_field_index("survey")
+        table = table.set_column(column, "survey", pa.array(["other"] * len(table)))
+        pq.write_table(table, output / "images" / f"run-9-{number:05}.parquet")
+    ids = tmp_path / "ids.csv"
+    ids.write_text("tile_id\ni0-0-2\n")
+    assert label(output, tmp_path / "l.parquet", "--tiles", str(ids), "--as", "normal") == ExitCode.WRONG_INPUT
+    assert "survey other has images of the same names: add a column survey" in capsys.readouterr().err
+    ids.write_text("survey,tile_id\ns,i0-0-2\n")
+    assert label(output, tmp_path / "l.parquet", "--tiles", str(ids), "--as", "normal") == ExitCode.DONE

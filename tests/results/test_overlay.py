@@ -17,6 +17,7 @@ from ssvq.cli import main
 from ssvq.errors import ExitCode
 from ssvq.results.heat import metres_in_pixel
 from ssvq.results.montage import draw_montage, worst_tiles
+from ssvq.results.objects import read_heat_scale
 from ssvq.results.overlay import draw_overlay, find_image, read_pixel_rule
 from ssvq.scoring.layout import Partition, model_file
 from ssvq.scoring.ledger import LedgerWriter
@@ -63,7 +64,7 @@ def texts(figure: Figure) -> str:
 
 def test_an_image_under_its_heat(output: Path) -> None:
     image, tiles = find_image(str(output), "1.png", None)
-    figure = draw_overlay(image, tiles, read_pixel_rule(str(output), MODEL))
+    figure = draw_overlay(image, tiles, read_pixel_rule(str(output), MODEL), read_heat_scale(str(output), MODEL))
     written = texts(figure)
     assert "2 of 4 tiles at or over 12; worst 13" in written
     assert [type(artist) for artist in figure.axes[0].artists] == [ScaleBar]

@@ -43,7 +43,7 @@ def put_image(out: Path, survey: str, name: str, scores: list[float], *, run: st
         ledger.add(
             identity
             | {"status": "scored", "tiles": len(scores), "object_version": info.version}
-            | {"recorded_at": datetime(2026, 11, 24, tzinfo=UTC) + timedelta(minutes=minutes)}
+            | {"recorded_at": datetime(2026, 11, 24, tzinfo=UTC) + timedelta(minutes=minutes), "run_number": 1}
         )
 
 
@@ -102,7 +102,9 @@ def test_a_file_that_is_no_longer_true_is_not_used(output: Path, change: str) ->
     else:
         removed = {"survey": "a", "image_id": "a-low", "model_id": MODEL, "tiling_id": TILING, "status": "removed"}
         with LedgerWriter(str(output), "run-3") as ledger:
-            ledger.add({**removed, "run_id": "run-3", "recorded_at": datetime(2026, 11, 25, tzinfo=UTC)})
+            ledger.add(
+                {**removed, "run_id": "run-3", "run_number": 1, "recorded_at": datetime(2026, 11, 25, tzinfo=UTC)}
+            )
         Path(Partition(str(output), "a", MODEL, TILING).score_map("a-low")).unlink()
     expected = {"an image more": 7, "an image scored anew": 4, "an image removed": 3}[change]
     count = "SELECT count(*) AS n FROM tiles WHERE survey = 'a'"

@@ -14,10 +14,11 @@ import pytest
 from ssvq import storage
 from ssvq.cli import main
 from ssvq.errors import ExitCode, InputError
+from ssvq.results.objects import read_score_map
 from ssvq.results.query import run_sql
 from ssvq.scoring.layout import Partition
-from ssvq.scoring.ledger import LedgerWriter
-from ssvq.scoring.schema import SCORE_MAP, encode_parquet, to_table
+from ssvq.scoring.ledger import LedgerWriter, latest_rows, read_ledger
+from ssvq.scoring.schema import ADDED, SCORE_MAP, encode_parquet, to_table
 
 MAP = [[np.float16(1.5), np.float16("nan")]]
 
@@ -48,6 +49,7 @@ def ledger_entry(survey: str, image: int, status: str, minutes: int = 0) -> dict
         "run_id": f"run{minutes}",
         "status": status,
         "recorded_at": datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=minutes),
+        "run_number": 1,
     }
 
 
@@ -109,3 +111,41 @@ def test_wrong_sql_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="SQL: ") as error:
             run_sql(out, sql)
         assert "\n" not in str(error.value)
+
+
+def rewrite_as_of_0_1(out: Path) -> None:
+    """Take away what version 0.1 did not write."""
+    for path in [*(out / "tiles").rglob("*.parquet"), *(out / "images").glob("*.parquet")]:
+        table = pq.read_table(path)
+        later = {*ADDED, "decoder", "pages", "run_number"}.intersection(table.column_names)
+        pq.write_table(table.drop_columns(sorted(later)), path)
+
+
+def test_an_output_of_version_0_1_is_read_and_gone_on_with(tmp_path: Path) -> None:
+    sql = "SELECT count(*) AS n, count(score_worst) AS worst FROM tiles"
+    write_output(tmp_path, "a")
+    write_output(tmp_path, "b", images=3)
+    rewrite_as_of_0_1(tmp_path)
+    assert run_sql(str(tmp_path), sql).to_pylist() == [{"n": 15, "worst": 0}]
+    later = {"survey": "a", "image_id": "a9", "score": 1.0, "score_worst": 2.0, "tile_id": "a9-0"}
+    table = encode_parquet(to_table([later], SCORE_MAP))
+    storage.put(Partition(str(tmp_path), "a", "m", "32-32-shift").score_map("a9"), table)
+    with LedgerWriter(str(tmp_path), "run-c") as ledger:
+        ledger.add(ledger_entry("a", 9, "scored"))
+    assert run_sql(str(tmp_path), sql).to_pylist() == [{"n": 16, "worst": 1}]
+    old = Partition(str(tmp_path), "a", "m", "32-32-shift").score_map("a0")
+    assert read_score_map(old).schema.equals(read_score_map(old).select(SCORE_MAP.names).schema)
+    assert read_score_map(old, ["score_worst", "score"])["score_worst"].null_count == 3
+    Path(old).write_bytes(b"PAR1")
+    assert main(["query", str(tmp_path), sql]) == ExitCode.SOME_IMAGES_FAILED
+
+
+def test_what_is_latest_depends_on_no_clock(tmp_path: Path) -> None:
+    """The clock of the first run was a day ahead."""
+    write_output(tmp_path, "a", images=1)
+    for number, minutes, status in ((2, 24 * 60, "failed"), (3, 5, "scored")):
+        with LedgerWriter(str(tmp_path), f"run-{number}") as ledger:
+            ledger.add(ledger_entry("a", 0, status, minutes) | {"run_number": number})
+    assert run_sql(str(tmp_path), "SELECT status FROM images").to_pylist() == [{"status": "scored"}]
+    rows = read_ledger(str(tmp_path), "a")
+    assert latest_rows(rows, Partition(str(tmp_path), "a", "m", "32-32-shift"))["status"].to_pylist() == ["scored"]

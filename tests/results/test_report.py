@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from html.parser import HTMLParser
@@ -45,7 +44,7 @@ def put_model(out: Path | str) -> None:
 
 def ledger_row(uri: str, image_id: str) -> dict[str, Any]:
     identity = {"survey": "s", "image_uri": uri, "image_id": image_id, "fingerprint": "f"}
-    return identity | {"model_id": MODEL, "tiling_id": TILING, "run_id": "run-1", "recorded_at": NOW}
+    return identity | {"model_id": MODEL, "tiling_id": TILING, "run_id": "run-1", "run_number": 1, "recorded_at": NOW}
 
 
 def put_scores(
@@ -279,19 +278,6 @@ def test_a_thousand_images_are_a_small_page(tmp_path: Path) -> None:
 
 
 # In a browser
-
-
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    """Debian's Chromium, headless."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    executable = shutil.which("chromium")
-    if executable is None:
-        pytest.skip("no `chromium` on this machine (apt-get install chromium)")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ssvq.imagery.grid import CELL, Tile, TileBlock, TileGrid, Tiling
+from ssvq.inference.scorer import MAP_SIDE
 from ssvq.results.stitch import stitch
-from ssvq.scoring.scorer import MAP_SIDE
 
 # Values of the cells of a tile, from the centres of the cells in the image's pixels: y (n, 1) and x (1, n).
 Field = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]

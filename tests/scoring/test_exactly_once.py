@@ -24,15 +24,14 @@ from ssvq.config import ScoreConfig
 from ssvq.errors import ImageError, InputError
 from ssvq.imagery.catalog import SourceImage
 from ssvq.imagery.raster import ImageHeader
-from ssvq.imagery.units import ImagePart, inspect, plan_units, read_unit
+from ssvq.imagery.units import ImagePart, headless_part, inspect, plan_units, read_unit
 from ssvq.scoring import ledger as ledgers
 from ssvq.scoring.collector import Collector
 from ssvq.scoring.ledger import LedgerWriter, latest_rows, prune, read_ledger
 from ssvq.scoring.plan import ScorePlan, plan_scoring
-from ssvq.scoring.schema import to_table
-from ssvq.scoring.stages import SCORED
-from ssvq.scoring.writer import ScoringRun, write_parts
+from ssvq.scoring.writer import ScoringRun
 from tests.conftest import write_image
+from tests.scored import outcomes_of
 from tests.surveys import TILE, make_bundle
 
 NAMES = ["a.png", "b c.png", "d/é.png", "large.png"]
@@ -77,23 +76,18 @@ class World:
         run = ScoringRun(plan.partition, config.survey, f"run-{next(RUNS):06}", plan.bundle.calibration)
         with LedgerWriter(config.out, run.run_id) as ledger:
             collector = Collector(run, ledger)
-            for image_id, known in plan.removed.items():
-                row = prune(image_id, known, plan.partition, run.run_id)
-                yield
-                if row is not None:
-                    ledger.add(row)
             headers: list[tuple[SourceImage, ImageHeader]] = []
-            for source in plan.todo:
+            written = []
+            for source in plan.todo():
                 try:
                     headers.append((source, inspect(source)))
                 except ImageError as error:
-                    collector.fail(source, error)
+                    written += outcomes_of(run, _scored(headless_part(source, plan.tiling), error))
                 yield
             units = plan_units(headers, plan.tiling, plan.bundle.preprocessing.pixels)
             random.shuffle(units)
-            written = []
             for unit in units:
-                written += write_parts(to_table([_scored(*read) for read in read_unit(unit)], SCORED), run).to_pylist()
+                written += outcomes_of(run, *(_scored(*read) for read in read_unit(unit)))
                 yield
                 random.shuffle(written)
                 while len(written) > 2:
@@ -102,6 +96,11 @@ class World:
             for outcome in written:
                 collector.take(outcome)
                 yield
+            for image_id, known in plan.removed.items():
+                row = prune(image_id, known, plan.partition, run.run_id, run.number)
+                yield
+                if row is not None:
+                    ledger.add(row)
 
     def kill(self, job: Iterator[None]) -> None:
         """End a job as SIGKILL does: nothing of what it has in memory is written."""
@@ -119,7 +118,7 @@ class Result:
     """What a plain Parquet reader and the ledger see."""
 
     def __init__(self, plan: ScorePlan) -> None:
-        self.left = len(plan.todo)
+        self.left = len(list(plan.todo()))
         files = sorted(path for path in Path(plan.partition.tiles).rglob("*") if path.is_file())
         tables = [pq.read_table(path) for path in files]
         self.rows = sorted(
@@ -231,10 +230,10 @@ def test_what_failed_is_tried_again_unless_told_not_to(bundle: Path, tmp_path: P
     world = World(tmp_path, bundle)
     world.set("a.png", "broken")
     world.finish("out")
-    assert [image.path for image in plan_scoring(world.config("out")).todo] == ["a.png"]
-    assert plan_scoring(world.config("out", retry_failed=False)).todo == []
+    assert [image.path for image in plan_scoring(world.config("out")).todo()] == ["a.png"]
+    assert not plan_scoring(world.config("out", retry_failed=False)).to_score
     world.set("a.png", "broken")
-    assert len(plan_scoring(world.config("out", retry_failed=False)).todo) == 1, "it is another file now"
+    assert plan_scoring(world.config("out", retry_failed=False)).to_score == 1, "it is another file now"
 
 
 def test_a_new_model_or_tiling_leaves_the_old_scores_whole(bundle: Path, tmp_path: Path) -> None:
@@ -260,8 +259,10 @@ def test_an_image_that_changes_before_it_is_put_is_planned_anew(bundle: Path, tm
         run = ScoringRun(plan.partition, config.survey, "run", plan.bundle.calibration)
         with LedgerWriter(config.out, "run") as ledger:
             collector = Collector(run, ledger)
-            (source,) = (image for image in plan.todo if image.path == "a.png")
-            collector.fail(source, ImageError("read", "half of it was there"))
+            (source,) = (image for image in plan.todo() if image.path == "a.png")
+            error = ImageError("read", "half of it was there")
+            for outcome in outcomes_of(run, _scored(headless_part(source, plan.tiling), error)):
+                collector.take(outcome)
             assert [image.path for image in collector.changed] == ["a.png"]
             assert not collector.totals
 
@@ -272,7 +273,7 @@ def test_what_is_listed_and_what_is_left(bundle: Path, tmp_path: Path) -> None:
         world.set(name, "small")
 
     def todo(**changes: Any) -> list[str]:
-        return [image.path for image in plan_scoring(world.config("survey/scores", **changes)).todo]
+        return [image.path for image in plan_scoring(world.config("survey/scores", **changes)).todo()]
 
     assert todo() == ["a.png", "always.png", "b c.png", "d/é.png", "large.png"]
     assert todo(include=["d/*", "a*"]) == ["a.png", "always.png", "d/é.png"]

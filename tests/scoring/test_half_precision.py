@@ -15,9 +15,9 @@ from rasterio.windows import Window
 from scipy.stats import spearmanr
 
 from ssvq.config import Architecture, CodebookSettings, Objective
+from ssvq.inference.scorer import TileScorer, normalise
 from ssvq.methods.ss_vqvae import SSVQVAE
 from ssvq.model.bundle import Preprocessing
-from ssvq.scoring.scorer import TileScorer, normalise
 
 SIZE, CROP, STEPS, LEARNED_FROM = 512, 64, 120, 24
 TILES = 24
@@ -75,7 +75,7 @@ def _crops(rng: np.random.Generator, photographs: list[NDArray[np.uint8]], numbe
 @pytest.mark.slow
 @pytest.mark.real_data
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["bf16", pytest.param("fp16", marks=pytest.mark.soak)])
 def test_scores_agree_with_fp32(
     trained: tuple[SSVQVAE, Preprocessing], photographs: list[NDArray[np.uint8]], precision: str
 ) -> None:

@@ -3,19 +3,25 @@
 import json
 import os
 import re
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
+from PIL import Image
 
-from ssvq import placement
-from ssvq.config import ScoreConfig
+from ssvq.config import ReportConfig, ScoreConfig
 from ssvq.errors import ExitCode, InputError
 from ssvq.model.bundle import Bundle
 from ssvq.results.query import run_sql
+from ssvq.results.report.job import report
+from ssvq.runtime import placement
+from ssvq.runtime.planning import ImageStream
 from ssvq.scoring import job
 from ssvq.scoring.job import score
+from ssvq.scoring.ledger import read_ledger
 from tests.conftest import write_image
 from tests.surveys import TILE, make_bundle, make_survey, paint
 
@@ -147,8 +153,60 @@ def test_loops_of_links_are_not_walked(survey: Survey) -> None:
     (survey.images / "link.png").symlink_to(survey.images / "a.png")
     os.mkfifo(survey.images / "pipe.png")
     assert survey.score() == ExitCode.DONE
-    names = survey.sql("SELECT regexp_extract(image_uri, '[^/]+$') AS name FROM images ORDER BY name")
-    assert [row["name"] for row in names] == ["a.png", "link.png"]
+    names = survey.sql("SELECT regexp_extract(image_uri, '[^/]+$') AS name, status FROM images ORDER BY name")
+    assert [row["name"] for row in names if row["status"] == "scored"] == ["a.png", "link.png"]
+    assert [row["name"] for row in names if row["status"] == "passed over"] == ["loop", "nowhere.png", "self.png"]
+
+
+def test_every_picture_is_accounted_for(survey: Survey, capsys: pytest.CaptureFixture[str]) -> None:
+    """On the terminal, in the file of the run, in the ledger and on the page."""
+    survey.add("a.png")
+    survey.score()
+    survey.add("b.bmp")
+    survey.add("c.png")
+    (survey.images / "bad.jpg").write_text("no image")
+    (survey.images / "d.HEIC").write_bytes(b"x")
+    (survey.images / "gone.jpg").symlink_to("missing.jpg")
+    pages = [Image.fromarray(np.full((TILE, TILE, 3), 60 * i, np.uint8)) for i in (1, 2, 3)]
+    pages[0].save(survey.images / "pages.tif", save_all=True, append_images=pages[1:])
+    survey.score(dry_run=True)
+    output = capsys.readouterr().out
+    assert "5 images, 1 done, 4 to score, 2 more pictures passed over" in output
+    assert "2 further pages of TIFFs are not scored" in output
+    assert survey.score() == ExitCode.SOME_IMAGES_FAILED
+    said = capsys.readouterr()
+    assert "found 7 pictures: 3 scored, 1 failed, 1 done before, 0 left, 2 passed over" in said.out
+    assert "2 further pages of TIFFs are not scored, only first pages are: split such files" in said.out
+    assert "warning: of TIFFs with several pages only the first page is read" in said.err
+    summary = json.loads(max((survey.out / "runs").iterdir()).read_text())["summary"]
+    assert summary["passed_over"] == {".heic: save as JPEG or TIFF": 1, "link: is a link to nothing": 1}
+    assert summary["more_pages"] == 2
+    counts = {row["status"]: row["n"] for row in survey.sql("SELECT status, count(*) AS n FROM images GROUP BY 1")}
+    assert counts == {"scored": 4, "failed": 1, "passed over": 2}
+    assert survey.sql("SELECT pages FROM images WHERE pages > 1") == [{"pages": 3}]
+    page = survey.out.parent / "page.html"
+    assert report(ReportConfig(scores=str(survey.out), survey="survey", out=str(page))) == ExitCode.DONE
+    text = page.read_text()
+    assert "1 picture passed over (.heic: save as JPEG or TIFF)" in text
+    assert "2 further pages of 1 TIFF: only a first page is scored" in text
+    # Once is enough.
+    survey.add("e.png")
+    survey.score()
+    rows = read_ledger(str(survey.out), "survey")
+    assert rows["status"].to_pylist().count("passed over") == 2
+    assert sorted(set(rows["run_number"].to_pylist())) == [1, 2, 3]
+
+
+def test_a_picture_that_was_passed_over_and_is_read_now(survey: Survey) -> None:
+    survey.add("a.png")
+    with rasterio.open(
+        survey.images / "b.img", "w", driver="HFA", width=64, height=64, count=3, dtype="uint8"
+    ) as image:
+        image.write(np.zeros((3, 64, 64), np.uint8))
+    survey.score()
+    assert survey.sql("SELECT status FROM images WHERE suffix(image_uri, 'b.img')") == [{"status": "passed over"}]
+    survey.score(drivers=["HFA"])
+    assert survey.sql("SELECT status FROM images WHERE suffix(image_uri, 'b.img')") == [{"status": "scored"}]
 
 
 def test_an_output_within_the_survey_is_not_scored(survey: Survey, capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,19 +225,20 @@ def test_a_survey_that_is_written_to_while_it_is_read(
 ) -> None:
     survey.add("a.png")
     survey.add("b.png")
-    inspect_images = job.inspect_images
-    passes: list[int] = []
+    score_images = job.score_images
+    streams: list[ImageStream] = []
 
-    def inspect_and_change(images: Any, limits: Any) -> Any:
-        found = inspect_images(images, limits)
-        if still or not passes:
-            survey.add("a.png", TILE, (len(passes) + 3) * TILE)
-        passes.append(len(images))
-        return found
+    def change_and_score(stream: ImageStream, *rest: Any) -> Any:
+        while not stream.handed_out:  # and with them their fingerprints
+            time.sleep(0.01)
+        if still or not streams:
+            survey.add("a.png", TILE, (len(streams) + 3) * TILE)
+        streams.append(stream)
+        return score_images(stream, *rest)
 
-    monkeypatch.setattr(job, "inspect_images", inspect_and_change)
+    monkeypatch.setattr(job, "score_images", change_and_score)
     code = survey.score()
-    assert passes == ([2, 1, 1] if still else [2, 1])
+    assert [stream.handed_out for stream in streams] == ([2, 1, 1] if still else [2, 1])
     assert code == (ExitCode.SOME_IMAGES_FAILED if still else ExitCode.DONE)
     tiles = {
         row["name"]: row["n"]

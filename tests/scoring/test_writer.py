@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from rasterio.transform import from_origin
 
 from ssvq import storage
-from ssvq.evaluation.metrics import calibrate
+from ssvq.evaluation.metrics import calibrate_columns
 from ssvq.imagery import units
 from ssvq.imagery.catalog import list_images
 from ssvq.imagery.grid import Tiling
 from ssvq.imagery.units import ImagePart, inspect, split_image
 from ssvq.scoring.layout import Partition
 from ssvq.scoring.schema import LEDGER, SCORE_MAP, to_table
-from ssvq.scoring.stages import SCORED
-from ssvq.scoring.writer import OUTCOME, ScoringRun, join_parts, tile_rows, write_parts
+from ssvq.scoring.writer import ScoringRun, join_parts
 from tests.conftest import write_image
+from tests.scored import outcomes_of, tile_rows
 
 TILING = Tiling(tile_size=16, stride=16)
 THRESHOLD = 3.0
@@ -33,7 +33,8 @@ PER_RUN = ("scored_at",)
 
 @pytest.fixture
 def run(tmp_path: Path) -> ScoringRun:
-    calibration = calibrate(np.linspace(0, 4, 9), np.zeros(9, bool)).model_copy(update={"threshold": THRESHOLD})
+    scores = np.repeat(np.linspace(0, 4, 9)[:, None], 2, axis=1)
+    calibration = calibrate_columns(scores, np.zeros(9, bool), "score").model_copy(update={"threshold": THRESHOLD})
     partition = Partition(str(tmp_path / "scores"), "survey", "model", TILING.tiling_id)
     return ScoringRun(partition, str(tmp_path / "survey"), "run-1", calibration)
 
@@ -68,13 +69,6 @@ def scored_row(part: ImagePart, kept: list[int] | None = None, **changes: Any) -
 
 def failed_row(part: ImagePart) -> dict[str, Any]:
     return {"part": part.to_json(), "error_stage": "read", "error_message": "is torn", "read_seconds": 0.1}
-
-
-def outcomes_of(run: ScoringRun, *rows: dict[str, Any]) -> list[dict[str, Any]]:
-    """What becomes of SCORED rows, by the stage of the pipeline."""
-    found = write_parts(to_table(rows, SCORED), run)
-    assert found.schema == OUTCOME
-    return found.to_pylist()
 
 
 def objects(run: ScoringRun) -> list[str]:
@@ -166,7 +160,7 @@ def test_a_method_without_cells_has_null_maps(run: ScoringRun) -> None:
 
 def test_tiles_of_a_georeferenced_image_have_a_place(run: ScoringRun) -> None:
     (part,) = parts_of(run, suffix=".tif", crs="EPSG:4326", transform=from_origin(7, 47, 0.01, 0.01))
-    (row, *_) = tile_rows(scored_row(part), part, run)
+    (row, *_) = tile_rows(scored_row(part), run)
     outline = shapely.from_wkb(row["geometry"])
     assert outline.symmetric_difference(shapely.box(7, 46.84, 7.16, 47)).area < 1e-9
     assert row["bbox"] == pytest.approx({"xmin": 7, "ymin": 46.84, "xmax": 7.16, "ymax": 47})
@@ -263,7 +257,7 @@ def whole(run: ScoringRun, parts: list[ImagePart], monkeypatch: pytest.MonkeyPat
     """The rows of the same image taken in one part."""
     monkeypatch.setattr(units, "PART_PIXELS", 128 * TILING.tile_size**2)
     (one,) = split_image(parts[0].source, parts[0].header, TILING)
-    return lasting(to_table(tile_rows(scored_row(one), one, run), SCORE_MAP))
+    return lasting(to_table(tile_rows(scored_row(one), run), SCORE_MAP))
 
 
 @given(st.permutations(range(3)))

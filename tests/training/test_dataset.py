@@ -9,18 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssvq.config import TrainConfig
+from ssvq.config import Architecture, TrainConfig
 from ssvq.errors import InputError
 from ssvq.imagery.catalog import SourceImage
 from ssvq.training.dataset import TileSets, draw_tile_sets
-from ssvq.training.tile_cache import INDEX_SCHEMA
+from ssvq.training.tile_cache import CHANNELS, INDEX_SCHEMA
 
 FAILED = "failed"
 HELD_OUT = ("validation", "calibration", "test")
 
 
 def config_of(**changes: Any) -> TrainConfig:
-    return TrainConfig(images="/images", masks="/masks", out="/out", tile_size=32, batch_size=8, **changes)
+    return TrainConfig(
+        images="/images", masks="/masks", out="/out", tile_size=32, batch_size=8, architecture=Architecture(), **changes
+    )
 
 
 def draw(index: pa.Table, config: TrainConfig, **known: dict[str, str]) -> TileSets:
@@ -40,6 +42,11 @@ class Named(SourceImage):
         return self.path
 
 
+def statistics(name: str, values: Any) -> dict[str, float]:
+    """Columns of a statistic of the three channels."""
+    return {f"{name}_{channel}": float(value) for channel, value in zip(CHANNELS, values, strict=True)}
+
+
 def index_of(images: dict[str, list[float] | str], **changes: Any) -> pa.Table:
     """An index of images by name, each with the anomalous fractions of its tiles, or FAILED."""
     rng = np.random.default_rng(0)
@@ -53,16 +60,17 @@ def index_of(images: dict[str, list[float] | str], **changes: Any) -> pa.Table:
             mean = rng.uniform(0.2, 0.8, 3)
             row = {
                 **known,
-                "file": f"{name}-0000.parquet",
-                "row_group": i,
+                "file": f"{name}-0000.arrow",
+                "batch": 0,
+                "row": i,
                 "x": 32 * i,
                 "y": 0,
                 "width": 32,
                 "height": 32,
                 "valid_fraction": 1.0,
                 "anomalous_fraction": fraction,
-                "channel_mean": mean,
-                "channel_mean_square": mean**2 + rng.uniform(0.01, 0.1, 3),
+                **statistics("mean", mean),
+                **statistics("mean_square", mean**2 + rng.uniform(0.01, 0.1, 3)),
             }
             rows.append(row | changes)
     return pa.Table.from_pylist(rows, INDEX_SCHEMA)
@@ -210,7 +218,7 @@ def test_a_group_in_two_splits_is_refused() -> None:
 
 def test_a_manifest_without_calibration_images_says_so() -> None:
     index = index_of(many(9))
-    config = TrainConfig(manifest="/m.csv", out="/out", tile_size=32, batch_size=8)
+    config = TrainConfig(manifest="/m.csv", out="/out", tile_size=32, batch_size=8, architecture=Architecture())
     given_splits = {f"{i:03}": ("train", "validation", "test")[i % 3] for i in range(9)}
     with pytest.raises(InputError, match=r"--manifest /m\.csv.*none for calibration.*in the manifest, or an empty one"):
         draw(index, config, split=given_splits)
@@ -351,9 +359,10 @@ def test_preprocessing_is_the_mean_and_deviation_of_normal_training_pixels() -> 
     pixels = rng.integers(0, 256, (40, 32, 32, 3)).astype(np.float64) / 255
     pixels *= rng.uniform(0.2, 1, (40, 1, 1, 3))
     index = index_of(images)
-    for name, value in {"channel_mean": pixels, "channel_mean_square": pixels**2}.items():
-        column = pa.array(list(value.mean((1, 2))), INDEX_SCHEMA.field(name).type)
-        index = index.set_column(index.schema.get_field_index(name), name, column)
+    for statistic, values in {"mean": pixels, "mean_square": pixels**2}.items():
+        for channel, column in zip(CHANNELS, values.mean((1, 2)).T, strict=True):
+            name = f"{statistic}_{channel}"
+            index = index.set_column(index.schema.get_field_index(name), name, pa.array(column))
     sets = draw(index, config_of())
     seen = pixels[sets.train_normal].reshape(-1, 3)
     assert sets.preprocessing.tile_size == 32
@@ -362,7 +371,7 @@ def test_preprocessing_is_the_mean_and_deviation_of_normal_training_pixels() -> 
 
 
 def test_a_constant_channel_does_not_divide_by_0() -> None:
-    index = index_of(many(8), channel_mean=[0.5, 0.5, 0.5], channel_mean_square=[0.25, 0.25, 0.25])
+    index = index_of(many(8), **statistics("mean", [0.5] * 3), **statistics("mean_square", [0.25] * 3))
     assert min(draw(index, config_of()).preprocessing.std) > 0
 
 

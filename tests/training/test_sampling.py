@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ from ssvq.imagery.grid import TileGrid, Tiling
 from ssvq.imagery.raster import ImageHeader
 from ssvq.imagery.tiles import TileArrays
 from ssvq.imagery.units import ImagePart
-from ssvq.training.sampling import BatchPlan, augment, choose_crop, draw, make_batch, make_sample
-from ssvq.training.tile_cache import TileRef, read_tile, write_part
+from ssvq.training.sampling import BatchPlan, augment, choose_crop, draw, draw_sample, make_batch, make_sample
+from ssvq.training.tile_cache import TileRef, write_part
+from ssvq.training.tile_reader import read_tile
 
 TILE = 16
 STILL = Augmentation(flips=False, turns=False)
@@ -33,7 +35,12 @@ def write_tiles(folder: Path, name: str, pixels: NDArray[np.uint8], masks: NDArr
     (block,) = TileGrid(TILE * n, TILE, tiling).blocks(n)
     part = ImagePart(SourceImage(name, name, "1", 1), header, tiling, block, 0, 1)
     rows = write_part(str(folder), part, TileArrays(pixels, None, masks.astype(np.uint8), TILE**2))
-    return [TileRef(*(row[name] for name in ("file", "row_group", "row", "width", "height"))) for row in rows]  # type: ignore[arg-type]
+    return [TileRef(*(row[name] for name in ("file", "batch", "row", "width", "height"))) for row in rows]  # type: ignore[arg-type]
+
+
+def choose(mask: NDArray[np.bool_], size: int, *rest: Any) -> tuple[int, int]:
+    """A crop by the shares of a mask."""
+    return choose_crop(mask.shape, lambda y, x: float(mask[y : y + size, x : x + size].mean()), size, *rest)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +71,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> BatchPlan:
 
 
 def test_a_batch_is_a_function_of_seed_and_step(plan: BatchPlan) -> None:
-    normal, anomalous = make_batch(plan, 5, 0, 1)
+    normal, anomalous, _ = make_batch(plan, 5, 0, 1)
     assert (normal.shape, anomalous.shape) == ((8, 8, 8, 3), (4, 8, 8, 3))
     assert (normal.dtype, anomalous.dtype) == (np.uint8, np.uint8)
     for step in (0, 4, 6):
@@ -119,7 +126,7 @@ def test_streams_do_not_meet() -> None:
 
 
 def test_without_anomalies_that_stream_is_empty(plan: BatchPlan) -> None:
-    normal, anomalous = make_batch(replace(plan, anomalous=[], anomalous_in_batch=0), 0, 0, 1)
+    normal, anomalous, _ = make_batch(replace(plan, anomalous=[], anomalous_in_batch=0), 0, 0, 1)
     assert (normal.shape, anomalous.shape) == ((8, 8, 8, 3), (0, 8, 8, 3))
 
 
@@ -221,7 +228,7 @@ def test_a_crop_lies_within_the_mask(
     height: int, width: int, size: int, fraction: float, wants: bool, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    y, x = choose_crop(rng.random((height, width)) < 0.5, size, lambda share: share >= fraction, wants, rng)
+    y, x = choose(rng.random((height, width)) < 0.5, size, lambda share: share >= fraction, wants, rng)
     assert 0 <= y <= max(0, height - size)
     assert 0 <= x <= max(0, width - size)
 
@@ -230,7 +237,7 @@ def test_a_crop_lies_within_the_mask(
 def test_a_crop_has_the_label_of_its_stream_by_the_rule_of_tiles(wants: bool) -> None:
     mask = np.zeros((32, 32), bool)
     mask[:, :16] = True
-    corners = [choose_crop(mask, 8, by_half(wants), wants, np.random.default_rng(seed)) for seed in range(200)]
+    corners = [choose(mask, 8, by_half(wants), wants, np.random.default_rng(seed)) for seed in range(200)]
     labels = [mask[y : y + 8, x : x + 8].mean() >= 0.5 for y, x in corners]
     # Half of all crops have the label, so 8 tries miss it once in 256.
     assert np.mean([label == wants for label in labels]) > 0.97
@@ -247,7 +254,7 @@ def test_at_the_fraction_a_crop_is_anomalous() -> None:
             seen.append(high)
             return 0
 
-    choose_crop(mask, 8, by_half(True), True, Spy())  # type: ignore[arg-type]
+    choose(mask, 8, by_half(True), True, Spy())  # type: ignore[arg-type]
     assert len(seen) == 2  # the first try was taken
 
 
@@ -255,8 +262,50 @@ def test_at_the_fraction_a_crop_is_anomalous() -> None:
 def test_where_no_crop_has_the_label_the_nearest_is_taken(wants: bool) -> None:
     rng = np.random.default_rng(0)
     mask = rng.random((32, 32)) < np.linspace(0.2, 0.8, 32)
-    nearest = choose_crop(mask, 8, lambda share: False, wants, np.random.default_rng(1))
+    nearest = choose(mask, 8, lambda share: False, wants, np.random.default_rng(1))
     same_draws = np.random.default_rng(1)
     tries = [(int(same_draws.integers(25)), int(same_draws.integers(25))) for _ in range(8)]
     best = max(tries, key=lambda at: (1 if wants else -1) * mask[at[0] : at[0] + 8, at[1] : at[1] + 8].mean())
     assert nearest == best
+
+
+# Labels by cell
+
+
+def test_shares_of_cells_are_turned_with_the_pixels(tmp_path: Path) -> None:
+    """Pixels that say where the mask is: the share of a cell is that of its own pixels, however a sample is turned."""
+    masks = np.random.default_rng(0).random((3, TILE, TILE)) < 0.4
+    pixels = np.repeat((masks * 255).astype(np.uint8)[..., None], 3, axis=-1)
+    tiles = [replace(tile, is_clean=False) for tile in write_tiles(tmp_path, "marked", pixels, masks)]
+    plan = BatchPlan(
+        cache=str(tmp_path),
+        normal=tiles,
+        anomalous=tiles,
+        tile_size=TILE,
+        sample_size=TILE // 2,
+        anomalous_fraction=0.1,
+        normal_limit=1.0,
+        normal_in_batch=4,
+        anomalous_in_batch=3,
+        augmentation=Augmentation(),
+        seed=1,
+        cell=4,
+    )
+    for step in range(5):
+        batch = make_batch(plan, step, 0, 1)
+        assert batch.shares is not None
+        seen = np.concatenate([batch.normal, batch.anomalous])[..., 0] / 255
+        side = TILE // 2 // 4
+        cells = seen.reshape(-1, side, 4, side, 4).mean((2, 4))
+        np.testing.assert_allclose(batch.shares, cells, atol=1e-6)
+
+
+def test_shares_are_unknown_where_the_label_is_of_the_tile_and_in_padding(plan: BatchPlan) -> None:
+    whole = replace(plan, sample_size=TILE, cell=4, augmentation=STILL)
+    told = replace(whole.anomalous[0], knows_pixels=False)
+    rng = np.random.default_rng(0)
+    assert np.isnan(draw_sample(whole, told, True, rng).shares(4)).all()
+    small = replace(whole.normal[0], width=10, height=TILE, is_clean=True)
+    shares = draw_sample(whole, small, False, rng).shares(4)
+    assert (shares[:, :2] == 0).all()
+    assert np.isnan(shares[:, 2:]).all()

@@ -1,11 +1,12 @@
 """The tile cache gives back what was cut, and is never mistaken for another or for a whole one."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,17 +18,21 @@ from ssvq.imagery.grid import TileBlock, Tiling
 from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
 from ssvq.imagery.tiles import TileArrays
 from ssvq.imagery.units import ImagePart, inspect, read_unit, split_image
+from ssvq.training import tile_reader
 from ssvq.training.tile_cache import (
+    CHANNELS,
     INDEX,
     INDEX_SCHEMA,
     TileRef,
     cache_key,
     error_row,
     read_index,
-    read_tile,
+    tile_refs,
     write_index,
     write_part,
+    write_parts,
 )
+from ssvq.training.tile_reader import crop_of_mask, read_tile, tile_pixels
 from tests.conftest import write_image
 
 TILING = Tiling(tile_size=16, stride=16)
@@ -47,7 +52,7 @@ def cut(tmp_path: Path, width: int = 40, height: int = 24, seed: int = 0) -> tup
 
 
 def ref(row: dict[str, Any]) -> TileRef:
-    return TileRef(row["file"], row["row_group"], row["row"], row["width"], row["height"])
+    return TileRef(row["file"], row["batch"], row["row"], row["width"], row["height"])
 
 
 @pytest.mark.parametrize("size", [(40, 24), (16, 16), (10, 30)])
@@ -98,8 +103,9 @@ def test_the_index_says_where_a_tile_is_and_what_is_in_it(tmp_path: Path) -> Non
         assert row["valid_fraction"] == 1
         assert row["anomalous_fraction"] == pytest.approx(mask.mean(), rel=1e-6)
         scaled = pixels.reshape(-1, 3) / 255
-        np.testing.assert_allclose(row["channel_mean"], scaled.mean(axis=0), rtol=1e-6)
-        np.testing.assert_allclose(row["channel_mean_square"], (scaled**2).mean(axis=0), rtol=1e-6)
+        for name, values in (("mean", scaled), ("mean_square", scaled**2)):
+            found = [row[f"{name}_{channel}"] for channel in CHANNELS]
+            np.testing.assert_allclose(found, values.mean(axis=0), rtol=1e-6)
 
 
 def test_fractions_are_of_the_pixels_that_a_tile_has(tmp_path: Path) -> None:
@@ -115,17 +121,93 @@ def test_fractions_are_of_the_pixels_that_a_tile_has(tmp_path: Path) -> None:
     assert row["valid_fraction"] == row["anomalous_fraction"] == 1
 
 
-def test_little_more_than_a_tile_is_read_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several small tiles share a row group, so that a file of many has a short footer."""
-    part, tiles = cut(tmp_path, 80, 64)
-    for tiles_in_group in (1, 3, 100):
-        monkeypatch.setattr("ssvq.training.tile_cache.ROW_GROUP_BYTES", tiles_in_group * 16 * 16 * 3 + 5)
-        folder = tmp_path / f"cache {tiles_in_group}"
-        rows = write_part(str(folder), part, tiles)
-        parquet = pq.ParquetFile(folder / str(rows[0]["file"]))
-        assert parquet.num_row_groups == -(-len(rows) // tiles_in_group)
-        for i, row in enumerate(rows):
-            np.testing.assert_array_equal(read_tile(str(folder), ref(row), 16)[0], tiles.pixels[i])
+def test_parts_of_several_images_share_a_file(tmp_path: Path) -> None:
+    parts = []
+    for number, size in enumerate(((40, 24), (16, 16), (10, 30))):
+        folder = tmp_path / str(number)
+        part, tiles = cut(folder, *size, seed=number)
+        parts.append((replace(part, source=replace(part.source, path=f"{number}.png")), tiles))
+    rows = write_parts(str(tmp_path / "cache"), parts)
+    assert len({row["file"] for row in rows}) == 1
+    assert rows == sorted(rows, key=lambda row: (row["batch"], row["row"]))
+    expected = np.concatenate([tiles.pixels for _, tiles in parts])
+    for row, pixels in zip(rows, expected, strict=True):
+        np.testing.assert_array_equal(read_tile(str(tmp_path / "cache"), ref(row), 16)[0], pixels)
+
+
+@given(st.data())
+@settings(max_examples=50)
+def test_a_crop_of_the_mask_is_what_it_is_of_the_whole(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    side = 4 * data.draw(st.integers(1, 7))
+    size = data.draw(st.integers(1, side))
+    y, x = (data.draw(st.integers(0, side - 1)) for _ in range(2))
+    folder = tmp_path_factory.mktemp("cache")
+    part, _ = cut(folder, side, side)
+    part = replace(part, tiling=Tiling(tile_size=side, stride=side), block=TileBlock(0, 1, 0, 1))
+    mask = np.random.default_rng(side).random((1, side, side)) < 0.5
+    pixels = np.zeros((1, side, side, 3), np.uint8)
+    (row,) = write_part(str(folder), part, TileArrays(pixels, None, mask.astype(np.uint8), side**2))
+    found = crop_of_mask(str(folder), ref(row), side, y, x, size)
+    np.testing.assert_array_equal(found, mask[0, y : y + size, x : x + size])
+
+
+def test_a_crop_touches_little_of_its_file(tmp_path: Path) -> None:
+    """Pages of the map that are in memory after a crop of 64 pixels, of a tile of 512."""
+    side = 512
+    part, _ = cut(tmp_path, side, side)
+    part = replace(part, tiling=Tiling(tile_size=side, stride=side), block=TileBlock(0, 1, 0, 1))
+    pixels = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), np.uint8)
+    (row,) = write_part(str(tmp_path / "cache"), part, TileArrays(pixels, None, pixels[..., 0] & 1, side**2))
+    found = tile_pixels(str(tmp_path / "cache"), ref(row), side)
+    assert not found.flags.owndata
+    assert not found.flags.writeable
+    np.testing.assert_array_equal(found[100:164, 37:101], pixels[0, 100:164, 37:101])
+
+
+def test_a_clean_tile_is_known_from_the_index(tmp_path: Path) -> None:
+    part, tiles = cut(tmp_path)
+    assert tiles.classes is not None
+    classes = tiles.classes.copy()
+    classes[1] = 0
+    rows = write_part(str(tmp_path / "cache"), part, replace(tiles, classes=classes))
+    refs = tile_refs(pa.Table.from_pylist(rows, INDEX_SCHEMA), np.arange(len(rows)))
+    assert [found.is_clean for found in refs] == [i == 1 for i in range(len(rows))]
+
+
+def test_an_index_with_failed_images_reads_back(tmp_path: Path) -> None:
+    part, tiles = cut(tmp_path)
+    folder = str(tmp_path / "cache")
+    rows = [*write_part(folder, part, tiles), error_row(SOURCE, ImageError("read", "is torn"))]
+    written = write_index(folder, rows)
+    assert read_index(folder) == written
+    assert not any(pa.types.is_nested(field.type) for field in INDEX_SCHEMA), "which not every pyarrow reads back"
+
+
+# Copies of what is on S3
+
+
+def test_a_file_is_copied_once_and_the_longest_unused_makes_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[str] = []
+    monkeypatch.setattr(tile_reader.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(storage, "read_bytes", lambda address: (fetched.append(address), bytes(1000))[1])
+    room = os.statvfs(tmp_path)
+    names = [f"s3://bucket/cache/{name}.arrow" for name in "abc"]
+    first, second = tile_reader.local_copy(names[0]), tile_reader.local_copy(names[1])
+    assert tile_reader.local_copy(names[0]) == first
+    assert fetched == names[:2]
+    assert first.read_bytes() == bytes(1000)
+    os.utime(first, (1, 1))
+    free = room.f_bavail * room.f_frsize
+    monkeypatch.setattr(tile_reader, "SHARE_OF_DISK", 2500 / free)
+    third = tile_reader.local_copy(names[2])
+    assert [path.exists() for path in (first, second, third)] == [False, True, True]
+    monkeypatch.setattr(tile_reader, "SHARE_OF_DISK", 10 / free)
+    with pytest.raises(OSError, match="has no room for a tile cache's file of 0 MB: free some of the disk"):
+        tile_reader.local_copy("s3://bucket/cache/d.arrow")
 
 
 def test_redness_is_that_of_the_tile(tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from ssvq.inference.scorer import TileScorer
 from ssvq.methods import build_method, method_settings
 from ssvq.methods.base import Method
 from ssvq.model.bundle import Preprocessing
-from ssvq.scoring.scorer import TileScorer
-from ssvq.training.tile_cache import read_tile
+from ssvq.training.tile_reader import read_tile
 from ssvq.training.validation import HeldOutTiles, score_held_out
 from tests.surveys import tiny_training
 from tests.training.test_sampling import TILE, write_tiles
@@ -59,6 +59,6 @@ def test_padding_is_left_out(tmp_path: Path) -> None:
     own = np.zeros((1, TILE // 4, TILE // 4), bool)
     own[:, :3, :2] = True
     pixels = read_tile(str(tmp_path), tile, TILE)[0][None]
-    scores = scores_of(HeldOutTiles([tile], np.array([False])), tmp_path)
+    scores = scores_of(HeldOutTiles([tile], np.array([False])), tmp_path)[:, 0]
     assert scores == pytest.approx(scorer.score(pixels, own).score, rel=1e-5)
     assert scores != pytest.approx(scorer.score(pixels).score, rel=1e-3)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,12 +13,13 @@ import pyarrow.compute as pc
 
 from ssvq import storage
 from ssvq.errors import InputError
+from ssvq.results.choose import count
 from ssvq.results.objects import read_model, read_score_map
 from ssvq.results.partitions import is_published, partitions
 from ssvq.results.query import literal, no_pattern, run_sql
 from ssvq.results.report.bins import Bins, choose_bins
 from ssvq.scoring.layout import Partition, run_file
-from ssvq.scoring.ledger import latest_rows, read_ledger
+from ssvq.scoring.ledger import PASSED_OVER, latest_rows, read_ledger
 
 TILES_ON_MAP = 3000  # those with the worst scores; a path of the page has some 100 bytes
 
@@ -40,6 +42,8 @@ class ReportData:
     """Rows of the ledger of the scored images with `worst`, `p_value`, `scored_tiles`, `over`, `bin`,
     `frames`; worst first."""
     failures: list[dict[str, Any]]
+    passed_over: int
+    """Pictures of the survey that are not read."""
     lost: list[str]
     """What could not be read of the score maps, in words."""
     left_out: list[str]
@@ -59,10 +63,14 @@ def read_data(scores: str, survey: str, model_id: str | None) -> ReportData:
     rows = [row for row in latest.to_pylist() if row["status"] != "removed"]
     failures = sorted((row for row in rows if row["status"] == "failed"), key=lambda row: row["image_uri"])
     images = [row for row in rows if row["status"] == "scored"]
-    connection, lost = _open_tiles(partition, latest, images)
+    calibration = model.get("calibration", {})
+    by_worst = calibration.get("decides") == "score_worst"
+    if by_worst:  # the page is by the column that decides
+        calibration = calibration["worst"]
+    connection, lost = _open_tiles(partition, latest, images, by_worst)
     with connection:
         by_image = {row["image_id"]: row for row in connection.sql(_BY_IMAGE).to_arrow_table().to_pylist()}
-        bins = choose_bins(connection, _threshold(by_image, model), model.get("calibration", {}))
+        bins = choose_bins(connection, _threshold(by_image, calibration), calibration)
         over = _over(connection, bins)
         tiles_on_map = connection.sql(
             "SELECT image_id, score, geometry FROM scored WHERE geometry IS NOT NULL "
@@ -75,11 +83,23 @@ def read_data(scores: str, survey: str, model_id: str | None) -> ReportData:
         image["scored_tiles"] = found.get("tiles", 0)
         image["over"], image["frames"] = over.get(image["image_id"], (0, []))
         image["bin"] = bins.index(image["worst"]) if bins and image["worst"] is not None else -1
+    others = [row for row in rows if row["status"] == PASSED_OVER]
+    left_out += _not_read(others, images)
     runs = _read_runs(scores, rows)
     if runs and runs[0].get("summary") is None:
         left_out.append(f"what run {runs[0]['run_id']} had still to do: it was interrupted, or is running")
     images.sort(key=lambda image: -math.inf if image["worst"] is None else image["worst"], reverse=True)
-    return ReportData(partition, images, failures, lost, left_out, model, runs, bins, placed)
+    return ReportData(partition, images, failures, len(others), lost, left_out, model, runs, bins, placed)
+
+
+def _not_read(others: list[dict[str, Any]], images: list[dict[str, Any]]) -> list[str]:
+    """The pictures that were passed over by kind, and pages of TIFFs, in words."""
+    kinds = Counter(row["error_message"] for row in others).most_common()
+    told = [f"{count(number, 'picture')} passed over ({reason})" for reason, number in kinds]
+    pages = [row["pages"] - 1 for row in images if (row["pages"] or 1) > 1]
+    if pages:
+        told.append(f"{count(sum(pages), 'further page')} of {count(len(pages), 'TIFF')}: only a first page is scored")
+    return told
 
 
 def _choose(scores: str, survey: str, model_id: str | None) -> tuple[Partition, pa.Table, list[str]]:
@@ -97,9 +117,10 @@ def _choose(scores: str, survey: str, model_id: str | None) -> tuple[Partition, 
             raise InputError(
                 f"--model-id {model_id}: survey {survey} was not scored by such a model, but by {', '.join(models[:5])}"
             )
-    columns = (ledger[name].to_pylist() for name in ("status", "recorded_at", "model_id", "tiling_id"))
+    columns = (ledger[name].to_pylist() for name in ("status", "run_number", "recorded_at", "model_id", "tiling_id"))
     *_, model, tiling = max(
-        zip(*columns, strict=True), key=lambda row: (row[0] == "scored", row[1] and row[1].timestamp(), row[2:])
+        zip(*columns, strict=True),
+        key=lambda row: (row[0] == "scored", row[1] or 0, row[2] and row[2].timestamp(), row[3:]),
     )
     partition = Partition(scores, survey, model, tiling)
     pairs = set(zip(ledger["model_id"].to_pylist(), ledger["tiling_id"].to_pylist(), strict=True))
@@ -108,7 +129,7 @@ def _choose(scores: str, survey: str, model_id: str | None) -> tuple[Partition, 
 
 
 def _open_tiles(
-    partition: Partition, latest: pa.Table, images: Sequence[dict[str, Any]]
+    partition: Partition, latest: pa.Table, images: Sequence[dict[str, Any]], by_worst: bool
 ) -> tuple[duckdb.DuckDBPyConnection, list[str]]:
     """A connection with the table `scored`, the finite scores of the partition's tiles; and objects that are missing
     or damaged, in words. The rest is still read.
@@ -128,18 +149,20 @@ def _open_tiles(
         missing = [image["image_uri"] for name, image in wanted.items() if name not in there]
         lost = [f"the score map of {uri} is missing: run `ssvq score` again" for uri in missing]
     try:
-        _load(connection, files)
+        _load(connection, files, by_worst)
     except duckdb.Error as error:
         damaged = {file: problem for file in files if (problem := _damage(file)) is not None}
         if not damaged:
             raise InputError(f"score maps of {partition.out} cannot be read: {' '.join(str(error).split())}") from None
         lost += damaged.values()
-        _load(connection, [file for file in files if file not in damaged])
+        _load(connection, [file for file in files if file not in damaged], by_worst)
     return connection, lost
 
 
-def _load(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> None:
-    """Only the columns that the page needs: the score maps are most of the bytes, and are not read."""
+def _load(connection: duckdb.DuckDBPyConnection, files: Sequence[str], by_worst: bool) -> None:
+    """Only the columns that the page needs: the score maps are most of the bytes, and are not read. `by_worst`: the
+    scores are those of the worst cells.
+    """
     columns = "image_id, tile_id, score, p_value, threshold, scored_at, x, y, width, height, geometry"
     if files:
         named = ", ".join(literal(no_pattern(file)) for file in files)
@@ -148,7 +171,12 @@ def _load(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> None:
         empty = ("''", "''", "0::FLOAT", "0::DOUBLE", "0::DOUBLE", "now()", "0", "0", "0", "0", "''::BLOB")
         fields = ", ".join(f"{value} AS {name}" for value, name in zip(empty, columns.split(", "), strict=True))
         source = f"(SELECT {fields} LIMIT 0)"
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE scored AS SELECT {columns} FROM {source} WHERE isfinite(score)")
+    read = columns
+    if by_worst and files:
+        names = {"score": "score_worst", "p_value": "p_value_worst", "threshold": "threshold_worst"}
+        read = ", ".join(f"{names[name]} AS {name}" if name in names else name for name in columns.split(", "))
+    finite = f"SELECT * FROM (SELECT {read} FROM {source}) WHERE isfinite(score)"
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE scored AS {finite}")
 
 
 def _damage(file: str) -> str | None:
@@ -160,9 +188,9 @@ def _damage(file: str) -> str | None:
     return None
 
 
-def _threshold(by_image: dict[str, dict[str, Any]], model: dict[str, Any]) -> float | None:
+def _threshold(by_image: dict[str, dict[str, Any]], calibration: dict[str, Any]) -> float | None:
     if not by_image:
-        return model.get("calibration", {}).get("threshold")
+        return calibration.get("threshold")
     dated = [row for row in by_image.values() if row["threshold"] is not None]
     latest = max(dated, key=lambda row: row["scored_at"].timestamp() if row["scored_at"] else 0, default=None)
     return None if latest is None else float(latest["threshold"])

@@ -6,15 +6,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib import resources
 from itertools import pairwise
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 import ssvq
 from ssvq.results.heat import FULL_SCALE
+from ssvq.results.html import page_template, read_part
 from ssvq.results.report.bins import Bins
 from ssvq.results.report.data import ReportData
 from ssvq.results.report.ground_map import draw_map, heat_colour
@@ -26,20 +25,17 @@ LEGEND_STEPS = 8
 
 def render(data: ReportData, pictures: Sequence[Picture]) -> bytes:
     """The page as UTF-8. The first images have the pictures."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"number": _number, "time": _time, "fixed": _fixed, "share": _share, "as_json": _indented}
+    filters = {"number": _number, "time": _time, "fixed": _fixed, "share": _share, "as_json": _indented}
     bins = data.bins
     threshold = None if bins is None else bins.threshold
     shown = [*pictures, *[None] * (len(data.images) - len(pictures))]
     times = [row["recorded_at"] for row in (*data.images, *data.failures) if row["recorded_at"] is not None]
     model = data.model
     calibration = model.get("calibration", {})
-    page = environment.from_string(_file("page.html")).render(
+    page = page_template("ssvq.results.report/page.html", filters).render(
         data=data,
-        css=Markup(_file("page.css")),
-        js=Markup(_file("page.js")),
+        css=Markup(read_part("ssvq.results.report/page.css")),
+        js=Markup(read_part("ssvq.results.report/page.js")),
         decimals=_decimals(data),
         rows=list(zip(data.images, shown, strict=True)),
         names=[image["image_uri"].rsplit("/", 1)[-1] for image in data.images],
@@ -60,14 +56,11 @@ def render(data: ReportData, pictures: Sequence[Picture]) -> bytes:
     return page.encode()
 
 
-def _file(name: str) -> str:
-    return resources.files("ssvq.results.report").joinpath(name).read_text(encoding="utf-8")
-
-
 def _summary(data: ReportData) -> dict[str, int]:
     return {
         "scored": len(data.images),
         "failed": len(data.failures),
+        "passed_over": data.passed_over,
         "tiles": sum(image["scored_tiles"] for image in data.images),
         "over": sum(image["over"] for image in data.images),
         "images_over": sum(image["over"] > 0 for image in data.images),

@@ -1,7 +1,5 @@
 """The pictures of a report: a thumbnail, a preview, and the heat that the page lays over it; as data URIs."""
 
-import base64
-import io
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +17,7 @@ from ssvq.imagery.pixels import read_rgb
 from ssvq.imagery.raster import open_raster
 from ssvq.results.choose import read_heat
 from ssvq.results.heat import COLOURS, FULL_SCALE, opacity
+from ssvq.results.html import data_uri, encode_webp
 from ssvq.results.stitch import HeatMap
 
 THREADS = 4  # pictures in work at a time: S3 is waited for, and decoded pixels are bounded
@@ -73,27 +72,27 @@ def make_picture(scores: str, image: dict[str, Any], rule: PixelRule, most_bytes
     except InputError as error:
         return Picture(problem=str(error))
     photograph = Image.fromarray(pixels)
-    thumbnail = _webp(_smaller(photograph, THUMBNAIL), 60)
-    picture, spent = Picture(thumbnail=_uri(thumbnail)), len(thumbnail)
+    thumbnail = encode_webp(_smaller(photograph, THUMBNAIL), 60)
+    picture, spent = Picture(thumbnail=data_uri(thumbnail)), len(thumbnail)
     if found is not None:
         heat, threshold = found
         colours, step = colour_heat(heat, threshold)
-        coloured = _webp(Image.fromarray(colours), 70)
+        coloured = encode_webp(Image.fromarray(colours), 70)
         spent += len(coloured)
         width, height = image["image_width"], image["image_height"]
         picture = replace(
             picture,
-            heat=_uri(coloured),
+            heat=data_uri(coloured),
             heat_width=colours.shape[1] * step * heat.pitch_x / width,
             heat_height=colours.shape[0] * step * heat.pitch_y / height,
             frames=[(x / width, y / height, w / width, h / height) for x, y, w, h in image["frames"]],
         )
     for side, quality in PREVIEWS:
         shown = _smaller(photograph, side)
-        preview = _webp(shown, quality)
+        preview = encode_webp(shown, quality)
         if spent + len(preview) <= most_bytes:
             break
-    return replace(picture, preview=_uri(preview), width=shown.width, height=shown.height)
+    return replace(picture, preview=data_uri(preview), width=shown.width, height=shown.height)
 
 
 def colour_heat(heat: HeatMap, threshold: float) -> tuple[NDArray[np.uint8], int]:
@@ -127,13 +126,3 @@ def _smaller(picture: Image.Image, side: int) -> Image.Image:
     smaller = picture.copy()
     smaller.thumbnail((side, side), Image.Resampling.LANCZOS)
     return smaller
-
-
-def _webp(picture: Image.Image, quality: int) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "WEBP", quality=quality, alpha_quality=80, method=3)
-    return buffer.getvalue()
-
-
-def _uri(webp: bytes) -> str:
-    return f"data:image/webp;base64,{base64.b64encode(webp).decode()}"

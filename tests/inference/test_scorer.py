@@ -1,5 +1,6 @@
 """The scorer: what a tile's scores are, and that nothing beside the tile changes them."""
 
+import math
 import warnings
 from pathlib import Path
 
@@ -12,11 +13,11 @@ from numpy.typing import NDArray
 
 from ssvq.config import Architecture, CodebookSettings, Objective
 from ssvq.errors import InputError
+from ssvq.inference import memory
+from ssvq.inference.scorer import MAP_SIDE, TileScorer, normalise, pool_cells, worst_cells
 from ssvq.methods.base import Method, Score
 from ssvq.methods.ss_vqvae import SSVQVAE
 from ssvq.model.bundle import Preprocessing
-from ssvq.scoring import scorer as scorer_module
-from ssvq.scoring.scorer import MAP_SIDE, TileScorer, normalise, pool_cells
 from tests.surveys import TILE, make_bundle
 
 TINY = Architecture(hidden=8, residual_hidden=4, residual_layers=1, codes=16, dimensions=4)
@@ -121,11 +122,11 @@ def test_a_core_takes_few_tiles_at_a_time(monkeypatch: pytest.MonkeyPatch) -> No
             return Score(tiles.mean((1, 2, 3)), None)
 
     expected = scorer_of(16).score(tiles_of(7))
-    monkeypatch.setattr(scorer_module, "PIXELS_OF_A_CORE", 3 * TILE**2 + 1)
+    monkeypatch.setattr(memory, "PIXELS_OF_A_CORE", 3 * TILE**2 + 1)
     TileScorer(Spy(), PREPROCESSING, 16, CPU, "fp32").score(tiles_of(7))
     assert shapes == {(3, 3, TILE, TILE)}
     np.testing.assert_allclose(scorer_of(16).score(tiles_of(7)).score, expected.score, rtol=1e-5)
-    monkeypatch.setattr(scorer_module, "PIXELS_OF_A_CORE", 1)
+    monkeypatch.setattr(memory, "PIXELS_OF_A_CORE", 1)
     np.testing.assert_allclose(scorer_of(16).score(tiles_of(7)).score, expected.score, rtol=1e-5)
 
 
@@ -289,3 +290,25 @@ def test_a_bundle_is_loaded_whole(tmp_path: Path) -> None:
 def test_a_missing_bundle_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nothing is not a finished bundle"):
         TileScorer.from_bundle(str(tmp_path / "nothing"), 4, "cpu")
+
+
+# The worst cells
+
+
+def test_the_worst_cells_are_those_of_loops() -> None:
+    cells = torch.rand(6, 9, 9, generator=torch.Generator().manual_seed(0))
+    valid = torch.rand(6, 9, 9, generator=torch.Generator().manual_seed(1)) < 0.7
+    valid[2] = False
+    valid[3] = False
+    valid[3, 4, 4] = True
+    for chosen in (None, valid):
+        largest, worst = worst_cells(cells, chosen)
+        for i, plane in enumerate(cells):
+            values = sorted((plane if chosen is None else plane[chosen[i]]).flatten().tolist(), reverse=True)
+            if not values:
+                assert torch.isnan(largest[i])
+                assert torch.isnan(worst[i])
+                continue
+            number = max(1, math.ceil(0.02 * len(values)))
+            assert largest[i].item() == pytest.approx(values[0])
+            assert worst[i].item() == pytest.approx((sum(v * v for v in values[:number]) / number) ** 0.5)

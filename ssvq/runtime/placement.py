@@ -5,6 +5,7 @@ import tempfile
 from typing import Any
 
 import ray
+import ray.data
 from ray.exceptions import RayError, RayTaskError, WorkerCrashedError
 
 from ssvq import logs
@@ -14,6 +15,7 @@ from ssvq.errors import InputError
 ROLE = "ssvq/role"  # label of a node: reader, scorer or trainer
 NODE_ID = "ray.io/node-id"  # label that Ray gives to each node
 GPU_WAIT = 900.0  # seconds: what a cloud takes for a machine with a GPU, and to pull an image
+SHARE_OF_STORE, SMALLEST_BLOCK, LARGEST_BLOCK = 0.2, 24 * 2**20, 192 * 2**20
 CHECK_SECONDS, CHECK_RETRIES, CHECK_BYTES = 30.0, 2, 2**16
 
 _left_out: set[str] = set()  # ids of nodes of the cluster that this process is connected to
@@ -103,6 +105,30 @@ def _wait_for_gpus() -> int:
     ray.wait([ask], timeout=GPU_WAIT)
     ray.cancel(ask, force=True)
     return int(ray.cluster_resources().get("GPU", 0))
+
+
+def share_of_cpus(cpus: float) -> dict[str, Any]:
+    """Options of a stage of Ray Data whose tasks take so many CPUs each: it may have a sixteenth of all, or two tasks.
+
+    Ray Data divides CPUs among stages as if each needed as many, unless a stage says what it takes at most: without
+    that, 3 of 16 CPUs read images.
+    """
+    total = ray.cluster_resources().get("CPU", 1)
+    return {"num_cpus": cpus, "compute": ray.data.TaskPoolStrategy(size=max(2, int(total / 16 / cpus)))}
+
+
+def planners() -> int:
+    """Tasks that read headers at a time: more where there are more readers to feed."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1) / 8))
+
+
+def block_bytes() -> int:
+    """Bytes of pixels that a block may have: so many that on each node every CPU may read two at a time within what Ray
+    Data grants the reading stage of its object store.
+    """
+    resources = [node["Resources"] for node in _nodes() if node["Resources"].get("CPU", 0) >= 1]
+    shares = [SHARE_OF_STORE * own.get("object_store_memory", 0) / own["CPU"] for own in resources]
+    return int(min(max(min(shares, default=0), SMALLEST_BLOCK), LARGEST_BLOCK))
 
 
 def cpu_scorers() -> int:

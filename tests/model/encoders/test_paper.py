@@ -6,7 +6,7 @@ from torch import nn
 
 from ssvq.config import Architecture
 from ssvq.imagery.grid import CELL
-from ssvq.model.network import Decoder, Encoder, ResidualLayer, residual_stack
+from ssvq.model.encoders.paper import PaperDecoder, PaperEncoder, ResidualLayer, residual_stack
 
 PAPER = Architecture()
 TINY = Architecture(hidden=8, residual_hidden=4, residual_layers=1, codes=16, dimensions=4)
@@ -25,7 +25,7 @@ RESIDUAL_LAYER = [("Conv2d", (32, 128, 3, 3), (1, 1)), ("Conv2d", (128, 32, 1, 1
 
 
 def test_the_encoder_is_the_papers() -> None:
-    assert convolutions(Encoder(PAPER)) == [
+    assert convolutions(PaperEncoder(PAPER)) == [
         ("Conv2d", (64, 3, 4, 4), (2, 2)),
         ("Conv2d", (128, 64, 4, 4), (2, 2)),
         ("Conv2d", (128, 128, 3, 3), (1, 1)),
@@ -36,7 +36,7 @@ def test_the_encoder_is_the_papers() -> None:
 
 
 def test_the_decoder_is_the_papers() -> None:
-    assert convolutions(Decoder(PAPER)) == [
+    assert convolutions(PaperDecoder(PAPER)) == [
         ("Conv2d", (128, 64, 3, 3), (1, 1)),  # Fig. 4 draws 1x1, the text says 3x3
         *RESIDUAL_LAYER,
         *RESIDUAL_LAYER,
@@ -50,9 +50,9 @@ def test_the_decoder_is_the_papers() -> None:
 def test_shapes(architecture: Architecture, size: tuple[int, int]) -> None:
     height, width = size
     with torch.no_grad():
-        latents = Encoder(architecture)(torch.zeros(2, 3, height, width))
+        latents = PaperEncoder(architecture)(torch.zeros(2, 3, height, width))
         assert latents.shape == (2, architecture.dimensions, height // CELL, width // CELL)
-        assert Decoder(architecture)(latents).shape == (2, 3, height, width)
+        assert PaperDecoder(architecture)(latents).shape == (2, 3, height, width)
 
 
 @pytest.mark.parametrize("layers", [0, 1, 2, 5])
@@ -77,7 +77,7 @@ def test_a_residual_layer_adds_to_its_input() -> None:
 @torch.no_grad()
 def test_the_inside_of_a_tile_does_not_depend_on_where_it_was_cut() -> None:
     torch.manual_seed(0)
-    encoder, decoder = Encoder(TINY), Decoder(TINY)
+    encoder, decoder = PaperEncoder(TINY), PaperDecoder(TINY)
     image = torch.randn(1, 3, 64, 96)
     latents = encoder(image)
     inside = encoder(image[..., 16:48, 24:88])  # cells 4 .. 12 and 6 .. 22
@@ -90,7 +90,7 @@ def test_the_inside_of_a_tile_does_not_depend_on_where_it_was_cut() -> None:
 
 def test_latents_are_fp32_under_autocast() -> None:
     torch.manual_seed(0)
-    encoder, image = Encoder(TINY), torch.randn(1, 3, 32, 32)
+    encoder, image = PaperEncoder(TINY), torch.randn(1, 3, 32, 32)
     with torch.no_grad():
         exact = encoder(image)
         with torch.autocast("cpu", torch.bfloat16):
@@ -104,7 +104,7 @@ def test_latents_are_fp32_under_autocast() -> None:
 
 def test_the_first_convolution_is_of_whitened_images() -> None:
     torch.manual_seed(0)
-    encoder = Encoder(TINY)
+    encoder = PaperEncoder(TINY)
     encoder.whitening.matrix.copy_(torch.randn(3, 3))
     images = torch.rand(2, 3, 16, 16)
     expected = encoder.to_latent(encoder.features(encoder.whitening(images)))

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssvq.config import Architecture
+from ssvq.imagery.grid import CELL
+from ssvq.model.encoders.base import Encoder
 from ssvq.model.whitening import ColourWhitening
 
 
@@ -38,15 +40,15 @@ def residual_stack(architecture: Architecture) -> nn.Sequential:
     return nn.Sequential(*layers, nn.ReLU(inplace=True))
 
 
-class Encoder(nn.Module):
+class PaperEncoder(Encoder):
     """E: images (n, 3, h, w), normalised, to latents (n, D, h / 4, w / 4).
 
-    `whitening` comes first, and what the decoder is to give back is its output. Without `bias` no layer can give the
+    `whitening` comes first, and its output is the target of the decoder. Without `bias` no layer can give the
     same output for all inputs, as Deep SVDD asks for.
     """
 
     def __init__(self, architecture: Architecture, *, bias: bool = True) -> None:
-        super().__init__()
+        super().__init__(cell=CELL, values_in_cell=3 * CELL**2)
         hidden = architecture.hidden
         self.whiten_colours = architecture.whiten_colours
         self.whitening = ColourWhitening()
@@ -70,6 +72,18 @@ class Encoder(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             return self.to_latent(features.float())
 
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents, and the whitened images."""
+        return self(images), self.whitening(images)
+
+    def new_decoder(self, architecture: Architecture) -> nn.Module:
+        """The paper's decoder."""
+        return PaperDecoder(architecture)
+
+    def over_cells(self, values: Tensor) -> Tensor:
+        """Sums over the pixels of each cell, of (n, channels, h, w): (n, h / 4, w / 4)."""
+        return F.avg_pool2d(values.sum(1, keepdim=True), CELL)[:, 0] * CELL**2
+
     def _first(self, images: Tensor) -> Tensor:
         """The first convolution of whitened images. Whitening is linear, so that its matrix goes into the weights and
         costs no pass over the pixels.
@@ -84,7 +98,7 @@ class Encoder(nn.Module):
             self.whitening.start_from(normal)
 
 
-class Decoder(nn.Module):
+class PaperDecoder(nn.Module):
     """D: quantised latents (n, D, h / 4, w / 4) to reconstructions (n, 3, h, w) of the whitened images."""
 
     def __init__(self, architecture: Architecture) -> None:

@@ -13,17 +13,23 @@ from typing import Any
 import ray
 import ray.data
 
-from ssvq import logs, placement, storage
+from ssvq import logs, storage
 from ssvq.errors import InputError
+from ssvq.runtime import placement
 
 # Reader, scorer and writer tasks overlap, so logical CPUs may exceed real ones on a small machine; each
 # process sets its number of threads itself.
 MIN_LOGICAL_CPUS = 4
 
-# Ray Data reads ahead until its share of the object store is full: by Ray's default a third of the machine. A block
-# for each task and a few between them keep every stage busy.
-BLOCK_BYTES = 128 * 2**20
-QUEUED_BLOCKS = 4
+# Ray Data reads ahead until its share of the object store is full: by Ray's default a third of the machine. Blocks for
+# each task and a few between them keep every stage busy.
+BYTES_OF_A_TASK = 256 * 2**20
+QUEUED_TASKS = 4
+SHARE_OF_MEMORY = 0.3
+
+# Ray ends worker processes that are idle for a second where there are more than CPUs. Each has a process that decodes,
+# and takes seconds to start. Set for nodes in cluster/ too.
+NODE_SETTINGS = {"RAY_idle_worker_killing_time_threshold_ms": "600000"}
 
 
 @contextmanager
@@ -43,12 +49,22 @@ def ray_session(*, debug: bool, min_cpus: int = MIN_LOGICAL_CPUS) -> Iterator[No
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         with nullcontext() if debug else _silent_stderr():
+            for name, value in NODE_SETTINGS.items():
+                os.environ.setdefault(name, value)
             if address:
                 ray.init(runtime_env=_worker_environment(), **quiet)
             else:
                 cpus = max(os.cpu_count() or 1, min_cpus)
-                store = (cpus + QUEUED_BLOCKS) * BLOCK_BYTES
-                ray.init(num_cpus=cpus, object_store_memory=store, include_dashboard=False, **quiet)
+                memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+                store = min((cpus + QUEUED_TASKS) * BYTES_OF_A_TASK, int(SHARE_OF_MEMORY * memory))
+                # A Ray of its own, also where another runs on this machine or died and left its address behind.
+                ray.init(
+                    address="local",
+                    num_cpus=cpus,
+                    object_store_memory=store,
+                    include_dashboard=False,
+                    **quiet,
+                )
     except ConnectionError as error:
         raise InputError(f"RAY_ADDRESS={address}: no Ray cluster answers ({error})") from None
     if callable(on_sigterm):  # Ray has set its own, which would end the process with code 15
@@ -81,7 +97,7 @@ def _quieten() -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its errors are exceptions too, which we report
-    warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+    warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks")  # as in a small survey
 
 
 @contextmanager

