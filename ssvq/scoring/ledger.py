@@ -105,7 +105,7 @@ def latest_rows(ledger: pa.Table, partition: Partition) -> pa.Table:
     """The state of each image of a partition: its latest row, by LATEST."""
     here = pc.and_(pc.equal(ledger["model_id"], partition.model_id), pc.equal(ledger["tiling_id"], partition.tiling_id))
     rows = ledger.filter(here)
-    # Rows of earlier versions have no number. They come first; how nulls are sorted differs between versions of pyarrow.
+    # Rows of earlier versions have no number, and come first. Versions of pyarrow differ in how they sort nulls.
     keys = rows.set_column(rows.column_names.index("run_number"), "run_number", pc.fill_null(rows["run_number"], 0))
     rows = rows.take(pc.sort_indices(keys, [(name, "ascending") for name in LATEST]))
     last = {image_id: index for index, image_id in enumerate(rows["image_id"].to_pylist())}
