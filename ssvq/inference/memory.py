@@ -10,7 +10,7 @@ from ssvq.errors import InputError
 
 PIXELS_OF_A_CORE = 512**2  # activations of so many, some 40 MB, are about what a core's share of the cache can hold
 TILES_OF_A_CORE = 16
-PIXELS_OF_A_GPU = 64 * 512**2  # an H200 scores fewer tiles a second in batches of 16 or 256
+PIXELS_OF_A_GPU = 64 * 512**2  # that a network sees: with fewer or more an H200 scores fewer tiles a second
 SHARE_OF_MEMORY = 0.5  # of what is free: the next batch is on the device too, and so may be other processes
 
 
@@ -20,9 +20,11 @@ def batch_for(
     device: torch.device,
     wanted: int | None,
     share: float = 1.0,
+    shrinks_by: int = 1,
 ) -> int:
     """Tiles in a batch of `work` on a device of which a share is this scorer's. What is wanted is taken, but that a
-    core of a CPU has no more pixels at a time than `PIXELS_OF_A_CORE`.
+    core of a CPU has no more pixels at a time than `PIXELS_OF_A_CORE`. `shrinks_by`: how many times smaller the
+    network sees a tile's side.
 
     Raises InputError for a GPU without memory for one tile.
     """
@@ -33,7 +35,7 @@ def batch_for(
     needed = _bytes_of_tile(work, tile_size, device)
     if wanted is not None:
         return wanted
-    return max(1, min(PIXELS_OF_A_GPU // pixels, int(SHARE_OF_MEMORY * share * free / needed)))
+    return max(1, min(PIXELS_OF_A_GPU * shrinks_by**2 // pixels, int(SHARE_OF_MEMORY * share * free / needed)))
 
 
 def _bytes_of_tile(work: Callable[[Tensor, Tensor | None], Any], tile_size: int, device: torch.device) -> int:

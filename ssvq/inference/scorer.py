@@ -54,7 +54,8 @@ class TileScorer:
 
     `batch_size`: tiles in a batch; None: as many as suit the device (`ssvq.inference.memory`). On a CPU each core works
     on a batch of its own. `compile`: have torch.compile fuse the network's layers, which takes about a minute
-    at the start and a C++ compiler. `jpegs`: what decodes JPEG files on the device, if anything does.
+    at the start and a C++ compiler; a method that has kernels of its own for the device has no use for it. `jpegs`:
+    what decodes JPEG files on the device, if anything does.
     """
 
     def __init__(
@@ -73,9 +74,12 @@ class TileScorer:
         self.method = method.to(device).eval()
         self.preprocessing, self.device, self.precision = preprocessing, device, precision
         self._score: Callable[[Tensor, Tensor | None], Score] = self.method.score
-        batch = batch_for(self._score_batch, preprocessing.tile_size, device, batch_size, share)
+        self._score_pixels = self.method.score_on_gpu(preprocessing, precision)
+        backbone = self.method.backbone
+        shrinks_by = 1 if backbone is None else backbone.shrinks_by
+        batch = batch_for(self._score_batch, preprocessing.tile_size, device, batch_size, share, shrinks_by)
         self.batch_size = batch_size or batch
-        if compile:
+        if compile and self._score_pixels is None:
             self._compile(batch)
         self._runner = runner_for(device, self._score_batch, batch)
 
@@ -123,9 +127,11 @@ class TileScorer:
     @torch.inference_mode()
     def _score_batch(self, pixels: Tensor, valid: Tensor | None) -> Results:
         """Score, largest distance, distance of the worst cells and map of each tile of a batch, on its device."""
-        images = normalise(pixels, self.preprocessing)
         with autocast(self.precision, self.device), full_fp32(self.device):
-            score, cells = self._score(images, valid)
+            if self._score_pixels is None:
+                score, cells = self._score(normalise(pixels, self.preprocessing), valid)
+            else:
+                score, cells = self._score_pixels(pixels, valid)
         if cells is None:
             return score.float(), None, None, None
         largest, worst = worst_cells(cells.float(), valid)

@@ -1,6 +1,7 @@
 """The interface of a method: what the one training loop trains and the one scorer runs."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, cast
 
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 from ssvq.config import Objective
 from ssvq.model.encoders.base import Encoder
 
-if TYPE_CHECKING:  # it brings timm
+if TYPE_CHECKING:  # the former reads files, the latter brings timm
+    from ssvq.model.bundle import Preprocessing
     from ssvq.model.encoders.backbone import BackboneEncoder
 
 Anomalies = Literal["unused", "optional", "needed"]
@@ -62,6 +64,14 @@ class Method(nn.Module):
     @abstractmethod
     def score(self, tiles: Tensor, valid_cells: Tensor | None = None) -> Score:
         """Scores of tiles; cells that are not valid, bool (n, h, w), are left out."""
+
+    def score_on_gpu(
+        self, preprocessing: "Preprocessing", precision: str
+    ) -> Callable[[Tensor, Tensor | None], Score] | None:
+        """A faster `score` of tiles as they are, uint8 (n, t, t, 3), with the weights as they are now, if there is one
+        for the device that the method is on; else None.
+        """
+        return None
 
     @property
     def ready(self) -> bool:

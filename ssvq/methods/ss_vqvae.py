@@ -4,14 +4,18 @@ E encodes, Q quantises each latent cell to its nearest code, D decodes the quant
 is the distance of its latents from the codebook (Eq. 5), so scoring needs no decoder.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ssvq.config import Architecture, CodebookSettings, Objective
 from ssvq.methods.base import Method, Score, beyond_margin, root_sum_of_squares
+from ssvq.model.bundle import Preprocessing
 from ssvq.model.codebook import Codebook
 from ssvq.model.encoders import build_encoder
+from ssvq.model.fused import fused_distances
 from ssvq.model.ranks import most_over_ranks
 
 MOSTLY_NORMAL = 0.1  # greatest share of anomalous pixels of a cell that the codebook follows
@@ -210,6 +214,22 @@ class SSVQVAE(Method):
             latents, target = self.encoder.encode(tiles)
             squared = self.encoder.over_cells(self._squared_errors(target, latents, latents))
         return Score(root_sum_of_squares(squared, valid_cells), squared.sqrt())
+
+    def score_on_gpu(
+        self, preprocessing: Preprocessing, precision: str
+    ) -> Callable[[Tensor, Tensor | None], Score] | None:
+        """Eq. 5 by fused kernels, for the paper's encoder."""
+        squared_distances = (
+            fused_distances(self.encoder, self.codebook, preprocessing, precision) if self.has_codebook_terms else None
+        )
+        if squared_distances is None:
+            return None
+
+        def score(pixels: Tensor, valid_cells: Tensor | None) -> Score:
+            squared = squared_distances(pixels)
+            return Score(root_sum_of_squares(squared, valid_cells), squared.sqrt())
+
+        return score
 
 
 def weights_of_cells(shares: Tensor, normal: int) -> tuple[Tensor, Tensor]:

@@ -127,9 +127,9 @@ def bf16_factors(latents: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
 
     A number is the sum of two bf16 numbers to 16 bits, so that z.e is z1.e1 + z1.e2 + z2.e1; |e|^2 is the sum of three.
     """
-    first, second = _in_bf16(latents, 2)
-    codes_1, codes_2 = _in_bf16(-2 * codes, 2)
-    norms = torch.stack(_in_bf16(codes.square().sum(1), 3), dim=1)
+    first, second = in_bf16(latents, 2)
+    codes_1, codes_2 = in_bf16(-2 * codes, 2)
+    norms = torch.stack(in_bf16(codes.square().sum(1), 3), dim=1)
     ones = latents.new_ones(len(latents), norms.shape[1], dtype=torch.bfloat16)
     left = torch.cat([first, first, second, ones], dim=1)
     right = torch.cat([codes_1, codes_2, codes_1, norms], dim=1)
@@ -137,7 +137,7 @@ def bf16_factors(latents: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
     return F.pad(left, (0, unfilled)), F.pad(right, (0, unfilled))
 
 
-def _in_bf16(values: Tensor, parts: int) -> list[Tensor]:
+def in_bf16(values: Tensor, parts: int) -> list[Tensor]:
     """bf16 tensors whose sum is nearly `values`, the largest first."""
     found: list[Tensor] = []
     for _ in range(parts):
