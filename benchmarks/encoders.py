@@ -21,7 +21,7 @@ from ssvq.config import Architecture, CodebookSettings, Objective
 from ssvq.inference.scorer import TileScorer
 from ssvq.methods import build_method
 from ssvq.model.bundle import Preprocessing
-from ssvq.model.encoders import PACKAGED, PAPER, cell_of
+from ssvq.model.encoders import PACKAGED, PAPER, cell_of, is_bounded
 from ssvq.model.precision import resolve_device, resolve_precision
 
 TILE = 512
@@ -58,7 +58,8 @@ def make_scorer(architecture: Architecture) -> TileScorer:
     sections = {"architecture": architecture, "objective": Objective(), "codebook": CodebookSettings()}
     method = build_method("ss-vq-vae", {name: section.model_dump() for name, section in sections.items()})
     device = resolve_device("auto")
-    precision = resolve_precision("auto", device, pretrained=architecture.encoder != PAPER)
+    encoder = architecture.encoder
+    precision = resolve_precision("auto", device, pretrained=encoder != PAPER, bounded=is_bounded(encoder))
     preprocessing = Preprocessing(tile_size=TILE, cell=cell_of(architecture), mean=(0.5,) * 3, std=(0.5,) * 3)
     return TileScorer(method, preprocessing, None, device, precision)
 

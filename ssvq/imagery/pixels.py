@@ -46,7 +46,8 @@ def read_rgb(
     """
     bands = _bands(dataset, rule)
     has_palette = rule.bands is None and dataset.colorinterp[0] == ColorInterp.palette
-    _check_values("uint8" if has_palette else _dtype(dataset, bands), rule)
+    dtype = "uint8" if has_palette else _dtype(dataset, bands)
+    _check_values(dtype, rule)
     window, shape = Window(x, y, width, height), out_shape or (height, width)
     valid = _mask(dataset, bands, window, shape)
     if has_palette:
@@ -55,7 +56,9 @@ def read_rgb(
         return to_8_bit(colours, rule)[0][indices], _both(valid, None if opaque.all() else opaque[indices])
     smaller = shape[0] <= height and shape[1] <= width
     resampling = Resampling.average if smaller else Resampling.bilinear
-    values = dataset.read(bands, window=window, out_shape=(len(bands), *shape), resampling=resampling)
+    # By pixel, as tiles are: GDAL copies rows of a JPEG file as they are, and nothing is turned afterwards.
+    values = np.moveaxis(np.empty((*shape, len(bands)), dtype), -1, 0)
+    dataset.read(bands, out=values, window=window, resampling=resampling)
     pixels, finite = to_8_bit(values, rule, stored_bits(dataset, bands[0], 8))
     valid = _both(valid, None if finite is None else np.logical_and.reduce(finite))
     if zero_is_white(dataset):

@@ -20,6 +20,7 @@ from ssvq.methods import load_method
 from ssvq.methods.base import Method, Score
 from ssvq.model import bundle as bundles
 from ssvq.model.bundle import Preprocessing
+from ssvq.model.encoders import is_bounded
 from ssvq.model.precision import autocast, full_fp32, resolve_device, resolve_precision
 
 MAP_SIDE = 32  # most cells on a side of a stored score map
@@ -99,7 +100,10 @@ class TileScorer:
         description = bundles.read_description(location)
         method = load_method(location, description)
         target = resolve_device(device)
-        resolved = resolve_precision(precision, target, pretrained=description.backbone is not None)
+        network = description.backbone
+        resolved = resolve_precision(
+            precision, target, pretrained=network is not None, bounded=network is not None and is_bounded(network.name)
+        )
         jpegs = NvJpeg(target) if decode_on_gpu else None
         return cls(
             method, description.preprocessing, batch_size, target, resolved, compile=compile, share=share, jpegs=jpegs

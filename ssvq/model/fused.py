@@ -1,4 +1,4 @@
-"""The paper's encoder and the distances from its codebook in nine kernels of a GPU.
+"""The paper's encoder and the distances from its codebook in eight kernels of a GPU.
 
 Between the layers of PyTorch every activation is written and read again for a bias, a ReLU, a cast or a residual; here
 each goes into the convolution or product beside it. What follows the last 3x3 convolution works on one cell at a time,

@@ -19,15 +19,21 @@ def resolve_device(device: Device) -> torch.device:
     return torch.device(device)
 
 
-def resolve_precision(precision: Precision, device: torch.device, *, pretrained: bool = False) -> str:
+def resolve_precision(
+    precision: Precision, device: torch.device, *, pretrained: bool = False, bounded: bool = False
+) -> str:
     """`bf16`, `fp16` or `fp32`: by hardware when `auto`. bf16 in software would be slower than fp32, and so it is for
     the depthwise convolutions of pretrained networks on CPUs (measured: nine times).
+
+    `bounded`: no activation of the network is too large for fp16, which has three bits more than bf16.
     """
     if precision != "auto":
         return precision
     if pretrained and device.type == "cpu":
         return "fp32"
     if device.type == "cuda":
+        if bounded:
+            return "fp16"
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return "bf16" if torch.cpu.get_capabilities().get("avx512_bf16", False) else "fp32"
 

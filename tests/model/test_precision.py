@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ssvq.errors import InputError
+from ssvq.model.encoders import is_bounded
 from ssvq.model.precision import autocast, full_fp32, resolve_device, resolve_precision
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -36,6 +37,16 @@ def test_auto_on_a_gpu(monkeypatch: pytest.MonkeyPatch, native: bool, precision:
     # An older GPU emulates bf16, slowly, and says so only when asked without emulation.
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: native or including_emulation)
     assert resolve_precision("auto", CUDA) == precision
+
+
+def test_a_network_that_fits_fp16_has_its_bits_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    assert is_bounded("tf_efficientnet_lite0")
+    assert not is_bounded("wide_resnet50_2")
+    assert resolve_precision("auto", CUDA, pretrained=True, bounded=True) == "fp16"
+    assert resolve_precision("auto", CUDA, pretrained=True) == "bf16"
+    assert resolve_precision("auto", CPU, pretrained=True, bounded=True) == "fp32"
+    assert resolve_precision("bf16", CUDA, pretrained=True, bounded=True) == "bf16"
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])

@@ -22,6 +22,11 @@ def build_encoder(architecture: Architecture, *, bias: bool = True) -> Encoder:
     return BackboneEncoder(architecture, bias=bias)
 
 
+def is_bounded(encoder: str) -> bool:
+    """Whether the activations of a network are clamped to 0..6 (ReLU6), so that none is too large for fp16."""
+    return "efficientnet_lite" in encoder
+
+
 def cell_of(architecture: Architecture) -> int:
     """Side of a latent cell in pixels of a tile. Raises InputError as `build_encoder` does."""
     if architecture.encoder == PAPER:
