@@ -148,6 +148,19 @@ class Kernel(Section):
     """Weight of the margin of the labelled anomalies in ssad."""
 
 
+class Memory(Section):
+    """What patch-knn remembers of normal cells."""
+
+    samples: int = Field(500, gt=0)
+    """Most normal training tiles, or crops of them, whose cells it sees."""
+
+    candidates: int = Field(50_000, gt=0)
+    """Cells, drawn from theirs, among which it chooses."""
+
+    cells: int = Field(5_000, gt=0)
+    """Cells that it remembers: always the one that is the least like those chosen before."""
+
+
 class Flow(Section):
     """The normalising flow of differnet."""
 

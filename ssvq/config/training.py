@@ -14,6 +14,7 @@ from ssvq.config.learning import (
     Flow,
     Hypersphere,
     Kernel,
+    Memory,
     Objective,
     Optimiser,
     Pretraining,
@@ -31,6 +32,7 @@ MethodName = Literal[
     "oc-svm-hybrid",
     "ssad",
     "ssad-hybrid",
+    "patch-knn",
     "classifier",
 ]
 
@@ -130,6 +132,7 @@ class TrainConfig(StoredPixels, ImageJob):
     hypersphere: Hypersphere = Hypersphere()
     bottleneck: Bottleneck = Bottleneck()
     kernel: Kernel = Kernel()
+    memory: Memory = Memory()
     flow: Flow = Flow()
     optimiser: Optimiser = Optimiser()
     augmentation: Augmentation = Augmentation()
@@ -152,6 +155,11 @@ class TrainConfig(StoredPixels, ImageJob):
             )
         if self.min_workers is not None and self.min_workers > self.num_workers:
             raise ValueError(f"--min-workers {self.min_workers} is over --num-workers {self.num_workers}")
+        if self.method == "patch-knn" and self.architecture.encoder == "paper":
+            raise ValueError(
+                "--method patch-knn compares features of a pretrained network, which the paper's encoder is not: leave "
+                "--architecture.encoder out, or name one"
+            )
         normal = self.batch_size - self.anomalous_in_batch
         if normal % self.num_workers or self.anomalous_in_batch % self.num_workers:
             raise ValueError(

@@ -59,6 +59,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "test_tiles": 40,
         "architecture": {"hidden": 8, "residual_hidden": 4, "codes": 16, "dimensions": 8},
         "kernel": {"samples": 50, "side": 8},
+        "memory": {"samples": 20, "candidates": 500, "cells": 50},
         "flow": {"blocks": 2, "hidden": 16, "views": 1},
     },
 }

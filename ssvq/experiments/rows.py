@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from ssvq.model.encoders import PACKAGED
+
 OURS = "ss-vq-vae"
 
 
@@ -37,6 +39,12 @@ METHOD_ROWS = (
     _method("oc-svm", "OC-SVM", uses_anomalies=False),
     _method("oc-svm-hybrid", "OC-SVM-hybrid", uses_anomalies=False),
     _method("ssad", "SSAD"),
+    Row(
+        "patch-knn",
+        "nearest normal cell",
+        {"method": "patch-knn", "architecture": {"encoder": PACKAGED}},
+        uses_anomalies=False,
+    ),
     _method("classifier", "classifier"),
 )
 """The paper's methods in the order of its Table I, those without figures there, and the supervised reference."""

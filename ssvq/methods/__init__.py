@@ -23,6 +23,7 @@ METHODS = {
     "oc-svm-hybrid": "oc_svm:OCSVMHybrid",
     "ssad": "ssad:SSAD",
     "ssad-hybrid": "ssad:SSADHybrid",
+    "patch-knn": "patch_knn:PatchKnn",
     "classifier": "classifier:Classifier",
 }
 """Module and class by name. A module is imported when its method is asked for: the libraries that all of them need

@@ -122,6 +122,19 @@ def root_sum_of_squares(squared: Tensor, valid: Tensor | None) -> Tensor:
     return (torch.where(valid, squared, 0).flatten(1).sum(1) / share).sqrt()
 
 
+def weights_of_cells(shares: Tensor, normal: int) -> tuple[Tensor, Tensor]:
+    """How much each cell is pulled in and pushed out, float32 (n, h, w) each, from its share of anomalous pixels, NaN
+    where that is not known; the first `normal` samples are normal. A cell that nothing is known of is normal in a
+    normal sample that is labelled as a whole, and is neither in an anomalous one or in padding.
+    """
+    known = ~shares.isnan()
+    share = shares.nan_to_num(0.0)
+    pulled, pushed = (1 - share) * known, share * known
+    as_a_whole = ~known.any(2).any(1)
+    as_a_whole[normal:] = False
+    return pulled + as_a_whole[:, None, None], pushed
+
+
 def mean_over_cells(latents: Tensor, valid: Tensor | None) -> Tensor:
     """Mean of latents (n, D, h, w) over the valid cells of each tile: float32 (n, D), NaN without any."""
     if valid is None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssvq.config import Architecture, CodebookSettings, Objective
-from ssvq.methods.base import Method, Score, beyond_margin, root_sum_of_squares
+from ssvq.methods.base import Method, Score, beyond_margin, root_sum_of_squares, weights_of_cells
 from ssvq.model.bundle import Preprocessing
 from ssvq.model.codebook import Codebook
 from ssvq.model.encoders import build_encoder
@@ -230,19 +230,6 @@ class SSVQVAE(Method):
             return Score(root_sum_of_squares(squared, valid_cells), squared.sqrt())
 
         return score
-
-
-def weights_of_cells(shares: Tensor, normal: int) -> tuple[Tensor, Tensor]:
-    """How much each cell is pulled in and pushed out, float32 (n, h, w) each, from its share of anomalous pixels, NaN
-    where that is not known; the first `normal` samples are normal. A cell that nothing is known of is normal in a
-    normal sample that is labelled as a whole, and is neither in an anomalous one or in padding.
-    """
-    known = ~shares.isnan()
-    share = shares.nan_to_num(0.0)
-    pulled, pushed = (1 - share) * known, share * known
-    as_a_whole = ~known.any(2).any(1)
-    as_a_whole[normal:] = False
-    return pulled + as_a_whole[:, None, None], pushed
 
 
 def _cells(latents: Tensor) -> Tensor:

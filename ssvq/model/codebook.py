@@ -40,24 +40,11 @@ class Codebook(nn.Module):
 
     def assign(self, latents: Tensor) -> Tensor:
         """Index of the nearest code (Eq. 1) of each latent (cells, D): int64 (cells,)."""
-        return torch.cat([self._nearness(block).argmin(1) for block in _blocks(latents)])
+        return torch.cat([_nearness(block, self.codes).argmin(1) for block in _blocks(latents)])
 
     def squared_distance(self, latents: Tensor) -> Tensor:
         """Squared distance of each latent (cells, D) to its nearest code: float32 (cells,)."""
-        blocks = _blocks(latents)
-        return torch.cat([block.square().sum(1) + self._nearness(block).amin(1) for block in blocks]).clamp_min_(0)
-
-    def _nearness(self, block: Tensor) -> Tensor:
-        """|e|^2 - 2 z.e of latents (cells, D) to every code: |z - e|^2 less |z|^2. In fp32 also under autocast, since
-        it is a small difference of large numbers; a GPU adds three bf16 products to that accuracy.
-        """
-        codes = self.codes.detach()
-        in_halves = block.is_cuda and torch.is_autocast_enabled("cuda")
-        with torch.autocast(block.device.type, enabled=False):
-            if in_halves:
-                left, right = bf16_factors(block, codes)
-                return torch.mm(left, right.T, torch.float32)
-            return torch.addmm(codes.square().sum(1), block, codes.T, alpha=-2)
+        return nearest_squared_distance(latents, self.codes)
 
     @torch.no_grad()
     def start_from(self, latents: Tensor, seed: int) -> None:
@@ -119,6 +106,25 @@ class Codebook(nn.Module):
         if world_size() > 1:
             for tensor in (self.codes.data, self.counts, self.sums):
                 dist.broadcast(tensor, src=0)
+
+
+def nearest_squared_distance(latents: Tensor, codes: Tensor) -> Tensor:
+    """Squared distance of each latent (cells, D) to the nearest of codes (K, D): float32 (cells,)."""
+    blocks = _blocks(latents)
+    return torch.cat([block.square().sum(1) + _nearness(block, codes).amin(1) for block in blocks]).clamp_min_(0)
+
+
+def _nearness(block: Tensor, codes: Tensor) -> Tensor:
+    """|e|^2 - 2 z.e of latents (cells, D) to every code: |z - e|^2 less |z|^2. In fp32 also under autocast, since
+    it is a small difference of large numbers; a GPU adds three bf16 products to that accuracy.
+    """
+    codes = codes.detach()
+    in_halves = block.is_cuda and torch.is_autocast_enabled("cuda")
+    with torch.autocast(block.device.type, enabled=False):
+        if in_halves:
+            left, right = bf16_factors(block, codes)
+            return torch.mm(left, right.T, torch.float32)
+        return torch.addmm(codes.square().sum(1), block, codes.T, alpha=-2)
 
 
 def bf16_factors(latents: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:

@@ -68,6 +68,8 @@ def _scale(config: TrainConfig) -> float:
 
 
 def _encoder(config: TrainConfig, labelled: bool) -> tuple[str, str]:
+    if config.method == "patch-knn":
+        return PACKAGED, "the default of patch-knn; pretrained on ImageNet, Apache-2.0"
     if config.method != "ss-vq-vae":
         return PAPER, f"the default of {config.method}"
     if not labelled:

@@ -13,6 +13,7 @@ from ssvq.experiments.cells import read_results
 from ssvq.experiments.datasets import find_data_sets
 from ssvq.experiments.grid import ROWS, make_grid
 from ssvq.methods import METHODS
+from ssvq.model.encoders import PACKAGED
 from ssvq.results.query import run_sql
 from ssvq.scoring.job import score
 from ssvq.training.job import train
@@ -105,7 +106,7 @@ def test_other_experiments_run(survey: Path, tmp_path: Path, name: str, methods:
 @pytest.mark.parametrize(
     "method",
     [
-        pytest.param(method, marks=[] if method in ("deep-sad", "differnet") else pytest.mark.soak)
+        pytest.param(method, marks=[] if method in ("deep-sad", "differnet", "patch-knn") else pytest.mark.soak)
         for method in sorted(METHODS.keys() - {"deep-svdd", "ss-dcae", "ss-vae", "oc-svm-hybrid"})
     ],
 )
@@ -113,7 +114,13 @@ def test_every_kind_of_method_is_a_bundle_that_scores_and_evaluates(survey: Path
     """On two workers, which are compared at every checkpoint, where it has phases: weights that are not in the loss of
     a phase must not stop them.
     """
-    small = {"kernel": {"samples": 60, "side": 8}, "flow": {"blocks": 2, "hidden": 16, "views": 1}}
+    small: dict[str, dict[str, Any]] = {
+        "kernel": {"samples": 60, "side": 8},
+        "memory": {"samples": 20, "candidates": 500, "cells": 50},
+        "flow": {"blocks": 2, "hidden": 16, "views": 1},
+    }
+    if method == "patch-knn":
+        small["architecture"] = {"encoder": PACKAGED}
     workers = 2 if method in ("deep-sad", "ssad-hybrid", "differnet") else 1
     config = tiny_training(survey, tmp_path / "bundle", method=method, num_workers=workers, **small)
     assert train(config) == ExitCode.DONE

@@ -31,7 +31,24 @@ def test_loss_is_the_cross_entropy_of_the_mean_latent() -> None:
     assert terms["anomalous"].item() == pytest.approx(np.mean(slow[3:]), rel=1e-4)
     score = method.score(torch.cat([normal, anomalous]))
     np.testing.assert_allclose(score.score.numpy(), logits, rtol=1e-4, atol=1e-5)
-    assert score.cells is None
+    assert score.cells is not None
+    of_cells = np.moveaxis(latents, 1, 3) @ weight[0] + bias
+    np.testing.assert_allclose(score.cells.numpy(), 1 / (1 + np.exp(-of_cells)), rtol=1e-4)
+
+
+def test_labels_by_cell_are_the_cross_entropy_of_each_cell() -> None:
+    """A sample that is labelled as a whole has that of its mean."""
+    method, normal, anomalous = make(), images(2, 1), images(2, 2)
+    shares = torch.zeros(4, 4, 4)
+    shares[2] = torch.rand(4, 4, generator=torch.Generator().manual_seed(0))
+    shares[3] = float("nan")
+    terms = method.loss(normal, anomalous, shares)
+    with torch.no_grad():
+        logits = method.logits(torch.cat([normal, anomalous])).double().numpy()
+    chance, share = 1 / (1 + np.exp(-logits)), shares.numpy()
+    by_cell = -(share * np.log(chance) + (1 - share) * np.log(1 - chance))[:3].sum() / (4 * 16)
+    whole = np.log1p(np.exp(-logits[3].mean())) / 4
+    assert terms["loss"].item() == pytest.approx(by_cell + whole, rel=1e-4)
 
 
 def test_cells_that_are_not_valid_are_left_out() -> None:
