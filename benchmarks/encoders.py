@@ -57,6 +57,9 @@ def make_scorer(architecture: Architecture) -> TileScorer:
     """A scorer of an untrained ss-vq-vae."""
     sections = {"architecture": architecture, "objective": Objective(), "codebook": CodebookSettings()}
     method = build_method("ss-vq-vae", {name: section.model_dump() for name, section in sections.items()})
+    method.eval()
+    if method.backbone is not None:
+        method.backbone.fold()
     device = resolve_device("auto")
     encoder = architecture.encoder
     precision = resolve_precision("auto", device, pretrained=encoder != PAPER, bounded=is_bounded(encoder))

@@ -98,7 +98,9 @@ class TileScorer:
     ) -> "TileScorer":
         """Load a bundle onto a device. Raises InputError where bundle, device, compiler or decoder are not there."""
         description = bundles.read_description(location)
-        method = load_method(location, description)
+        method = load_method(location, description).eval()
+        if method.backbone is not None:
+            method.backbone.fold()
         target = resolve_device(device)
         network = description.backbone
         resolved = resolve_precision(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ssvq.config import Architecture
 from ssvq.errors import InputError
 from ssvq.model.encoders.base import Encoder
+from ssvq.model.encoders.folding import fold_batch_norms
 from ssvq.model.encoders.networks import cell_of, feature_network, levels_info, levels_of, scale_of
 from ssvq.model.ranks import averaged
 
@@ -114,6 +115,10 @@ class BackboneEncoder(Encoder):
     def tuned_weights(self) -> list[nn.Parameter]:
         """The network's weights that learn."""
         return [weight for weight in self.network.parameters() if weight.requires_grad]
+
+    def fold(self) -> None:
+        """Make the network faster, for scoring alone: its weights are no longer in timm's names."""
+        fold_batch_norms(self.network)
 
     def load_network(self, weights: dict[str, Tensor]) -> None:
         """Take pretrained weights, in timm's names; those of layers after the last level are left out.
