@@ -34,6 +34,7 @@ COMMANDS = {
     "evaluate": CommandSpec(config.EvaluateConfig, "ssvq.evaluation.job:evaluate"),
     "query": CommandSpec(config.QueryConfig, "ssvq.results.query:query"),
     "publish": CommandSpec(config.PublishConfig, "ssvq.results.publish:publish"),
+    "findings": CommandSpec(config.FindingsConfig, "ssvq.results.findings.job:findings"),
     "overlay": CommandSpec(config.OverlayConfig, "ssvq.results.overlay:overlay"),
     "export": CommandSpec(config.ExportConfig, "ssvq.results.export:export"),
     "report": CommandSpec(config.ReportConfig, "ssvq.results.report.job:report"),

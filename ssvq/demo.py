@@ -3,11 +3,12 @@
 import time
 from pathlib import Path
 
-from ssvq.config import DemoConfig, EvaluateConfig, OverlayConfig, QueryConfig, ScoreConfig, TrainConfig
+from ssvq.config import DemoConfig, EvaluateConfig, FindingsConfig, OverlayConfig, QueryConfig, ScoreConfig, TrainConfig
 from ssvq.errors import ExitCode
 from ssvq.evaluation.job import evaluate_model
 from ssvq.imagery.synthetic import write_survey
 from ssvq.progress import Progress
+from ssvq.results.findings.job import findings
 from ssvq.results.overlay import overlay
 from ssvq.results.query import query, run_sql
 from ssvq.runtime.session import ray_session
@@ -19,6 +20,11 @@ WORST_IMAGES = """
 SELECT regexp_extract(image_uri, '[^/]+$') AS image, count(*) AS tiles,
        count(*) FILTER (is_anomalous) AS anomalous, round(max(score), 1) AS worst_score
 FROM tiles GROUP BY image_uri ORDER BY anomalous DESC, worst_score DESC LIMIT 8
+"""
+WORST_FINDINGS = """
+SELECT severity, regexp_extract(image_uri, '[^/]+$') AS image, x, y, width, height,
+       round(100 * image_share, 1) AS percent_of_image, round(times_threshold, 1) AS times_threshold
+FROM findings LIMIT 8
 """
 
 
@@ -60,13 +66,18 @@ def demo(config: DemoConfig) -> ExitCode:
     print(f"AUROC of the model {report['auroc']:.3f}, of a colour threshold {report['colour_threshold_auroc']:.3f}")
     print(f"({report['tiles']} tiles of 512 px, {report['anomalous_tiles']} of them at least half rust)")
 
-    _headline("6. A picture")
+    _headline("6. Findings: what an inspector is to look at")
+    findings(FindingsConfig(scores=str(scores)))
+    query(QueryConfig(scores=str(scores), sql=WORST_FINDINGS))
+
+    _headline("7. A picture")
     overlay(OverlayConfig(scores=str(scores), image=_most_telling(scores), out=picture))
 
     _headline(f"Done in {(time.monotonic() - started) / 60:.1f} minutes")
     for what, where in (
         ("model", bundle),
         ("score maps (Parquet)", scores / "tiles"),
+        ("findings (Parquet)", scores / "findings"),
         ("ledger (Parquet)", scores / "images"),
         ("picture", picture),
     ):

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from ssvq.imagery.tile_labels import LABELS
+from ssvq.results.findings.schema import FINDINGS
 from ssvq.scoring.schema import LEDGER, SCORE_MAP
 
 ROOT = Path(__file__).parent.parent
@@ -16,11 +17,13 @@ def documented(part: str) -> dict[str, str]:
     """Columns of a table of docs/schema.md, and their types."""
     text = (ROOT / "docs" / "schema.md").read_text().split("## ")
     table = next(section for section in text if section.startswith(part))
-    rows = re.findall(r"^\| ([a-z_, ]+) \| ([a-z0-9 ]+) \|", table, re.M)
+    rows = re.findall(r"^\| ([a-z0-9_, ]+) \| ([a-z0-9 ]+) \|", table, re.M)
     return {name: kind for names, kind in rows for name in names.split(", ") if kind != "type"}
 
 
-@pytest.mark.parametrize(("part", "schema"), [("Score maps", SCORE_MAP), ("Ledger", LEDGER), ("Labels", LABELS)])
+@pytest.mark.parametrize(
+    ("part", "schema"), [("Score maps", SCORE_MAP), ("Ledger", LEDGER), ("Findings", FINDINGS), ("Labels", LABELS)]
+)
 def test_every_column_is_documented_with_its_type(part: str, schema: pa.Schema) -> None:
     found = documented(part)
     assert list(found) == [name for name in found if name in schema.names]

@@ -5,6 +5,7 @@ from ssvq.config.check import CheckConfig
 from ssvq.config.data import LabelledImages, StoredPixels
 from ssvq.config.experiment import ExperimentConfig
 from ssvq.config.export import ExportConfig
+from ssvq.config.findings import FindingsConfig
 from ssvq.config.labels import LabelConfig, TileLabel
 from ssvq.config.learning import (
     Architecture,
@@ -38,6 +39,7 @@ __all__ = [
     "EvaluateConfig",
     "ExperimentConfig",
     "ExportConfig",
+    "FindingsConfig",
     "Flow",
     "Hypersphere",
     "Kernel",

@@ -9,7 +9,7 @@ import duckdb
 import pyarrow as pa
 
 from ssvq.errors import InputError
-from ssvq.results.objects import read_heat_scale, read_score_map
+from ssvq.results.objects import HeatScale, read_heat_scale, read_score_map
 from ssvq.results.query import KEY, connect, literal, run_sql
 from ssvq.results.stitch import HeatMap, stitch
 from ssvq.scoring.layout import Partition
@@ -78,6 +78,13 @@ def read_heat(scores: str, image: dict[str, Any]) -> tuple[HeatMap, float] | Non
     table = read_object(scores, image, columns)
     if not len(table):
         return None
+    scale = read_heat_scale(scores, image["model_id"])
+    first = {name: table[name][0].as_py() for name in ("tiling_id", "threshold", "score_map")}
+    return heat_of(table, image, scale), scale.at_threshold(first)
+
+
+def heat_of(table: pa.Table, image: dict[str, Any], scale: HeatScale) -> HeatMap:
+    """The stitched heat map of an image, from the rows of its tiles, at least one."""
     rows = table.drop_columns("score_map").to_pylist()
     maps = table["score_map"].combine_chunks()
     if maps.null_count:
@@ -85,8 +92,7 @@ def read_heat(scores: str, image: dict[str, Any]) -> tuple[HeatMap, float] | Non
     else:  # the maps of a tiling have one size: as one array, not millions of numbers of Python
         values = maps.flatten().flatten().to_numpy(zero_copy_only=False).reshape(len(rows), len(maps[0]), -1)
     rows = [{**row, "score_map": cells} for row, cells in zip(rows, values, strict=True)]
-    scale = read_heat_scale(scores, image["model_id"])
-    return stitch(rows, image["image_width"], image["image_height"], scale.cell), scale.at_threshold(rows[0])
+    return stitch(rows, image["image_width"], image["image_height"], scale.cell)
 
 
 def count(number: int, noun: str) -> str:

@@ -1,6 +1,7 @@
 """What lies in an output, read and written with an error in words for a person."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,11 +48,13 @@ class HeatScale:
         The score is the norm over all n cells of a tile (Eq. 5), so that threshold / sqrt(n) all over it gives the
         threshold; `score_worst` is a distance of cells itself, and so is the score of a method without cells.
         """
-        if tile["score_map"] is None:
-            return float(tile["threshold"])
-        if self.worst_threshold is not None:
-            return self.worst_threshold
-        return float(tile["threshold"]) / (int(tile["tiling_id"].split("-")[0]) / self.cell)
+        return self.distance_at(self.decided_by(tile)[1], tile)
+
+    def distance_at(self, value: float, tile: dict[str, Any]) -> float:
+        """The cell distance that, all over a tile, gives it this value of the column that decides."""
+        if tile["score_map"] is None or self.worst_threshold is not None:
+            return value
+        return value / (int(tile["tiling_id"].split("-")[0]) / self.cell)
 
 
 def read_heat_scale(scores: str, model_id: str) -> HeatScale:
@@ -63,6 +66,23 @@ def read_heat_scale(scores: str, model_id: str) -> HeatScale:
         cell=described["preprocessing"].get("cell", CELL),
         worst_threshold=calibration["worst"]["threshold"] if decides_by_worst else None,
     )
+
+
+def score_at_rate(scores: str, model_id: str, rate: float) -> float:
+    """The least value, of the column that decides, whose p-value is at most a rate of false alarms.
+
+    Raises InputError where the model was calibrated on too few tiles to know it.
+    """
+    calibration = read_model(scores, model_id)["calibration"]
+    deciding = calibration["worst"] if calibration.get("decides") == "score_worst" else calibration
+    normal = deciding["normal_scores"]
+    above = math.floor(rate * (len(normal) + 1)) - 1  # of the normal tiles, that may be at or over it
+    if above < 0:
+        raise InputError(
+            f"--false-positive-rate {rate:g}: model {model_id} was calibrated on {len(normal)} normal tiles, and knows "
+            f"no rate under {1 / (len(normal) + 1):.3g}"
+        )
+    return math.nextafter(normal[len(normal) - 1 - above], math.inf)
 
 
 def read_score_map(address: str, columns: Sequence[str] | None = None) -> pa.Table:

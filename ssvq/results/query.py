@@ -13,9 +13,10 @@ from ssvq.config import QueryConfig
 from ssvq.errors import ExitCode, InputError
 from ssvq.results.answer import write_answer
 from ssvq.results.damage import UNREADABLE, damaged_objects, reason_of
+from ssvq.results.findings.schema import FINDINGS
 from ssvq.results.named import calibration_scores, named_query
 from ssvq.results.partitions import is_published, partitions
-from ssvq.scoring.layout import images_folder
+from ssvq.scoring.layout import findings_folder, images_folder
 from ssvq.scoring.schema import LATEST_FIRST, LEDGER, SCORE_MAP
 
 # The views themselves could be bound before, so that these are not for a damaged object.
@@ -60,6 +61,8 @@ def _answer(config: QueryConfig, damaged: Collection[str] = ()) -> pa.Table:
             narrow(connection, config)
             if config.named:
                 return named_query(connection, config)
+        if "findings" in config.sql.lower():
+            _create_findings(connection, config)
         return ask(connection, config.sql)
 
 
@@ -179,6 +182,19 @@ def _create_tiles(connection: duckdb.DuckDBPyConnection, files: list[str], old: 
     names = ", ".join(SCORE_MAP.names)
     selected = (f"SELECT {names} FROM {source}" for source in sources or ["no_tiles"])
     connection.execute(f"CREATE VIEW tiles AS {' UNION ALL '.join(selected)}")
+
+
+def _create_findings(connection: duckdb.DuckDBPyConnection, config: QueryConfig) -> None:
+    """The view `findings`, of the surveys and the model that are asked for, and of images that are scored still."""
+    folder = findings_folder(config.scores)
+    files = [storage.join(folder, info.path) for info in storage.list_files(folder) if info.path.endswith(".parquet")]
+    connection.register("no_findings", FINDINGS.empty_table())
+    source = _read([no_pattern(file) for file in files]) if files else "no_findings"
+    with _reading(f"findings of {config.scores} cannot be read; run `ssvq findings` again: "):
+        connection.execute(
+            f"CREATE VIEW findings AS SELECT {', '.join(FINDINGS.names)} FROM {source} "
+            f"SEMI JOIN (SELECT * FROM images WHERE status = 'scored') USING ({', '.join(KEY)})"
+        )
 
 
 def _tile_files(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pyproj import Geod
 from rasterio.features import shapes
 from rasterio.transform import IDENTITY
-from scipy.ndimage import label, maximum, mean
+from scipy.ndimage import label, maximum, maximum_position, mean
 from shapely.geometry.base import BaseGeometry
 
 from ssvq.results.ground import on_the_ground
@@ -23,25 +23,34 @@ ELLIPSOID = Geod(ellps="WGS84")
 @dataclass(frozen=True)
 class Region:
     """Cells that touch, also by a corner. `outline` is a polygon or several in the image's pixels, clipped to it; the
-    distances are the largest and the mean of its cells, `pixels` the area that it covers of the image.
+    distances are the largest and the mean of its cells, `pixels` the area that it covers of the image, and `worst_at`
+    the x and y of the first pixel of the cell with the largest distance.
     """
 
     outline: BaseGeometry
     distance_max: float
     distance_mean: float
     pixels: float
+    worst_at: tuple[int, int]
 
 
-def find_regions(heat: HeatMap, width: int, height: int, threshold: float) -> list[Region]:
+def find_regions(
+    heat: HeatMap, width: int, height: int, threshold: float, goes_on: float | None = None
+) -> list[Region]:
     """The regions of an image of `width` x `height` pixels with cell distances at or over the threshold, those with
-    the largest distance first. Cells without a score are in none.
+    the largest distance first. A region goes on where distances are at or over `goes_on`, by default the threshold.
+    Cells without a score are in none.
     """
-    hot = np.nan_to_num(heat.values, nan=-np.inf) >= threshold
-    labels, found = label(hot, structure=EIGHT_NEIGHBOURS)
+    labels, found = label(
+        np.nan_to_num(heat.values, nan=-np.inf) >= (threshold if goes_on is None else goes_on),
+        structure=EIGHT_NEIGHBOURS,
+    )
     if not found:
         return []
     numbers = np.arange(1, found + 1)
     largest, average = maximum(heat.values, labels, numbers), mean(heat.values, labels, numbers)
+    places = maximum_position(heat.values, labels, numbers)
+    labels[~np.concatenate([[False], largest >= threshold])[labels]] = 0
     limit = np.array([width, height], float)
 
     def to_pixels(cells: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -51,7 +60,9 @@ def find_regions(heat: HeatMap, width: int, height: int, threshold: float) -> li
     for number, cells in _outlines(labels):
         outline = shapely.transform(cells, to_pixels)
         distances = float(largest[number - 1]), float(average[number - 1])
-        regions.append(Region(outline, *distances, pixels=float(outline.area)))
+        row, col = places[number - 1]
+        worst_at = int(col * heat.pitch_x), int(row * heat.pitch_y)
+        regions.append(Region(outline, *distances, pixels=float(outline.area), worst_at=worst_at))
     return sorted(regions, key=lambda region: -region.distance_max)
 
 

@@ -5,6 +5,7 @@ images/<run_id>-<number>.parquet                            ledger: immutable se
 models/<model_id>.json                                      descriptions of the models
 runs/<run_id>.json                                          configuration and summary of each run
 published/<survey>/<model_id>/<tiling_id>.parquet           score maps of a partition as one file, for analysts
+findings/<survey>/<model_id>/<tiling_id>.parquet            findings of a partition, made anew by each `ssvq findings`
 staging/                                                    unfinished puts; safe to delete when no job runs
 """
 
@@ -36,6 +37,11 @@ class Partition:
         """All its score maps as one file."""
         return storage.join(self.out, "published", self.survey, self.model_id, f"{self.tiling_id}.parquet")
 
+    @property
+    def findings(self) -> str:
+        """The table of its findings."""
+        return storage.join(findings_folder(self.out), self.survey, self.model_id, f"{self.tiling_id}.parquet")
+
     def score_map(self, image_id: str) -> str:
         """The one object of an image."""
         return storage.join(self.tiles, f"{image_id}.parquet")
@@ -44,6 +50,11 @@ class Partition:
 def images_folder(out: str) -> str:
     """Folder of the ledger's segments."""
     return storage.join(out, "images")
+
+
+def findings_folder(out: str) -> str:
+    """Folder of the tables of findings."""
+    return storage.join(out, "findings")
 
 
 def staging_folder(out: str) -> str:

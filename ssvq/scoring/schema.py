@@ -33,6 +33,8 @@ GEO = {
     },
 }
 
+GEO_METADATA = {"geo": json.dumps(GEO)}
+
 SCORE_MAP = pa.schema(
     [
         *IDENTITY,
@@ -58,7 +60,7 @@ SCORE_MAP = pa.schema(
         ("p_value_worst", pa.float64()),
         ("threshold_worst", pa.float64()),
     ],
-    metadata={"geo": json.dumps(GEO)},
+    GEO_METADATA,
 )
 """x, y, width, height: pixels of the stored raster. geometry: WKB in longitude and latitude (OGC:CRS84)."""
 

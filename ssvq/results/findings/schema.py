@@ -1,0 +1,42 @@
+"""The table of findings: a row each."""
+
+import pyarrow as pa
+
+from ssvq.scoring.schema import BBOX, GEO_METADATA
+
+FINDINGS = pa.schema(
+    [
+        ("survey", pa.string()),
+        ("image_uri", pa.string()),
+        ("image_id", pa.string()),
+        ("model_id", pa.string()),
+        ("tiling_id", pa.string()),
+        ("finding_id", pa.string()),
+        ("severity", pa.string()),
+        ("state", pa.string()),
+        ("x", pa.int32()),
+        ("y", pa.int32()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("area_pixels", pa.float64()),
+        ("image_share", pa.float64()),
+        ("area_m2", pa.float64()),
+        ("area_from", pa.string()),
+        ("distance_max", pa.float32()),
+        ("distance_mean", pa.float32()),
+        ("threshold", pa.float64()),
+        ("times_threshold", pa.float64()),
+        ("p_value_worst", pa.float64()),
+        ("p_value_mean", pa.float64()),
+        ("tiles", pa.int32()),
+        ("outline", pa.binary()),
+        ("geometry", pa.binary()),
+        ("bbox", BBOX),
+    ],
+    GEO_METADATA,
+)
+"""finding_id: of image, model, tiling and the place of its largest distance, so that it lasts over other thresholds.
+state: `new`. x, y, width, height: of the smallest rectangle of pixels around it. area_from: `georeference`, `gsd`, or
+null where the area in square metres is not known. p_value_worst, p_value_mean: of the tiles that it lies in, of which
+there are `tiles`. outline: WKB in pixels; geometry: WKB in longitude and latitude, null without a place on the map.
+"""

@@ -1,0 +1,84 @@
+"""How severe a finding is: the first rule all of whose bounds it reaches.
+
+A file of rules is a YAML list, from the most severe on. A rule has a name and any bounds:
+
+    - {severity: severe, area_m2: 1.0}
+    - {severity: severe, image_share: 0.1}
+    - {severity: moderate, times_threshold: 1.5}
+    - {severity: minor}
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, TypeAdapter, ValidationError
+
+from ssvq.config import Section
+from ssvq.errors import InputError
+
+OTHER = "minor"  # of a finding that reaches the bounds of no rule
+
+
+class SeverityRule(Section):
+    """A severity and what a finding of it reaches at least."""
+
+    severity: str = Field(min_length=1)
+
+    area_m2: float | None = None
+    """Area on the object; a finding whose area is not known in square metres does not reach it."""
+
+    area_pixels: float | None = None
+    """Area in pixels of the image."""
+
+    image_share: float | None = None
+    """Share of the image that it covers."""
+
+    times_threshold: float | None = None
+    """Largest cell distance over the threshold."""
+
+    def holds(self, finding: dict[str, Any]) -> bool:
+        """Whether a finding, a row of FINDINGS, reaches every bound."""
+        bounds = self.model_dump(exclude={"severity"}, exclude_none=True)
+        return all(finding[name] is not None and finding[name] >= bound for name, bound in bounds.items())
+
+
+DEFAULT = [
+    SeverityRule(severity="severe", image_share=0.1),
+    SeverityRule(severity="severe", area_m2=1.0),
+    SeverityRule(severity="moderate", image_share=0.01),
+    SeverityRule(severity="moderate", area_m2=0.1),
+    SeverityRule(severity=OTHER),
+]
+
+
+def read_rules(path: Path | None) -> list[SeverityRule]:
+    """The rules of a file, or the default ones. Raises InputError for a file that holds none."""
+    if path is None:
+        return DEFAULT
+    try:
+        rules = TypeAdapter(list[SeverityRule]).validate_python(yaml.safe_load(path.read_text()))
+    except OSError as error:
+        raise InputError(f"--severity {path} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"--severity {path} is no YAML: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InputError(
+            f"--severity {path}: {f'{place}: ' if place else ''}{first['msg']}; give a list of rules, such as "
+            "{severity: severe, area_m2: 1.0}"
+        ) from None
+    if not rules:
+        raise InputError(f"--severity {path} holds no rule: give a list such as [{{severity: severe, area_m2: 1.0}}]")
+    return rules
+
+
+def severity_of(finding: dict[str, Any], rules: list[SeverityRule]) -> str:
+    """Of the first rule that holds."""
+    return next((rule.severity for rule in rules if rule.holds(finding)), OTHER)
+
+
+def order_of(rules: list[SeverityRule]) -> list[str]:
+    """The severities, worst first."""
+    return list(dict.fromkeys([*(rule.severity for rule in rules), OTHER]))

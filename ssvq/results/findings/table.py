@@ -1,0 +1,109 @@
+"""The findings of one image, as rows of the table."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from ssvq.results.choose import heat_of, read_object
+from ssvq.results.ground import is_placed, on_the_ground
+from ssvq.results.objects import HeatScale
+from ssvq.results.regions_geojson import ELLIPSOID, Region, find_regions
+from ssvq.scoring.schema import BBOX
+
+COLUMNS = ("tiling_id", "x", "y", "width", "height", "score", "threshold", "score_map", "p_value", "p_value_worst")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The cell distance at which a region is a finding: `threshold`; or what, all over a tile, gives it the value
+    `score` of the column that decides, by default the model's own. A region goes on down to the share `hysteresis` of
+    it, and has `smallest` pixels or more.
+    """
+
+    threshold: float | None
+    score: float | None
+    hysteresis: float
+    smallest: float
+    gsd: float | None
+
+
+def findings_of(scores: str, image: dict[str, Any], scale: HeatScale, bounds: Bounds) -> list[dict[str, Any]]:
+    """Rows of FINDINGS of an image, a row of the ledger, without their severity.
+
+    Raises InputError when its object is missing or damaged.
+    """
+    tiles = read_object(scores, image, COLUMNS)
+    if not len(tiles):
+        return []
+    first = {name: tiles[name][0].as_py() for name in ("tiling_id", "threshold", "score_map")}
+    value = scale.decided_by(first)[1] if bounds.score is None else bounds.score
+    threshold = scale.distance_at(value, first) if bounds.threshold is None else bounds.threshold
+    width, height = image["image_width"], image["image_height"]
+    regions = find_regions(heat_of(tiles, image, scale), width, height, threshold, bounds.hysteresis * threshold)
+    places = _Tiles.of(tiles, scale)
+    return [
+        _row(region, image, threshold, places, bounds.gsd) for region in regions if region.pixels >= bounds.smallest
+    ]
+
+
+@dataclass(frozen=True)
+class _Tiles:
+    """Where tiles lie, polygons (n,), and the p-values (n,) of the column that decides."""
+
+    boxes: np.ndarray
+    p_values: np.ndarray
+
+    @classmethod
+    def of(cls, tiles: pa.Table, scale: HeatScale) -> "_Tiles":
+        x, y, width, height = (tiles[name].to_numpy().astype(float) for name in ("x", "y", "width", "height"))
+        name = "p_value" if scale.worst_threshold is None else "p_value_worst"
+        return cls(shapely.box(x, y, x + width, y + height), tiles[name].to_numpy(zero_copy_only=False).astype(float))
+
+    def under(self, outline: BaseGeometry) -> np.ndarray:
+        """The p-values of the tiles that an outline lies in, and not only touches."""
+        shapely.prepare(outline)
+        near = np.flatnonzero(shapely.intersects(outline, self.boxes))
+        return self.p_values[near[shapely.area(shapely.intersection(self.boxes[near], outline)) > 0]]
+
+
+def _row(region: Region, image: dict[str, Any], threshold: float, tiles: _Tiles, gsd: float | None) -> dict[str, Any]:
+    left, top, right, bottom = region.outline.bounds
+    geometry = on_the_ground(region.outline, image) if is_placed(image) else None
+    area, area_from = _area(region, geometry, gsd)
+    p_values = tiles.under(region.outline)
+    key = [image[name] for name in ("survey", "image_id", "model_id", "tiling_id")]
+    return {
+        **{name: image[name] for name in ("survey", "image_uri", "image_id", "model_id", "tiling_id")},
+        "finding_id": hashlib.sha256("\n".join([*key, *map(str, region.worst_at)]).encode()).hexdigest()[:16],
+        "state": "new",
+        "x": int(left),
+        "y": int(top),
+        "width": int(np.ceil(right)) - int(left),
+        "height": int(np.ceil(bottom)) - int(top),
+        "area_pixels": region.pixels,
+        "image_share": region.pixels / (image["image_width"] * image["image_height"]),
+        "area_m2": area,
+        "area_from": area_from,
+        "distance_max": region.distance_max,
+        "distance_mean": region.distance_mean,
+        "threshold": threshold,
+        "times_threshold": region.distance_max / threshold,
+        "p_value_worst": float(np.nanmin(p_values)) if np.isfinite(p_values).any() else None,
+        "p_value_mean": float(np.nanmean(p_values)) if np.isfinite(p_values).any() else None,
+        "tiles": len(p_values),
+        "outline": shapely.to_wkb(region.outline),
+        "geometry": None if geometry is None else shapely.to_wkb(geometry),
+        "bbox": None if geometry is None else dict(zip(BBOX.names, geometry.bounds, strict=True)),
+    }
+
+
+def _area(region: Region, geometry: BaseGeometry | None, gsd: float | None) -> tuple[float | None, str | None]:
+    """Square metres, and what they are known from."""
+    if geometry is not None:
+        return abs(ELLIPSOID.geometry_area_perimeter(geometry)[0]), "georeference"
+    return (None, None) if gsd is None else (region.pixels * gsd**2, "gsd")
