@@ -22,7 +22,8 @@ class ScoringSettings(ImageJob):
     """Where JPEG files are decoded: cpu, or on the scorer's gpu (needs ssvq[gpu]); auto is cpu. Others: on CPUs."""
 
     compile: bool = False
-    """Compile the network with torch.compile: slower to start, faster on GPUs."""
+    """Compile the network with torch.compile: slower to start, faster on GPUs. The paper's encoder has faster kernels
+    of its own there."""
 
     scorers: int | None = Field(None, gt=0)
     """Scoring actors (default: one for each GPU, or one for each node without GPUs)."""

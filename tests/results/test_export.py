@@ -100,7 +100,7 @@ def write_scores(
         rows.append(
             {**identity, **asdict(tile), "tile_id": f"{image_id}-{tile.row}-{tile.col}", "valid_fraction": 1.0}
             | {"score": score, "p_value": 0.25, "threshold": THRESHOLD, "is_anomalous": score >= THRESHOLD}
-            | {"score_map": values.tolist() if cells else None}
+            | {"score_map": values.tolist() if cells else None, "score_max": float(values.max()) if cells else score}
             | {"geometry": None if outline is None else shapely.to_wkb(outline)}
         )
     rows = rows if status == "scored" else []

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import shapely
 from shapely.geometry.base import BaseGeometry
 
@@ -15,7 +16,10 @@ from ssvq.results.objects import HeatScale
 from ssvq.results.regions_geojson import ELLIPSOID, Region, find_regions
 from ssvq.scoring.schema import BBOX
 
-COLUMNS = ("tiling_id", "x", "y", "width", "height", "score", "threshold", "score_map", "p_value", "p_value_worst")
+COLUMNS = (
+    *("tiling_id", "x", "y", "width", "height", "score", "score_max", "threshold", "score_map"),
+    *("p_value", "p_value_worst"),
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,9 @@ def findings_of(scores: str, image: dict[str, Any], scale: HeatScale, bounds: Bo
     first = {name: tiles[name][0].as_py() for name in ("tiling_id", "threshold", "score_map")}
     value = scale.decided_by(first)[1] if bounds.score is None else bounds.score
     threshold = scale.distance_at(value, first) if bounds.threshold is None else bounds.threshold
+    largest = pc.max(tiles["score_max"]).as_py()
+    if largest is not None and largest < threshold:  # as of most images: no cell of the map is over that of a tile
+        return []
     width, height = image["image_width"], image["image_height"]
     regions = find_regions(heat_of(tiles, image, scale), width, height, threshold, bounds.hysteresis * threshold)
     places = _Tiles.of(tiles, scale)
