@@ -109,7 +109,8 @@ def patchcore(
     with tempfile.TemporaryDirectory() as folder:
         for name, tiles in (("train", train), ("test", test)):
             np.save(f"{folder}/{name}.npy", tiles)
-        save_file(find_weights(ARCHITECTURE).tensors, f"{folder}/weights.safetensors")
+        weights = {name: tensor.contiguous() for name, tensor in find_weights(ARCHITECTURE).tensors.items()}
+        save_file(weights, f"{folder}/weights.safetensors")
         settings = {"cells": arguments.cells, "mean": preprocessing.mean, "std": preprocessing.std}
         Path(folder, "settings.json").write_text(json.dumps(settings))
         script = Path(__file__).with_name("peers_patchcore.py")
