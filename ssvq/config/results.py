@@ -12,7 +12,7 @@ NamedQuery = Literal["worst-tiles", "by-image", "failures", "trend", "drift"]
 
 
 class QueryConfig(Command):
-    """Run SQL over the score maps: views `tiles` (a row a tile) and `images` (the latest row of each image)."""
+    """Run SQL over the score maps: views `tiles` (a row a tile), `images` (the latest row of each) and `findings`."""
 
     scores: CliPositionalArg[Location]
     """Folder or s3:// prefix that `ssvq score --out` wrote."""

@@ -185,15 +185,20 @@ def _create_tiles(connection: duckdb.DuckDBPyConnection, files: list[str], old: 
 
 
 def _create_findings(connection: duckdb.DuckDBPyConnection, config: QueryConfig) -> None:
-    """The view `findings`, of the surveys and the model that are asked for, and of images that are scored still."""
+    """The view `findings`, of the surveys and the model that are asked for, and of images that are scored and the same
+    still.
+    """
     folder = findings_folder(config.scores)
     files = [storage.join(folder, info.path) for info in storage.list_files(folder) if info.path.endswith(".parquet")]
+    if not files:
+        logs.warning(f"{config.scores} has no table of findings: make it by `ssvq findings`")
     connection.register("no_findings", FINDINGS.empty_table())
     source = _read([no_pattern(file) for file in files]) if files else "no_findings"
     with _reading(f"findings of {config.scores} cannot be read; run `ssvq findings` again: "):
         connection.execute(
             f"CREATE VIEW findings AS SELECT {', '.join(FINDINGS.names)} FROM {source} "
-            f"SEMI JOIN (SELECT * FROM images WHERE status = 'scored') USING ({', '.join(KEY)})"
+            f"SEMI JOIN (SELECT * FROM images WHERE status = 'scored') "
+            f"USING ({', '.join(KEY)}, fingerprint)"
         )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import geopandas
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import shapely
@@ -23,6 +24,7 @@ from ssvq.results.query import query
 from ssvq.results.regions_geojson import find_regions
 from ssvq.results.stitch import HeatMap
 from ssvq.scoring.layout import model_file
+from ssvq.scoring.schema import LEDGER
 from tests.results.test_export import HEIGHT, MODEL, PLACES, WIDTH, header_of, hot_cells, write_scores
 
 NOWHERE = (None, None)
@@ -201,7 +203,9 @@ def test_a_view_of_query(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     out = write_scores(tmp_path, header_of(NOWHERE), hot_cells(*BLOCKS))
     ask = QueryConfig(scores=str(out), sql="SELECT count(*) AS n FROM findings", format="csv")
     query(ask)
-    assert capsys.readouterr().out == '"n"\n0\n'
+    shown = capsys.readouterr()
+    assert shown.out == '"n"\n0\n'
+    assert "has no table of findings: make it by `ssvq findings`" in shown.err
     run(out)
     capsys.readouterr()
     query(ask)
@@ -212,6 +216,21 @@ def test_a_view_of_query(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     file.write_bytes(b"PAR1")
     with pytest.raises(InputError, match="run `ssvq findings` again"):
         query(ask)
+
+
+def test_findings_of_an_image_that_has_changed_since_are_not_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = write_scores(tmp_path, header_of(NOWHERE), hot_cells(*BLOCKS))
+    write_scores(out, header_of(NOWHERE), hot_cells(BLOCKS[0]), name="b.tif")
+    run(out)
+    (segment,) = (out / "images").glob("*-b-*.parquet")
+    rows = pq.read_table(segment).to_pylist()
+    changed = [{**row, "fingerprint": "3-4", "run_number": 2} for row in rows]
+    pq.write_table(pa.Table.from_pylist(changed, LEDGER), out / "images" / "later.parquet")
+    capsys.readouterr()
+    query(QueryConfig(scores=str(out), sql="SELECT DISTINCT image_id FROM findings", format="csv"))
+    assert capsys.readouterr().out == '"image_id"\n"a"\n'
 
 
 def test_many_images_are_shared_among_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

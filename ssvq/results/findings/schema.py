@@ -9,6 +9,7 @@ FINDINGS = pa.schema(
         ("survey", pa.string()),
         ("image_uri", pa.string()),
         ("image_id", pa.string()),
+        ("fingerprint", pa.string()),
         ("model_id", pa.string()),
         ("tiling_id", pa.string()),
         ("finding_id", pa.string()),

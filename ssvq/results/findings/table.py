@@ -85,7 +85,7 @@ def _row(region: Region, image: dict[str, Any], threshold: float, tiles: _Tiles,
     p_values = tiles.under(region.outline)
     key = [image[name] for name in ("survey", "image_id", "model_id", "tiling_id")]
     return {
-        **{name: image[name] for name in ("survey", "image_uri", "image_id", "model_id", "tiling_id")},
+        **{name: image[name] for name in ("survey", "image_uri", "image_id", "fingerprint", "model_id", "tiling_id")},
         "finding_id": hashlib.sha256("\n".join([*key, *map(str, region.worst_at)]).encode()).hexdigest()[:16],
         "state": "new",
         "x": int(left),
