@@ -160,7 +160,7 @@ class InstantScorer(TileScorer):
         return _RESULTS
 
 
-_RESULTS = (torch.ones(BATCH), torch.ones(BATCH), torch.ones(BATCH, MAP_SIDE, MAP_SIDE, dtype=torch.half))
+_RESULTS = (*[torch.ones(BATCH)] * 3, torch.ones(BATCH, MAP_SIDE, MAP_SIDE, dtype=torch.half))
 
 
 def instant_scorer(config: ScoringSettings) -> TileScorer:

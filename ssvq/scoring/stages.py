@@ -117,7 +117,9 @@ class ScoreParts:
             dispatcher.refuse(str(error))
             raise
         self.dispatcher, self.limits = dispatcher, config.read
-        self._is_second = ray.is_initialized() and ray.get_runtime_context().was_current_actor_reconstructed
+        # Asked outside of an actor, as benchmarks do, Ray fails.
+        here = ray.get_runtime_context() if ray.is_initialized() else None
+        self._is_second = here is not None and here.get_actor_id() is not None and here.was_current_actor_reconstructed
         if ray.get_gpu_ids() and self.scorer.device.type == "cpu":
             from ssvq.inference.faults import why_no_gpu
 
