@@ -45,6 +45,9 @@ class Method(nn.Module):
     unused_weights: bool = False
     """Whether there are steps in which some of its weights do not enter the loss."""
 
+    sized_by_fit: ClassVar[tuple[str, ...]] = ()
+    """Buffers that are empty before `fit`, and have the size of the saved ones in a method that is loaded."""
+
     fits_samples: int = 0
     """Most training samples that `fit` takes, normal and anomalous together; 0 for a method without `fit`."""
 
@@ -108,6 +111,17 @@ class Method(nn.Module):
     def forward(self, normal: Tensor, anomalous: Tensor, shares: Tensor | None = None) -> dict[str, Tensor]:
         """`loss`, under the name that DistributedDataParallel wraps."""
         return self.loss(normal, anomalous, shares)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: object) -> None:
+        for name in self.sized_by_fit:
+            if (saved := state_dict.get(prefix + name)) is not None:
+                setattr(self, name, getattr(self, name).new_empty(saved.shape))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def rows_of_cells(maps: Tensor) -> Tensor:
+    """Maps (n, D, h, w) as a matrix with a row for each cell, (n h w, D)."""
+    return maps.movedim(1, 3).reshape(-1, maps.shape[1])
 
 
 def root_sum_of_squares(squared: Tensor, valid: Tensor | None) -> Tensor:

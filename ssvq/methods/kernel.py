@@ -25,6 +25,7 @@ class KernelMethod(Method):
     `support` float32 (S, d), `weights` float32 (S,), `offset` and `width` float32 (); S = 0 before `fit`.
     """
 
+    sized_by_fit = ("support", "weights")
     support: Tensor
     weights: Tensor
     offset: Tensor
@@ -87,13 +88,6 @@ class KernelMethod(Method):
         # By differences: |x|^2 + |y|^2 - 2 x.y would cancel where all tiles look alike.
         distance = torch.cdist(rows, self.support, compute_mode="donot_use_mm_for_euclid_dist")
         return self.offset - (-self.width * distance.square()).exp() @ self.weights
-
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: object) -> None:
-        """A fresh machine takes the size of the saved one."""
-        for name in ("support", "weights"):
-            if (saved := state_dict.get(prefix + name)) is not None:
-                setattr(self, name, getattr(self, name).new_empty(saved.shape))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class OnPixels(KernelMethod):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ssvq.config import Architecture, Memory
-from ssvq.methods.base import Method, Score, root_sum_of_squares
+from ssvq.methods.base import Method, Score, root_sum_of_squares, rows_of_cells
 from ssvq.model.codebook import nearest_squared_distance
 from ssvq.model.encoders.backbone import BackboneEncoder
 
@@ -24,6 +24,7 @@ class PatchKnn(Method):
     sections = ("architecture", "memory")
     anomalies = "unused"
     takes_steps = False
+    sized_by_fit = ("remembered",)
     remembered: Tensor
 
     def __init__(self, architecture: Architecture, memory: Memory) -> None:
@@ -41,7 +42,7 @@ class PatchKnn(Method):
     def fit(self, normal: Tensor, anomalous: Tensor, seed: int) -> None:
         """Measure the features of normal images (n, 3, h, w), and remember a coreset of their cells."""
         self.encoder.start(normal[:IMAGES_AT_ONCE])
-        cells = torch.cat([_cells(self.encoder.features(few)) for few in normal.split(IMAGES_AT_ONCE)])
+        cells = torch.cat([rows_of_cells(self.encoder.features(few)) for few in normal.split(IMAGES_AT_ONCE)])
         generator = torch.Generator().manual_seed(seed)
         drawn = torch.randperm(len(cells), generator=generator)[: self.memory.candidates]
         cells = cells[drawn.to(cells.device)]
@@ -55,14 +56,8 @@ class PatchKnn(Method):
         """
         features = self.encoder.features(tiles)
         n, channels, height, width = features.shape
-        squared = nearest_squared_distance(_cells(features), self.remembered).view(n, height, width) / channels
+        squared = nearest_squared_distance(rows_of_cells(features), self.remembered).view(n, height, width) / channels
         return Score(root_sum_of_squares(squared, valid_cells), squared.sqrt())
-
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: object) -> None:
-        """A fresh memory takes the size of the saved one."""
-        if (saved := state_dict.get(f"{prefix}remembered")) is not None:
-            self.remembered = self.remembered.new_empty(saved.shape)
-        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 def farthest_first(points: Tensor, number: int) -> Tensor:
@@ -79,8 +74,3 @@ def farthest_first(points: Tensor, number: int) -> Tensor:
         distance = torch.minimum(distance, squares - 2 * (points @ last) + last.square().sum())
         taken[place] = distance.argmax()
     return taken
-
-
-def _cells(features: Tensor) -> Tensor:
-    """(n, channels, h, w) to (n h w, channels)."""
-    return features.movedim(1, 3).reshape(-1, features.shape[1])

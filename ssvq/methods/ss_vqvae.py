@@ -11,7 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssvq.config import Architecture, CodebookSettings, Objective
-from ssvq.methods.base import Method, Score, beyond_margin, root_sum_of_squares, weights_of_cells
+from ssvq.methods.base import (
+    Method,
+    Score,
+    beyond_margin,
+    root_sum_of_squares,
+    rows_of_cells,
+    weights_of_cells,
+)
 from ssvq.model.bundle import Preprocessing
 from ssvq.model.codebook import Codebook
 from ssvq.model.encoders import build_encoder
@@ -56,7 +63,7 @@ class SSVQVAE(Method):
     def quantise(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Q (Eq. 1): latents (n, D, h, w) to their nearest codes (n, D, h, w) and indices int64 (n h w,)."""
         n, dimensions, height, width = latents.shape
-        indices = self.codebook.assign(_cells(latents))
+        indices = self.codebook.assign(rows_of_cells(latents))
         codes = F.embedding(indices, self.codebook.codes)
         return codes.view(n, height, width, dimensions).permute(0, 3, 1, 2), indices
 
@@ -113,7 +120,7 @@ class SSVQVAE(Method):
             far = far if objective.margin_on == "cell" else far.mean((1, 2))
             parts["anomalous"] = beyond_margin(far, objective.margin)
             loss = loss + (1 - objective.eta) * parts["anomalous"]
-        self._keep_normal(_cells(latents[:n]), indices[: len(indices) * n // len(latents)])
+        self._keep_normal(rows_of_cells(latents[:n]), indices[: len(indices) * n // len(latents)])
         return {"loss": loss, **parts}
 
     def _loss_by_cell(self, normal: Tensor, anomalous: Tensor, shares: Tensor) -> dict[str, Tensor]:
@@ -141,7 +148,7 @@ class SSVQVAE(Method):
         followed = (pulled >= 1 - MOSTLY_NORMAL).flatten()
         if not followed.any():
             followed[: pulled[:n].numel()] = True
-        self._keep_normal(_cells(latents)[followed], indices[followed])
+        self._keep_normal(rows_of_cells(latents)[followed], indices[followed])
         return {"loss": loss, **parts}
 
     def _squared_errors(self, target: Tensor, latents: Tensor, codes: Tensor) -> Tensor:
@@ -162,7 +169,7 @@ class SSVQVAE(Method):
         if len(anomalous):
             parts["anomalous"] = -self._eq2(self.terms(anomalous))  # Eq. 3
             loss = loss + (1 - objective.eta) * parts["anomalous"]
-        self._keep_normal(_cells(terms["latents"]), terms["indices"])
+        self._keep_normal(rows_of_cells(terms["latents"]), terms["indices"])
         return {"loss": loss, **parts}
 
     def _eq2(self, terms: dict[str, Tensor]) -> Tensor:
@@ -178,7 +185,7 @@ class SSVQVAE(Method):
         self.encoder.start(normal)
         if self.codebook_settings.kmeans and self.objective.name != "paper":
             with torch.no_grad():
-                self.codebook.start_from(_cells(self.encode(normal)), seed)
+                self.codebook.start_from(rows_of_cells(self.encode(normal)), seed)
 
     def after_step(self, step: int, seed: int) -> dict[str, Tensor]:
         """Move the codebook towards the normal latents of the step, and set dead codes anew now and then."""
@@ -209,7 +216,7 @@ class SSVQVAE(Method):
         if self.has_codebook_terms:
             latents = self.encode(tiles)
             n, _, height, width = latents.shape
-            squared = self.codebook.squared_distance(_cells(latents)).view(n, height, width)
+            squared = self.codebook.squared_distance(rows_of_cells(latents)).view(n, height, width)
         else:
             latents, target = self.encoder.encode(tiles)
             squared = self.encoder.over_cells(self._squared_errors(target, latents, latents))
@@ -230,11 +237,6 @@ class SSVQVAE(Method):
             return Score(root_sum_of_squares(squared, valid_cells), squared.sqrt())
 
         return score
-
-
-def _cells(latents: Tensor) -> Tensor:
-    """(n, D, h, w) to (n h w, D)."""
-    return latents.permute(0, 2, 3, 1).reshape(-1, latents.shape[1])
 
 
 def _squared_norm(difference: Tensor) -> Tensor:

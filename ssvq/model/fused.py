@@ -38,7 +38,7 @@ class FusedDistances:
         self._first = _halves(first_layer(encoder, preprocessing))
         self._second, self._second_bias = _of_conv(second), _bias(second).bfloat16()
         self._third = _of_conv(third)
-        residual = [layer.block for layer in cast(nn.Sequential, layers[5]) if isinstance(layer, ResidualLayer)]
+        residual = [layer.block for layer in _residual_layers(encoder)]
         self._residual = [(_of_conv(block[1]), _of_cell(block[3]).bfloat16()) for block in residual]
         # What the output of the last convolution lacks: its bias, and nothing from the second residual layer on.
         self._biases = [_bias(third), *[torch.zeros_like(_bias(third))] * (len(residual) - 1)]
@@ -97,7 +97,7 @@ def suits(encoder: Encoder, codebook: Codebook) -> bool:
     """Whether the kernels can take the sizes of a model; they take those of the paper."""
     if not isinstance(encoder, PaperEncoder) or encoder.to_latent.bias is None:
         return False
-    residual = [layer for layer in cast(nn.Sequential, encoder.features[5]) if isinstance(layer, ResidualLayer)]
+    residual = _residual_layers(encoder)
     if not residual:
         return False
     first, inner = cast(nn.Conv2d, encoder.features[0]), cast(nn.Conv2d, residual[0].block[1])
@@ -118,6 +118,10 @@ def first_layer(encoder: PaperEncoder, preprocessing: Preprocessing) -> Tensor:
     of_one = torch.einsum("yxio,i->yxo", weight, (CENTRE - mean) / deviation)
     of_one[1, 1] += _bias(layer)  # this pixel of the window is never outside
     return torch.cat([weight / deviation[:, None], of_one[:, :, None]], dim=2).float()
+
+
+def _residual_layers(encoder: PaperEncoder) -> list[ResidualLayer]:
+    return [layer for layer in cast(nn.Sequential, encoder.features[5]) if isinstance(layer, ResidualLayer)]
 
 
 def _halves(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,9 @@ from ssvq.results.stitch import HeatMap, stitch
 from ssvq.scoring.layout import Partition
 from ssvq.scoring.schema import LATEST_FIRST
 
+HEAT_COLUMNS = ("tiling_id", "x", "y", "width", "height", "score", "threshold", "score_map")
+"""Columns of tiles that their heat is made of."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -74,13 +77,16 @@ def read_heat(scores: str, image: dict[str, Any]) -> tuple[HeatMap, float] | Non
 
     Raises InputError when its object is missing or damaged.
     """
-    columns = ("tiling_id", "x", "y", "width", "height", "score", "threshold", "score_map")
-    table = read_object(scores, image, columns)
+    table = read_object(scores, image, HEAT_COLUMNS)
     if not len(table):
         return None
     scale = read_heat_scale(scores, image["model_id"])
-    first = {name: table[name][0].as_py() for name in ("tiling_id", "threshold", "score_map")}
-    return heat_of(table, image, scale), scale.at_threshold(first)
+    return heat_of(table, image, scale), scale.at_threshold(first_tile(table))
+
+
+def first_tile(table: pa.Table) -> dict[str, Any]:
+    """What a HeatScale asks of a tile, of the first of an image."""
+    return {name: table[name][0].as_py() for name in ("tiling_id", "threshold", "score_map")}
 
 
 def heat_of(table: pa.Table, image: dict[str, Any], scale: HeatScale) -> HeatMap:

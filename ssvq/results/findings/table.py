@@ -10,16 +10,13 @@ import pyarrow.compute as pc
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from ssvq.results.choose import heat_of, read_object
+from ssvq.results.choose import HEAT_COLUMNS, first_tile, heat_of, read_object
 from ssvq.results.ground import is_placed, on_the_ground
 from ssvq.results.objects import HeatScale
 from ssvq.results.regions_geojson import ELLIPSOID, Region, find_regions
 from ssvq.scoring.schema import BBOX
 
-COLUMNS = (
-    *("tiling_id", "x", "y", "width", "height", "score", "score_max", "threshold", "score_map"),
-    *("p_value", "p_value_worst"),
-)
+COLUMNS = (*HEAT_COLUMNS, "score_max", "p_value", "p_value_worst")
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ def findings_of(scores: str, image: dict[str, Any], scale: HeatScale, bounds: Bo
     tiles = read_object(scores, image, COLUMNS)
     if not len(tiles):
         return []
-    first = {name: tiles[name][0].as_py() for name in ("tiling_id", "threshold", "score_map")}
+    first = first_tile(tiles)
     value = scale.decided_by(first)[1] if bounds.score is None else bounds.score
     threshold = scale.distance_at(value, first) if bounds.threshold is None else bounds.threshold
     largest = pc.max(tiles["score_max"]).as_py()
