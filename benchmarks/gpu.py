@@ -51,7 +51,7 @@ from ssvq.runtime.session import ray_session
 from ssvq.scoring.job import score
 from ssvq.training.engine import Engine
 from ssvq.training.job import train
-from tests.surveys import make_bundle, make_survey
+from tests.support.surveys import make_bundle, make_survey
 
 TILE = 512
 TILING = Tiling(tile_size=TILE, stride=TILE)

@@ -40,7 +40,6 @@ from rasterio.io import MemoryFile
 from torch import Tensor
 
 from ssvq.config import Augmentation, ReadLimits, ScoreConfig, ScoringSettings
-from ssvq.evaluation.metrics import calibrate_columns
 from ssvq.imagery.catalog import list_images
 from ssvq.imagery.decoder import decoder
 from ssvq.imagery.grid import Tiling
@@ -49,17 +48,18 @@ from ssvq.inference.devices import Gpu, Results
 from ssvq.inference.scorer import TileScorer
 from ssvq.methods.base import Method
 from ssvq.model.bundle import Preprocessing
+from ssvq.model.calibration import calibrate_columns
 from ssvq.results.query import run_sql
 from ssvq.runtime.planning import UNIT
 from ssvq.runtime.session import ray_session
+from ssvq.scores.layout import Partition
 from ssvq.scoring.job import score
-from ssvq.scoring.layout import Partition
 from ssvq.scoring.reading import read_parts
 from ssvq.scoring.stages import ScoreParts
 from ssvq.scoring.writer import ScoringRun, write_parts
 from ssvq.training.sampling import BatchPlan, make_batch
 from ssvq.training.tile_cache import read_index, tile_refs, write_index, write_part
-from tests.surveys import make_bundle
+from tests.support.surveys import make_bundle
 
 TILE, WIDTH, HEIGHT = 512, 4000, 2250
 TILING = Tiling(tile_size=TILE, stride=TILE)

@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from ssvq.config import Architecture, Memory
-from ssvq.evaluation.metrics import auroc
 from ssvq.imagery.catalog import SourceImage
 from ssvq.imagery.grid import Tiling
 from ssvq.imagery.manifest import read_manifest
@@ -34,6 +33,7 @@ from ssvq.imagery.units import inspect, plan_units, read_unit
 from ssvq.inference.scorer import TileScorer, normalise
 from ssvq.methods.patch_knn import PatchKnn
 from ssvq.model.bundle import Preprocessing, read_description
+from ssvq.model.calibration import auroc
 from ssvq.model.encoders import PACKAGED
 from ssvq.model.encoders.weights import find_weights
 

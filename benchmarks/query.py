@@ -19,13 +19,13 @@ import numpy as np
 import pandas
 import pyarrow as pa
 
-from ssvq import storage
 from ssvq.config import PublishConfig
+from ssvq.io import storage
 from ssvq.results.publish import publish
 from ssvq.results.query import run_sql
-from ssvq.scoring.layout import Partition
-from ssvq.scoring.ledger import LedgerWriter
-from ssvq.scoring.schema import SCORE_MAP, encode_parquet
+from ssvq.scores.layout import Partition
+from ssvq.scores.ledger import LedgerWriter
+from ssvq.scores.schema import SCORE_MAP, encode_parquet
 
 SURVEY, MODEL, TILING = "survey", "0" * 16, "512-512-shift"
 IMAGE = "i04321"

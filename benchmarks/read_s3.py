@@ -29,9 +29,9 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from ssvq import storage
 from ssvq.imagery.raster import GDAL_OPTIONS, open_raster
-from tests.s3 import Server, find_binary, server_variables
+from ssvq.io import storage
+from tests.support.s3 import Server, find_binary, server_variables
 
 BUCKET = "benchmark"
 COG_WIDTH, COG_HEIGHT, TILE = 4096, 2048, 512

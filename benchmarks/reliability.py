@@ -20,11 +20,11 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ssvq import storage
-from tests.cluster_jobs import ScoringJob, TrainingJob
-from tests.cluster_s3 import ClusterS3
-from tests.faults import END_SECONDS, FAULTS, pair, run_job
-from tests.nodes import Cluster
+from ssvq.io import storage
+from tests.support.cluster_jobs import ScoringJob, TrainingJob
+from tests.support.cluster_s3 import ClusterS3
+from tests.support.faults import END_SECONDS, FAULTS, pair, run_job
+from tests.support.nodes import Cluster
 
 JOBS = ("scoring", "training")
 RUNS = 3

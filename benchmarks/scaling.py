@@ -47,7 +47,7 @@ from ssvq.runtime import planning
 from ssvq.runtime.session import ray_session
 from ssvq.scoring import stages
 from ssvq.scoring.job import score
-from tests.surveys import TINY, make_bundle
+from tests.support.surveys import TINY, make_bundle
 
 SCORERS = (1, 2, 4, 8, 16)
 WIDE, HIGH = 8, 6

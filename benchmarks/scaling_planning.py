@@ -30,19 +30,19 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ssvq import storage
 from ssvq.config import ScoreConfig
 from ssvq.imagery.catalog import SourceImage
 from ssvq.imagery.raster import ImageHeader
 from ssvq.imagery.units import ImagePart, split_image
+from ssvq.io import storage
+from ssvq.scores.ledger import LedgerWriter
+from ssvq.scores.schema import encode_parquet
 from ssvq.scoring import plan as planning
-from ssvq.scoring.ledger import LedgerWriter
 from ssvq.scoring.rows import ScoredPart
-from ssvq.scoring.schema import encode_parquet
 from ssvq.scoring.writer import ScoredImage, ScoringRun, put_image, tile_table
 from tests.conftest import write_image
-from tests.memory import PeakMemory
-from tests.surveys import TILE, make_bundle
+from tests.support.memory import PeakMemory
+from tests.support.surveys import TILE, make_bundle
 
 STAGES = {
     "read_ledger": "read the ledger",

@@ -27,8 +27,8 @@ import torch
 
 from ssvq.config import Architecture
 from ssvq.model.precision import resolve_precision
-from tests.memory import PeakMemory
-from tests.surveys import make_bundle
+from tests.support.memory import PeakMemory
+from tests.support.surveys import make_bundle
 
 SCALES = (10, 100, 1_000, 10_000)
 SMALL_WIDTH, SMALL_HEIGHT = 96, 64

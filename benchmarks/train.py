@@ -22,9 +22,9 @@ from typing import Any
 import torch
 
 from ssvq.config import Architecture, Precision, TrainConfig
+from ssvq.demo.synthetic import write_survey
 from ssvq.imagery.grid import Tiling
 from ssvq.imagery.layouts import find_images
-from ssvq.imagery.synthetic import write_survey
 from ssvq.model.precision import resolve_precision
 from ssvq.runtime.session import ray_session
 from ssvq.training.cut import cut_into_cache

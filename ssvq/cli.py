@@ -13,8 +13,9 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp, CliSettingsSource, SettingsError
 
 import ssvq
-from ssvq import config, logs, storage
+from ssvq import config, logs
 from ssvq.errors import ExitCode, InputError, one_line
+from ssvq.io import storage
 
 
 class CommandSpec(NamedTuple):
@@ -30,17 +31,17 @@ COMMANDS = {
     "check": CommandSpec(config.CheckConfig, "ssvq.check.job:check"),
     "train": CommandSpec(config.TrainConfig, "ssvq.training.job:train"),
     "score": CommandSpec(config.ScoreConfig, "ssvq.scoring.job:score"),
-    "nightly": CommandSpec(config.NightlyConfig, "ssvq.nightly:nightly"),
+    "nightly": CommandSpec(config.NightlyConfig, "ssvq.nightly.job:nightly"),
     "evaluate": CommandSpec(config.EvaluateConfig, "ssvq.evaluation.job:evaluate"),
     "query": CommandSpec(config.QueryConfig, "ssvq.results.query:query"),
     "publish": CommandSpec(config.PublishConfig, "ssvq.results.publish:publish"),
     "findings": CommandSpec(config.FindingsConfig, "ssvq.results.findings.job:findings"),
-    "overlay": CommandSpec(config.OverlayConfig, "ssvq.results.overlay:overlay"),
-    "export": CommandSpec(config.ExportConfig, "ssvq.results.export:export"),
+    "overlay": CommandSpec(config.OverlayConfig, "ssvq.results.pictures.overlay:overlay"),
+    "export": CommandSpec(config.ExportConfig, "ssvq.results.export.job:export"),
     "report": CommandSpec(config.ReportConfig, "ssvq.results.report.job:report"),
     "label": CommandSpec(config.LabelConfig, "ssvq.results.label:label"),
     "experiment": CommandSpec(config.ExperimentConfig, "ssvq.experiments.job:experiment"),
-    "demo": CommandSpec(config.DemoConfig, "ssvq.demo:demo"),
+    "demo": CommandSpec(config.DemoConfig, "ssvq.demo.job:demo"),
 }
 
 # How soon a process gives up a node that no longer answers. With Ray's own values, 5 and 2 minutes, a task that was

@@ -15,7 +15,7 @@ from ssvq.errors import ExitCode
 from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
 from ssvq.model import bundle as bundles
 from tests.conftest import REPOSITORY, write_image
-from tests.surveys import make_bundle, make_survey
+from tests.support.surveys import make_bundle, make_survey
 
 Capture = pytest.CaptureFixture[str]
 

@@ -499,7 +499,7 @@ def test_the_example_of_a_terabyte_follows_from_its_inputs() -> None:
 
 
 def test_the_metrics_to_watch_are_those_there_are() -> None:
-    from ssvq.metrics import METRICS
+    from ssvq.runtime.telemetry import METRICS
 
     assert set(re.findall(r"`(ssvq_\w+)`", (REPOSITORY / "docs" / "operations.md").read_text())) <= set(METRICS)
 

@@ -8,7 +8,7 @@ import pytest
 
 from ssvq.imagery.tile_labels import LABELS
 from ssvq.results.findings.schema import FINDINGS
-from ssvq.scoring.schema import LEDGER, SCORE_MAP
+from ssvq.scores.schema import LEDGER, SCORE_MAP
 
 ROOT = Path(__file__).parent.parent
 

@@ -12,10 +12,10 @@ from ssvq.evaluation.job import evaluate_model
 from ssvq.methods import load_method
 from ssvq.model import bundle as bundles
 from ssvq.model.encoders import PACKAGED
-from ssvq.results.overlay import overlay
+from ssvq.results.pictures.overlay import overlay
 from ssvq.scoring.job import score
 from ssvq.training.job import train
-from tests.surveys import make_survey, tiny_training
+from tests.support.surveys import make_survey, tiny_training
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 SMALL = Architecture(encoder=PACKAGED, projection=16, dimensions=8, codes=16)

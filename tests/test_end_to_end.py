@@ -16,13 +16,13 @@ from ssvq.config import EvaluateConfig, OverlayConfig, ScoreConfig
 from ssvq.errors import ExitCode, InputError
 from ssvq.evaluation.job import evaluate_model
 from ssvq.model import bundle as bundles
-from ssvq.results.overlay import overlay
+from ssvq.results.pictures.overlay import overlay
 from ssvq.results.query import run_sql
+from ssvq.scores.schema import SCORE_MAP
 from ssvq.scoring.job import score
-from ssvq.scoring.schema import SCORE_MAP
 from ssvq.training.job import train
 from tests.conftest import write_image
-from tests.surveys import BUNDLE_FILES, TILE, make_bundle, make_survey, paint, tiny_training
+from tests.support.surveys import BUNDLE_FILES, TILE, make_bundle, make_survey, paint, tiny_training
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
 

@@ -16,9 +16,9 @@ import torch
 from ssvq.errors import ExitCode
 from ssvq.model import bundle as bundles
 from ssvq.results.query import run_sql
-from tests import faulty_decoding
-from tests.commands import start
-from tests.surveys import make_bundle, make_survey, tiny_training
+from tests.support import faulty_decoding
+from tests.support.commands import start
+from tests.support.surveys import make_bundle, make_survey, tiny_training
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

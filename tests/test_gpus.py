@@ -1,4 +1,4 @@
-"""Jobs on machines with GPUs; the GPUs are logical, see tests/logical_gpus.py."""
+"""Jobs on machines with GPUs; the GPUs are logical, see tests/support/logical_gpus.py."""
 
 import json
 import re
@@ -19,7 +19,7 @@ DECODERS = "SELECT regexp_extract(image_uri, '[^/]+$') AS name, decoder FROM ima
 
 def run(gpus: int, scenario: str, folder: Path) -> tuple[dict[str, Any], str]:
     """What each job of a scenario ended with, and what was said."""
-    command = [sys.executable, "-m", "tests.logical_gpus", str(gpus), scenario, str(folder)]
+    command = [sys.executable, "-m", "tests.support.logical_gpus", str(gpus), scenario, str(folder)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert ended.returncode == 0, ended.stderr[-4000:]
     (done,) = [line.removeprefix("DONE ") for line in ended.stdout.splitlines() if line.startswith("DONE ")]

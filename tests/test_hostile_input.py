@@ -21,12 +21,12 @@ from ssvq.cli import main
 from ssvq.errors import ExitCode
 from ssvq.imagery.catalog import list_images
 from ssvq.results.query import run_sql
-from tests import commands
 from tests.conftest import write_image
-from tests.hostile import hostile_files, tiff, write_files
-from tests.memory import PeakMemory
 from tests.results.test_report import Elements
-from tests.surveys import make_bundle
+from tests.support import commands
+from tests.support.hostile import hostile_files, tiff, write_files
+from tests.support.memory import PeakMemory
+from tests.support.surveys import make_bundle
 
 MOST_MEMORY = 1024 * 2**20  # of any one process; the most, of the scorer, was 744 MB
 LIMITS = ["--read.memory", "512", "--read.seconds", "30"]

@@ -15,7 +15,7 @@ from ssvq.results.query import run_sql
 from ssvq.scoring.job import score
 from ssvq.training.job import train
 from tests.conftest import write_image
-from tests.surveys import TILE, tiny_training
+from tests.support.surveys import TILE, tiny_training
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
 

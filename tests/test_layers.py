@@ -9,13 +9,13 @@ import pytest
 @pytest.mark.parametrize(
     ("modules", "without"),
     [
-        ("ssvq.imagery.units, ssvq.imagery.catalog, ssvq.imagery.surveys, ssvq.imagery.synthetic", ("ray", "torch")),
-        ("ssvq.results.query, ssvq.results.overlay, ssvq.cli", ("ray", "torch")),
+        ("ssvq.imagery.units, ssvq.imagery.catalog, ssvq.imagery.surveys, ssvq.demo.synthetic", ("ray", "torch")),
+        ("ssvq.results.query, ssvq.results.pictures.overlay, ssvq.cli", ("ray", "torch")),
         ("ssvq.logs, ssvq.progress, ssvq.errors", ("ray", "torch", "pandas", "pydantic")),
-        ("ssvq.results.export, ssvq.results.publish", ("ray", "torch", "matplotlib", "pandas")),
+        ("ssvq.results.export.job, ssvq.results.publish", ("ray", "torch", "matplotlib", "pandas")),
         ("ssvq.results.report.job", ("ray", "torch", "pandas")),
         ("ssvq.scoring.stages, ssvq.scoring.writer", ("torch",)),  # what processes load that read or write
-        ("ssvq.methods, ssvq.model.bundle, ssvq.inference.scorer, ssvq.scoring.writer, ssvq.scoring.ledger", ("ray",)),
+        ("ssvq.methods, ssvq.model.bundle, ssvq.inference.scorer, ssvq.scoring.writer, ssvq.scores.ledger", ("ray",)),
     ],
 )
 def test_layers(modules: str, without: tuple[str, ...]) -> None:

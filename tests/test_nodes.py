@@ -7,11 +7,11 @@ from typing import NamedTuple
 import pytest
 
 from ssvq.errors import ExitCode
-from tests.cluster_jobs import ScoringJob, TrainingJob
-from tests.cluster_s3 import ClusterS3
-from tests.faults import run_job
-from tests.network import NodesUnavailableError
-from tests.nodes import Cluster, Node
+from tests.support.cluster_jobs import ScoringJob, TrainingJob
+from tests.support.cluster_s3 import ClusterS3
+from tests.support.faults import run_job
+from tests.support.network import NodesUnavailableError
+from tests.support.nodes import Cluster, Node
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from tenacity import wait_fixed
 
-from ssvq import logs, s3, storage
+from ssvq import logs
 from ssvq.errors import ImageError, InputError
 from ssvq.imagery.raster import open_raster
+from ssvq.io import s3, storage
 from ssvq.runtime import session as ray_session
 from tests.conftest import write_image
-from tests.proxy import Fault, Proxy, proxy_before
-from tests.s3 import KEY, SECRET, Server, forget_clients, s3_bucket, s3_server  # noqa: F401
+from tests.support.proxy import Fault, Proxy, proxy_before
+from tests.support.s3 import KEY, SECRET, Server, forget_clients, s3_bucket, s3_server  # noqa: F401
 
 DATA = np.random.default_rng(0).bytes(300_000)
 

@@ -9,9 +9,9 @@ from rasterio.windows import Window
 
 from ssvq.errors import ExitCode
 from ssvq.results.query import run_sql
-from tests.commands import start
-from tests.memory import PeakMemory
-from tests.surveys import make_bundle
+from tests.support.commands import start
+from tests.support.memory import PeakMemory
+from tests.support.surveys import make_bundle
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

@@ -14,12 +14,13 @@ from threading import Thread
 import pyarrow.parquet as pq
 import pytest
 
-from ssvq import cli, logs, storage
+from ssvq import cli, logs
 from ssvq.errors import ExitCode, ImageError
-from tests import s3
+from ssvq.io import storage
 from tests.conftest import REPOSITORY
-from tests.s3 import BUCKET, Server, find_binary, forget_clients, server_variables
-from tests.surveys import TILE, make_bundle, make_survey
+from tests.support import s3
+from tests.support.s3 import BUCKET, Server, find_binary, forget_clients, server_variables
+from tests.support.surveys import TILE, make_bundle, make_survey
 
 Capture = pytest.CaptureFixture[str]
 

@@ -22,7 +22,7 @@ import pytest
 from ssvq.errors import ExitCode
 from ssvq.results.query import run_sql
 from tests.conftest import REPOSITORY
-from tests.surveys import make_bundle, make_survey, tiny_training
+from tests.support.surveys import make_bundle, make_survey, tiny_training
 from tests.test_faults import SCORES, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -11,7 +11,7 @@ from ssvq.imagery.catalog import NORMAL_LABEL
 from ssvq.imagery.masks import NEARLY_ALL
 from ssvq.imagery.near_duplicates import close_pairs
 from ssvq.imagery.pixel_rule import PixelRule
-from ssvq.results.choose import count
+from ssvq.scores.choose import count
 
 LEAST_NORMAL = 3  # images, for training, validation and calibration
 NO_LABEL, WITH_ANOMALY, WITHOUT = "no label", "anomalous by mask", "normal by mask"

@@ -8,17 +8,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 from rasterio.errors import NotGeoreferencedWarning
 
-from ssvq import logs, storage
+from ssvq import logs
 from ssvq.check.findings import ClassRow, Concern, KindRow, count_classes, count_kinds, find_warnings
 from ssvq.check.look import Look, look_at
 from ssvq.check.page import render
-from ssvq.config import CheckConfig
+from ssvq.check.settings import CheckConfig
 from ssvq.errors import ExitCode
 from ssvq.imagery.catalog import SourceImage, list_images
 from ssvq.imagery.layouts import Found, find_images
+from ssvq.io import storage
 from ssvq.progress import Progress
-from ssvq.results.choose import count
-from ssvq.results.objects import put_output
+from ssvq.scores.choose import count
+from ssvq.scores.objects import put_output
 
 GRAVEST = 3  # on the terminal; the page has all
 REFUSED_SHOWN = 5

@@ -7,7 +7,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ssvq.config import ScoringSettings
 from ssvq.errors import ImageError
 from ssvq.evaluation.pixels import PixelCounter
 from ssvq.evaluation.regions import PixelCounts
@@ -16,6 +15,7 @@ from ssvq.model.bundle import Bundle
 from ssvq.progress import Progress
 from ssvq.runtime.planning import ImageStream
 from ssvq.scoring.rows import LABELS, ScoredPart, scored_parts
+from ssvq.scoring.settings import ScoringSettings
 from ssvq.scoring.stages import score_images
 
 TILES = pa.schema(

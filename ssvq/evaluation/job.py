@@ -7,22 +7,22 @@ from typing import Any
 
 import pyarrow as pa
 
-from ssvq import storage
-from ssvq.config import EvaluateConfig
 from ssvq.errors import ExitCode, ImageError, InputError, images_exit_code
 from ssvq.evaluation.collect import ScoredTiles, score_labelled
 from ssvq.evaluation.figures import clear_tiles, defect_figures, tile_figures
-from ssvq.evaluation.metrics import auroc
 from ssvq.evaluation.plot import draw_plot
 from ssvq.evaluation.report import print_report
+from ssvq.evaluation.settings import EvaluateConfig
 from ssvq.imagery.catalog import SourceImage
 from ssvq.imagery.layouts import Found, find_images
 from ssvq.imagery.masks import tell_full_masks
+from ssvq.io import storage
 from ssvq.logs import FailedImages
 from ssvq.methods import read_bundle
 from ssvq.model.bundle import COLUMNS, Bundle
+from ssvq.model.calibration import auroc
 from ssvq.runtime.session import ray_session
-from ssvq.scoring.schema import encode_parquet
+from ssvq.scores.schema import encode_parquet
 
 
 def evaluate(config: EvaluateConfig) -> ExitCode:

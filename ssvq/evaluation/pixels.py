@@ -12,8 +12,8 @@ from ssvq.errors import ImageError
 from ssvq.evaluation.regions import PixelCounts, count_pixels
 from ssvq.imagery.catalog import NORMAL_LABEL, SourceImage
 from ssvq.imagery.units import read_classes
-from ssvq.results.stitch import stitch
 from ssvq.runtime.placement import anywhere
+from ssvq.scores.heat_map import stitch
 from ssvq.scoring.rows import ScoredPart
 
 IMAGES_IN_FLIGHT = 32

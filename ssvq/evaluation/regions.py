@@ -14,7 +14,7 @@ from scipy.ndimage import label
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ssvq.results.stitch import HeatMap
+from ssvq.scores.heat_map import HeatMap
 
 VALUES = 0x7C00 + 1
 """Half floats from 0 to infinity. Their bit patterns are 0 to 0x7C00, in the order of their values."""

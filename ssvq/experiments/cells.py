@@ -13,15 +13,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 
-from ssvq import logs, storage
-from ssvq.config import Flow
+from ssvq import logs
 from ssvq.errors import InputError
-from ssvq.evaluation.metrics import auroc
 from ssvq.experiments.grid import Cell
+from ssvq.io import storage
+from ssvq.methods.settings import Flow
 from ssvq.model import bundle as bundles
+from ssvq.model.calibration import auroc
 from ssvq.progress import Progress
 from ssvq.runtime.placement import anywhere, gpus_for
-from ssvq.scoring.schema import encode_parquet
+from ssvq.scores.schema import encode_parquet
 from ssvq.training.held_out import HELD_OUT
 from ssvq.training.job import train
 from ssvq.training.splits import TEST, VALIDATION

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ssvq import storage
-from ssvq.config import ExperimentConfig
 from ssvq.errors import InputError
+from ssvq.experiments.settings import ExperimentConfig
+from ssvq.io import storage
 
 OBJECTS = (
     "bottle", "cable", "capsule", "hazelnut", "metal_nut", "pill", "screw", "toothbrush", "transistor", "zipper"

@@ -8,11 +8,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ssvq import storage
-from ssvq.config import ExperimentConfig, TrainConfig, training_identity
 from ssvq.errors import InputError
 from ssvq.experiments.datasets import DataSet
 from ssvq.experiments.rows import ABLATION_ROWS, LATENT_ROWS, METHOD_ROWS, OURS, SENSITIVITY_ROWS, Row
+from ssvq.experiments.settings import ExperimentConfig
+from ssvq.io import storage
+from ssvq.training.settings import TrainConfig, training_identity
 
 CELLS, TILE_CACHE = "cells", "tile-cache"
 GAMMAS = (0.0, 0.01, 0.05, 0.1, 0.2)  # of the paper

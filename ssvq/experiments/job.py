@@ -4,15 +4,15 @@ import shlex
 import sys
 from collections.abc import Iterable
 
-from ssvq import storage
-from ssvq.config import ExperimentConfig
 from ssvq.errors import ExitCode
 from ssvq.experiments.cells import read_results, run_cells
 from ssvq.experiments.datasets import DataSet, find_data_sets
 from ssvq.experiments.figures import level_figure, row_figure, save
 from ssvq.experiments.grid import Cell, levels, make_grid, rows
 from ssvq.experiments.latents import latents_figure
+from ssvq.experiments.settings import ExperimentConfig
 from ssvq.experiments.tables import Results, difference_table, failure_lines, level_table, paper_table
+from ssvq.io import storage
 from ssvq.runtime.session import ray_session
 
 

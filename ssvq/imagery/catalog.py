@@ -5,10 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from ssvq import logs, storage
+from ssvq import logs
 from ssvq.errors import InputError
 from ssvq.imagery.drivers import LONGEST_SIGNATURE, OTHER_PICTURES, driver_of, suffixes
 from ssvq.imagery.world_file import Beside, find_beside, with_companions
+from ssvq.io import storage
 
 NORMAL_LABEL = "good"
 """The label of an image without an anomaly; MVTec AD's name for it."""

@@ -18,15 +18,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssvq import storage
-from ssvq.config import ReadLimits
 from ssvq.errors import ImageError
 from ssvq.imagery.arena import Arena, ArenaPool, Layout, SharedTiles
 from ssvq.imagery.catalog import SourceImage
 from ssvq.imagery.decoding import ArenaRoom, Reading
 from ssvq.imagery.raster import ImageHeader
+from ssvq.imagery.settings import ReadLimits
 from ssvq.imagery.tiles import TileArrays
 from ssvq.imagery.units import ImagePart, bundles_of
+from ssvq.io import storage
 
 TRIES = 2
 BUNDLES_AHEAD = 1

@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from ssvq import logs
-from ssvq.config import LabelledImages
 from ssvq.errors import ImageError, InputError
 from ssvq.imagery.catalog import NORMAL_LABEL, Mask, SourceImage, list_images
 from ssvq.imagery.manifest import read_manifest
+from ssvq.imagery.settings import LabelledImages
 from ssvq.imagery.vocabulary import tell_classes
 
 Found = tuple[list[SourceImage], list[tuple[SourceImage, ImageError]]]

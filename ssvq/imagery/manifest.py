@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from ssvq import storage
 from ssvq.errors import ImageError, InputError
 from ssvq.imagery.catalog import Mask, SourceImage
 from ssvq.imagery.csv_files import read_csv
 from ssvq.imagery.vocabulary import label_of
+from ssvq.io import storage
 from ssvq.redaction import refuse_credentials
 
 SPLITS = ("train", "validation", "calibration", "test")

@@ -10,7 +10,7 @@ from rasterio.abc import MultiByteRangeResourceContainer
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
-from ssvq import storage
+from ssvq.io import storage
 
 
 class _Reader:

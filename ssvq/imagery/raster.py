@@ -18,12 +18,12 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOEr
 from rasterio.io import DatasetReader
 from rasterio.transform import from_gcps
 
-from ssvq import storage
 from ssvq.errors import ImageError, one_line
 from ssvq.imagery import exif
 from ssvq.imagery.drivers import LONGEST_SIGNATURE, SIGNATURES, driver_of
 from ssvq.imagery.opener import FileOpener
 from ssvq.imagery.pixels import named_bands
+from ssvq.io import storage
 
 MAX_PIXELS = 20_000_000_000
 """A header that claims more is damaged, or made to exhaust whoever plans its tiles; 141,000 x 141,000."""

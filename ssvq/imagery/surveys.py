@@ -5,10 +5,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ssvq import logs, storage
+from ssvq import logs
 from ssvq.errors import InputError
 from ssvq.imagery.catalog import is_image
 from ssvq.imagery.drivers import OTHER_PICTURES, suffixes
+from ssvq.io import storage
 
 
 def find_surveys(root: str, patterns: Sequence[str] | None = None, newest: int | None = None) -> list[str]:

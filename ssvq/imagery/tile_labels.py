@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ssvq import storage
 from ssvq.errors import ImageError, InputError
 from ssvq.imagery.catalog import NORMAL_LABEL, SourceImage
 from ssvq.imagery.manifest import SPLITS, STAT_THREADS
+from ssvq.io import storage
 
 NORMAL, ANOMALOUS = "normal", "anomalous"
 

@@ -17,7 +17,6 @@ from pydantic import TypeAdapter
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from ssvq import storage
 from ssvq.errors import ImageError
 from ssvq.imagery.catalog import NORMAL_LABEL, Mask, SourceImage
 from ssvq.imagery.exif import orientation, read_exif
@@ -27,6 +26,7 @@ from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
 from ssvq.imagery.raster import ImageHeader, open_raster, open_with_file, read_errors, read_header
 from ssvq.imagery.tiles import Allocate, TileArrays, cut_tiles, on_heap, window_shape
 from ssvq.imagery.world_file import read_beside
+from ssvq.io import storage
 
 PART_PIXELS = 128 * 512 * 512  # 96 MiB of RGB, under Ray Data's block size of 128 MiB
 IMAGES_IN_UNIT = 128

@@ -15,9 +15,9 @@ from rasterio.errors import CRSError
 from rasterio.io import DatasetReader
 from rasterio.transform import Affine
 
-from ssvq import storage
 from ssvq.errors import ImageError
-from ssvq.storage import ObjectInfo
+from ssvq.io import storage
+from ssvq.io.storage import ObjectInfo
 
 Parsed = TypeVar("Parsed")
 

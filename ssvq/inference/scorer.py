@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssvq.config import Device, Precision
 from ssvq.errors import InputError
 from ssvq.inference.devices import Cells, Pixels, Results, runner_for
 from ssvq.inference.jpeg import JpegDecoder, NvJpeg
@@ -22,6 +21,7 @@ from ssvq.model import bundle as bundles
 from ssvq.model.bundle import Preprocessing
 from ssvq.model.encoders import is_bounded
 from ssvq.model.precision import autocast, full_fp32, resolve_device, resolve_precision
+from ssvq.settings import Device, Precision
 
 MAP_SIDE = 32  # most cells on a side of a stored score map
 WORST_SHARE = 0.02  # of a tile's valid cells, that `score_worst` is of

@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssvq.config import Section, TrainConfig
 from ssvq.errors import InputError, one_line
 from ssvq.methods.base import Method
 from ssvq.model.bundle import Bundle, read_description, read_weights
+from ssvq.settings import Section
+from ssvq.training.settings import TrainConfig
 
 METHODS = {
     "ss-vq-vae": "ss_vqvae:SSVQVAE",

@@ -7,10 +7,11 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from ssvq.config import Architecture, Pretraining
 from ssvq.methods.base import Method
+from ssvq.methods.settings import Pretraining
 from ssvq.model.encoders import build_encoder
 from ssvq.model.ranks import averaged
+from ssvq.model.settings import Architecture
 
 
 class Autoencoder(nn.Module):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssvq.config import Objective
+from ssvq.methods.settings import Objective
 from ssvq.model.encoders.base import Encoder
 
 if TYPE_CHECKING:  # the former reads files, the latter brings timm

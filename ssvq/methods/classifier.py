@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssvq.config import Architecture, Objective
 from ssvq.methods.base import Method, Score, mean_over_cells, weights_of_cells
+from ssvq.methods.settings import Objective
 from ssvq.model.encoders import build_encoder
+from ssvq.model.settings import Architecture
 
 
 class Classifier(Method):

@@ -8,9 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ssvq.config import Architecture, Hypersphere, Pretraining
 from ssvq.methods.autoencoder import PretrainedMethod
 from ssvq.methods.base import Anomalies, Score, mean_over_cells
+from ssvq.methods.settings import Hypersphere, Pretraining
+from ssvq.model.settings import Architecture
 
 LEAST_COORDINATE = 0.1  # of the centre: one of 0 could be met by weights of 0
 

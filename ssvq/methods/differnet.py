@@ -15,11 +15,12 @@ from FrEIA.framework import SequenceINN
 from FrEIA.modules import GLOWCouplingBlock, InvertibleModule
 from torch import Tensor, nn
 
-from ssvq.config import Architecture, Flow, Pretraining
 from ssvq.methods.autoencoder import PretrainedMethod
 from ssvq.methods.base import Score
+from ssvq.methods.settings import Flow, Pretraining
 from ssvq.model.alexnet import CHANNELS, AlexNet, read_alexnet
 from ssvq.model.ranks import averaged
+from ssvq.model.settings import Architecture
 
 SCALES = (1, 2, 4)  # an image is shrunk by; section 3.1 there
 ALEXNET_SIDE = 64  # of the smallest image: one of under 63 has no position left in the last layer

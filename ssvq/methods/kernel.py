@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from sklearn.metrics.pairwise import rbf_kernel
 from torch import Tensor
 
-from ssvq.config import Architecture, Kernel
 from ssvq.methods.autoencoder import Autoencoder
 from ssvq.methods.base import Method, Score, mean_over_cells
+from ssvq.methods.settings import Kernel
+from ssvq.model.settings import Architecture
 
 IMAGES_AT_ONCE = 64  # through the encoder in `fit`
 ROWS_AT_ONCE = 1024  # of the matrix of kernels in `score`

@@ -9,10 +9,11 @@ cells as Eq. 5, in place of the paper's reweighted maximum, which `score_worst` 
 import torch
 from torch import Tensor
 
-from ssvq.config import Architecture, Memory
 from ssvq.methods.base import Method, Score, root_sum_of_squares, rows_of_cells
+from ssvq.methods.settings import Memory
 from ssvq.model.codebook import nearest_squared_distance
 from ssvq.model.encoders.backbone import BackboneEncoder
+from ssvq.model.settings import Architecture
 
 IMAGES_AT_ONCE = 32
 PROJECTED = 64  # dimensions in which the coreset is chosen

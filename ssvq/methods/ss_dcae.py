@@ -5,9 +5,10 @@ NeurIPS 2015) that reconstructs normal samples and not labelled anomalous ones. 
 import torch
 from torch import Tensor
 
-from ssvq.config import Architecture, Bottleneck, Objective
 from ssvq.methods.autoencoder import Autoencoder
 from ssvq.methods.base import Method, Score, beyond_margin, root_sum_of_squares
+from ssvq.methods.settings import Bottleneck, Objective
+from ssvq.model.settings import Architecture
 
 
 class SSDCAE(Method):

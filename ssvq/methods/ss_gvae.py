@@ -10,8 +10,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ssvq.config import Architecture, Objective
+from ssvq.methods.settings import Objective
 from ssvq.methods.ss_vae import SSVAE
+from ssvq.model.settings import Architecture
 
 SHAPES = (0.5, 4.0)  # bounds: a shape under 0.5 has gradients without end at 0, over 4 it is nearly a box
 LEAST_DEVIATION = 1e-6  # |x|^q has no gradient at 0 for q < 1

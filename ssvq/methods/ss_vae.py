@@ -9,9 +9,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ssvq.config import Architecture, Objective
 from ssvq.methods.base import Method, Score, beyond_margin, root_sum_of_squares
+from ssvq.methods.settings import Objective
 from ssvq.model.encoders import build_encoder
+from ssvq.model.settings import Architecture
 
 LARGEST_LOG_SCALE = 7.0  # of a posterior or a residual: its exponential is neither 0 nor without end
 

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssvq.config import Architecture, CodebookSettings, Objective
 from ssvq.methods.base import (
     Method,
     Score,
@@ -19,11 +18,13 @@ from ssvq.methods.base import (
     rows_of_cells,
     weights_of_cells,
 )
+from ssvq.methods.settings import Objective
 from ssvq.model.bundle import Preprocessing
 from ssvq.model.codebook import Codebook
 from ssvq.model.encoders import build_encoder
 from ssvq.model.fused import fused_distances
 from ssvq.model.ranks import most_over_ranks
+from ssvq.model.settings import Architecture, CodebookSettings
 
 MOSTLY_NORMAL = 0.1  # greatest share of anomalous pixels of a cell that the codebook follows
 

@@ -22,10 +22,10 @@ from pydantic import (
 )
 from safetensors import SafetensorError
 
-from ssvq import storage
 from ssvq.errors import InputError, one_line
 from ssvq.imagery.grid import CELL, Tiling
 from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
+from ssvq.io import storage
 
 if TYPE_CHECKING:  # else loaded with weights alone: processes that read or write can do without
     from torch import Tensor

@@ -9,8 +9,8 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from ssvq import storage
 from ssvq.errors import InputError
+from ssvq.io import storage
 
 # What torch.load has been seen to raise for files that are cut off, damaged, of another kind, or that hold code.
 UNREADABLE = (

@@ -9,14 +9,14 @@ from typing import Any
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ssvq import storage
-from ssvq.config import LabelConfig, TileLabel
 from ssvq.errors import ExitCode, InputError
 from ssvq.imagery.csv_files import decode_csv, separator_of
 from ssvq.imagery.tile_labels import LABELS, PLACE, encode_labels, read_labels
-from ssvq.results.choose import choose_images, count, read_object
-from ssvq.results.objects import put_output
+from ssvq.io import storage
 from ssvq.results.query import run_sql
+from ssvq.results.settings import LabelConfig, TileLabel
+from ssvq.scores.choose import choose_images, count, read_object
+from ssvq.scores.objects import put_output
 
 NAMED_UNKNOWN = 3
 

@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
 from ssvq import logs
-from ssvq.config import QueryConfig
 from ssvq.errors import InputError
-from ssvq.results.objects import read_model
-from ssvq.scoring.layout import model_file
+from ssvq.results.settings import QueryConfig
+from ssvq.scores.layout import model_file
+from ssvq.scores.objects import read_model
 
 QUERIES = {
     "worst-tiles": """

@@ -19,15 +19,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ssvq import storage
-from ssvq.config import PublishConfig
 from ssvq.errors import ExitCode, InputError
+from ssvq.io import storage
 from ssvq.progress import Progress
-from ssvq.results.objects import read_score_map
-from ssvq.results.partitions import METADATA, PartitionInfo, is_published, partitions
 from ssvq.results.query import connect, literal
-from ssvq.scoring.layout import Partition, staging_folder
-from ssvq.scoring.schema import SCORE_MAP
+from ssvq.results.settings import PublishConfig
+from ssvq.scores.layout import Partition, staging_folder
+from ssvq.scores.objects import read_score_map
+from ssvq.scores.partitions import METADATA, PartitionInfo, is_published, partitions
+from ssvq.scores.schema import SCORE_MAP
 
 ROWS_IN_GROUP = 16_384  # with their score maps some 8 MB
 READS_AT_ONCE = 16

@@ -8,16 +8,17 @@ from contextlib import contextmanager
 import duckdb
 import pyarrow as pa
 
-from ssvq import logs, storage
-from ssvq.config import QueryConfig
+from ssvq import logs
 from ssvq.errors import ExitCode, InputError
+from ssvq.io import storage
 from ssvq.results.answer import write_answer
-from ssvq.results.damage import UNREADABLE, damaged_objects, reason_of
 from ssvq.results.findings.schema import FINDINGS
 from ssvq.results.named import calibration_scores, named_query
-from ssvq.results.partitions import is_published, partitions
-from ssvq.scoring.layout import findings_folder, images_folder
-from ssvq.scoring.schema import LATEST_FIRST, LEDGER, SCORE_MAP
+from ssvq.results.settings import QueryConfig
+from ssvq.scores.damage import UNREADABLE, damaged_objects, reason_of
+from ssvq.scores.layout import findings_folder, images_folder
+from ssvq.scores.partitions import is_published, partitions
+from ssvq.scores.schema import LATEST_FIRST, LEDGER, SCORE_MAP
 
 # The views themselves could be bound before, so that these are not for a damaged object.
 WRONG_SQL = (duckdb.ParserException, duckdb.CatalogException, duckdb.BinderException)

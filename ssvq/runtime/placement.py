@@ -9,8 +9,8 @@ import ray.data
 from ray.exceptions import RayError, RayTaskError, WorkerCrashedError
 
 from ssvq import logs
-from ssvq.config import Device
 from ssvq.errors import InputError
+from ssvq.settings import Device
 
 ROLE = "ssvq/role"  # label of a node: reader, scorer or trainer
 NODE_ID = "ray.io/node-id"  # label that Ray gives to each node

@@ -15,13 +15,13 @@ from pydantic import TypeAdapter
 from ray.exceptions import RayError
 
 from ssvq import logs
-from ssvq.config import ReadLimits
 from ssvq.errors import ImageError, InputError
 from ssvq.imagery.catalog import SourceImage
 from ssvq.imagery.decoder import decoder
 from ssvq.imagery.grid import Tiling
 from ssvq.imagery.pixel_rule import PixelRule
 from ssvq.imagery.raster import ImageHeader
+from ssvq.imagery.settings import ReadLimits
 from ssvq.imagery.units import ImagePart, headless_part, plan_units
 from ssvq.runtime.dispatcher import DIED, Attempt, Dispatcher
 from ssvq.runtime.placement import anywhere, block_bytes, planners

@@ -5,9 +5,9 @@ from itertools import groupby
 
 import numpy as np
 
-from ssvq.config import ReadLimits
 from ssvq.errors import ImageError
 from ssvq.imagery.decoder import DecodedBundle, decoder
+from ssvq.imagery.settings import ReadLimits
 from ssvq.imagery.units import ImagePart
 from ssvq.runtime.dispatcher import DIED, Attempt, Dispatcher
 from ssvq.runtime.planning import Unit

@@ -13,8 +13,9 @@ from typing import Any
 import ray
 import ray.data
 
-from ssvq import logs, storage
+from ssvq import logs
 from ssvq.errors import InputError
+from ssvq.io import storage
 from ssvq.runtime import placement
 
 # Reader, scorer and writer tasks overlap, so logical CPUs may exceed real ones on a small machine; each

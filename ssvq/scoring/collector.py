@@ -6,11 +6,11 @@ from typing import Any
 
 from ssvq.imagery.catalog import SourceImage
 from ssvq.imagery.units import ImagePart
+from ssvq.io.storage import StorageError
 from ssvq.logs import FailedImages
-from ssvq.metrics import ScoringMetrics
-from ssvq.scoring.ledger import LedgerWriter
+from ssvq.runtime.telemetry import ScoringMetrics
+from ssvq.scores.ledger import LedgerWriter
 from ssvq.scoring.writer import ScoringRun, join_parts
-from ssvq.storage import StorageError
 
 SUMMED = ("tiles", "skipped_tiles", "anomalous_tiles", "object_bytes")
 

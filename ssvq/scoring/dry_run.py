@@ -7,15 +7,15 @@ from itertools import chain
 
 import numpy as np
 
-from ssvq import storage
-from ssvq.config import ScoreConfig
 from ssvq.errors import ImageError
 from ssvq.imagery.catalog import SourceImage
 from ssvq.inference.scorer import TileScorer
+from ssvq.io import storage
 from ssvq.runtime.planning import ImageStream, units_of
 from ssvq.runtime.session import ray_session
-from ssvq.scoring.layout import runs_folder
+from ssvq.scores.layout import runs_folder
 from ssvq.scoring.plan import ScorePlan
+from ssvq.scoring.settings import ScoreConfig
 
 RUNS_LOOKED_AT = 50
 TILES_THAT_TELL = 200  # the rate of a shorter run is that of its start

@@ -8,18 +8,19 @@ from contextlib import nullcontext
 from itertools import chain
 from typing import Any
 
-from ssvq import logs, storage
-from ssvq.config import ScoreConfig
+from ssvq import logs
 from ssvq.errors import ExitCode, images_exit_code
 from ssvq.imagery.catalog import SourceImage
+from ssvq.io import storage
 from ssvq.runtime.planning import ImageStream
 from ssvq.runtime.session import ray_session
+from ssvq.scores.layout import Partition, model_file, new_run_id, run_file
+from ssvq.scores.ledger import LedgerWriter, prune
 from ssvq.scoring.collector import Collector
 from ssvq.scoring.dry_run import describe, print_more_pages
-from ssvq.scoring.layout import Partition, model_file, new_run_id, run_file
-from ssvq.scoring.ledger import LedgerWriter, prune
 from ssvq.scoring.plan import ScorePlan, list_survey, plan_scoring
 from ssvq.scoring.progress import ScoringProgress
+from ssvq.scoring.settings import ScoreConfig
 from ssvq.scoring.stages import MakeScorer, load_scorer, score_images, write_units
 from ssvq.scoring.writer import ScoringRun, passed_over_row
 

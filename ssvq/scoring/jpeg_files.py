@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from ssvq import storage
-from ssvq.config import ReadLimits
 from ssvq.errors import ImageError
 from ssvq.imagery.decoder import decoder
 from ssvq.imagery.pixel_rule import AS_STORED
+from ssvq.imagery.settings import ReadLimits
 from ssvq.imagery.units import ImagePart
+from ssvq.io import storage
 from ssvq.scoring.rows import READ, flat, list_of, one_row
 
 if TYPE_CHECKING:  # it brings torch

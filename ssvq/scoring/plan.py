@@ -5,15 +5,14 @@ from fnmatch import fnmatchcase
 from itertools import chain, islice
 from typing import Any
 
-from ssvq import storage
-from ssvq.config import ScoreConfig
 from ssvq.errors import InputError
 from ssvq.imagery.catalog import PassedOver, SourceImage, iter_images
 from ssvq.imagery.grid import Tiling
+from ssvq.io import storage
 from ssvq.methods import read_bundle
 from ssvq.model.bundle import Bundle
-from ssvq.scoring.layout import Partition, check_survey_name
-from ssvq.scoring.ledger import (
+from ssvq.scores.layout import Partition, check_survey_name
+from ssvq.scores.ledger import (
     PartitionState,
     check_survey_root,
     done_test,
@@ -22,6 +21,7 @@ from ssvq.scoring.ledger import (
     read_ledger,
     read_state,
 )
+from ssvq.scoring.settings import ScoreConfig
 
 LOOK_AHEAD = 10_000  # images to score that are listed before any is; the others while these are scored
 

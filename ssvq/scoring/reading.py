@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ssvq.config import ReadLimits
 from ssvq.errors import ImageError
 from ssvq.imagery.arena import moved_together
 from ssvq.imagery.colour import redness
 from ssvq.imagery.decoder import DecodedBundle
+from ssvq.imagery.settings import ReadLimits
 from ssvq.imagery.tiles import TileArrays, valid_cells
 from ssvq.imagery.units import ImagePart
 from ssvq.runtime.dispatcher import Dispatcher

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from ssvq.config import ScoringSettings
 from ssvq.errors import InputError
 from ssvq.imagery.grid import Tiling
 from ssvq.model.bundle import Bundle
@@ -21,6 +20,7 @@ from ssvq.runtime.planning import ImageStream
 from ssvq.scoring.jpeg_files import score_files
 from ssvq.scoring.reading import read_parts
 from ssvq.scoring.rows import READ, SCORED, SCORES, binary, binary_of, flat, list_of, one_row
+from ssvq.scoring.settings import ScoringSettings
 from ssvq.scoring.writer import ScoringRun, write_parts
 
 if TYPE_CHECKING:  # it brings torch

@@ -13,17 +13,17 @@ import pyarrow.parquet as pq
 import shapely
 from numpy.typing import NDArray
 
-from ssvq import storage
 from ssvq.errors import ImageError
 from ssvq.imagery.catalog import PassedOver, SourceImage
 from ssvq.imagery.footprint import footprints
 from ssvq.imagery.raster import ImageHeader
 from ssvq.imagery.units import ImagePart
+from ssvq.io import storage
 from ssvq.model.bundle import Calibration
-from ssvq.scoring.layout import Partition, staging_folder
-from ssvq.scoring.ledger import PASSED_OVER
+from ssvq.scores.layout import Partition, staging_folder
+from ssvq.scores.ledger import PASSED_OVER
+from ssvq.scores.schema import BBOX, LEDGER, SCORE_MAP, encode_parquet
 from ssvq.scoring.rows import ScoredPart, scored_parts
-from ssvq.scoring.schema import BBOX, LEDGER, SCORE_MAP, encode_parquet
 
 OUTCOME_STRUCT = pa.struct(
     [

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from ssvq import storage
-from ssvq.config import ReadLimits
 from ssvq.errors import ImageError
 from ssvq.imagery.catalog import SourceImage
 from ssvq.imagery.grid import Tiling
 from ssvq.imagery.pixel_rule import PixelRule
+from ssvq.imagery.settings import ReadLimits
+from ssvq.io import storage
 from ssvq.progress import Progress
 from ssvq.runtime.dispatcher import Dispatcher
 from ssvq.runtime.placement import anywhere

@@ -7,12 +7,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ssvq.config import TrainConfig
 from ssvq.errors import InputError
 from ssvq.imagery.catalog import NORMAL_LABEL, SourceImage
 from ssvq.imagery.manifest import SPLITS
 from ssvq.model.bundle import Preprocessing
 from ssvq.model.encoders import PAPER, cell_of
+from ssvq.training.settings import TrainConfig
 from ssvq.training.splits import CALIBRATION, TEST, TRAIN, VALIDATION, draw_splits, draw_splits_alike
 from ssvq.training.tile_cache import CHANNELS
 

@@ -5,11 +5,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ssvq.config import TrainConfig
 from ssvq.errors import InputError
 from ssvq.imagery.catalog import NORMAL_LABEL, SourceImage
 from ssvq.imagery.grid import CELL
 from ssvq.model.encoders import PACKAGED, PAPER
+from ssvq.training.settings import TrainConfig
 
 SMALLEST_SIDE = 128  # of a tile or crop: of a smaller one a pretrained network sees too little
 CROPPED_FROM = 512  # side of tiles of which crops of half the side are taken

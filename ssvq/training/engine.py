@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ssvq.config import Optimiser, TrainConfig
 from ssvq.inference.scorer import normalise
 from ssvq.methods import build_method, method_settings
 from ssvq.methods.base import Method
 from ssvq.model.bundle import Preprocessing
 from ssvq.model.precision import autocast, resolve_device, resolve_precision
 from ssvq.model.ranks import averaged, world_size
+from ssvq.training.settings import Optimiser, TrainConfig
 
 LARGEST_GROWTH = 1e4  # of the loss over its first value; a training that works stays under 10
 

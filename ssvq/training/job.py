@@ -21,25 +21,25 @@ from ray.train import (
 from ray.train.torch import TorchConfig, TorchTrainer
 
 import ssvq
-from ssvq import logs, storage
-from ssvq.config import TrainConfig, training_identity
+from ssvq import logs
 from ssvq.errors import ExitCode, InputError, images_exit_code
-from ssvq.evaluation.metrics import auroc, average_precision, calibrate_columns
 from ssvq.imagery.grid import Tiling
 from ssvq.imagery.layouts import find_images
 from ssvq.imagery.manifest import manifest_csv
 from ssvq.imagery.masks import tell_full_masks
 from ssvq.imagery.tile_labels import add_labelled_tiles
+from ssvq.io import storage
 from ssvq.logs import FailedImages
 from ssvq.methods import method_class, method_settings
 from ssvq.model import bundle as bundles
 from ssvq.model.alexnet import read_alexnet
 from ssvq.model.bundle import COLUMNS, Backbone, Bundle
+from ssvq.model.calibration import auroc, average_precision, calibrate_columns
 from ssvq.model.encoders import PAPER
 from ssvq.model.encoders.weights import Pretrained
 from ssvq.runtime.placement import GPU_WAIT, anywhere, gpus_for, leave_out_broken_nodes
 from ssvq.runtime.session import MIN_LOGICAL_CPUS, ray_session
-from ssvq.scoring.schema import encode_parquet
+from ssvq.scores.schema import encode_parquet
 from ssvq.training.cut import cut_into_cache
 from ssvq.training.dataset import TileSets, draw_tile_sets
 from ssvq.training.defaults import check_sides, has_anomalies, resolved
@@ -48,6 +48,7 @@ from ssvq.training.loop import TrainOutcome, TrainTask, train_worker
 from ssvq.training.metrics_log import watch_training
 from ssvq.training.near_duplicates import tell_near_duplicates
 from ssvq.training.sampling import BatchPlan
+from ssvq.training.settings import TrainConfig, training_identity
 from ssvq.training.splits import CALIBRATION, TEST, VALIDATION
 from ssvq.training.starting_weights import keep_starting_weights, remove_starting_weights
 from ssvq.training.tile_cache import tile_refs

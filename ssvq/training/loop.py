@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from ray.train.torch import prepare_model
 
-from ssvq.config import TrainConfig
 from ssvq.model.bundle import Column, Preprocessing
 from ssvq.runtime.placement import node_cpus
 from ssvq.training.checkpoint import Position, check_in_step, load_best, load_checkpoint, save_checkpoint
 from ssvq.training.engine import Engine, divergence, learning_rate, mean_over_ranks
 from ssvq.training.feed import stream_batches
 from ssvq.training.sampling import BatchPlan, samples_to_fit
+from ssvq.training.settings import TrainConfig
 from ssvq.training.splits import CALIBRATION, TEST, VALIDATION
 from ssvq.training.starting_weights import starting_weights
 from ssvq.training.validation import HeldOutTiles, better_column, score_held_out

@@ -13,10 +13,10 @@ from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tensorboardX import SummaryWriter
 
-from ssvq import storage
-from ssvq.config import TrainConfig
-from ssvq.metrics import show_training
+from ssvq.io import storage
 from ssvq.progress import Progress
+from ssvq.runtime.telemetry import show_training
+from ssvq.training.settings import TrainConfig
 
 METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssvq.config import Augmentation
+from ssvq.training.settings import Augmentation
 from ssvq.training.tile_cache import TileRef
 from ssvq.training.tile_reader import crop_of_mask, tile_pixels
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ssvq.config import TrainConfig
 from ssvq.errors import InputError
 from ssvq.imagery.catalog import SourceImage
 from ssvq.imagery.manifest import SPLITS
+from ssvq.training.settings import TrainConfig
 
 TRAIN, VALIDATION, CALIBRATION, TEST = SPLITS
 

@@ -2,10 +2,10 @@
 worker reads them there, on any node, and a training that goes on does so with the same.
 """
 
-from ssvq import storage
-from ssvq.config import Architecture
+from ssvq.io import storage
 from ssvq.model.encoders.backbone import BackboneEncoder
 from ssvq.model.encoders.weights import Pretrained, decode, encode, find_weights
+from ssvq.model.settings import Architecture
 
 FILE = "starting-weights.safetensors"
 

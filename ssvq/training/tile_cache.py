@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ssvq import storage
 from ssvq.errors import ImageError
 from ssvq.imagery.catalog import SourceImage
 from ssvq.imagery.colour import redness
@@ -27,6 +26,7 @@ from ssvq.imagery.near_duplicates import shrink
 from ssvq.imagery.pixel_rule import PixelRule
 from ssvq.imagery.tiles import TileArrays
 from ssvq.imagery.units import ImagePart
+from ssvq.io import storage
 
 INDEX = "index.parquet"
 FORMAT = 4

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ssvq import storage
+from ssvq.io import storage
 from ssvq.training.tile_cache import TileRef, bytes_of
 
 OPEN_FILES = 512  # that a process has mapped at a time

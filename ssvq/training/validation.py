@@ -10,11 +10,11 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 
-from ssvq.evaluation.metrics import auroc
 from ssvq.imagery.tiles import valid_cells
 from ssvq.inference.scorer import TileScorer
 from ssvq.methods.base import Method
 from ssvq.model.bundle import Column, Preprocessing
+from ssvq.model.calibration import auroc
 from ssvq.model.ranks import rank, world_size
 from ssvq.training.tile_cache import TileRef
 from ssvq.training.tile_reader import tile_pixels

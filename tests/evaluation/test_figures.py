@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from ssvq.evaluation.bootstrap import paired_auroc_difference
 from ssvq.evaluation.collect import groups_of
 from ssvq.evaluation.figures import clear_tiles, defect_figures, tile_figures
-from tests.evaluation.tables import calibration, tile_table
+from tests.support.tables import calibration, tile_table
 
 RESAMPLES = 200
 

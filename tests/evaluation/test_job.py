@@ -10,7 +10,6 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from ssvq import storage
 from ssvq.cli import main
 from ssvq.config import EvaluateConfig
 from ssvq.errors import ExitCode, InputError
@@ -19,10 +18,11 @@ from ssvq.evaluation.job import evaluate_model
 from ssvq.imagery.pixels import read_rgb
 from ssvq.imagery.raster import open_raster
 from ssvq.inference.scorer import TileScorer
+from ssvq.io import storage
 from ssvq.model import bundle as bundles
-from ssvq.results.stitch import stitch
+from ssvq.scores.heat_map import stitch
 from tests.conftest import write_image
-from tests.surveys import TILE, make_bundle, make_survey, paint
+from tests.support.surveys import TILE, make_bundle, make_survey, paint
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
 

@@ -12,7 +12,7 @@ from scipy.ndimage import label
 from sklearn.metrics import roc_auc_score
 
 from ssvq.evaluation.regions import PixelCounts, count_pixels
-from ssvq.results.stitch import HeatMap
+from ssvq.scores.heat_map import HeatMap
 
 Image = tuple[HeatMap, NDArray[np.uint8]]
 

@@ -17,7 +17,7 @@ from ssvq.model.encoders import PACKAGED
 from ssvq.results.query import run_sql
 from ssvq.scoring.job import score
 from ssvq.training.job import train
-from tests.surveys import make_survey, tiny_training
+from tests.support.surveys import make_survey, tiny_training
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
 

@@ -12,7 +12,7 @@ from ssvq.imagery.grid import Tiling
 from ssvq.imagery.raster import MAX_SIDE, open_raster, read_header
 from ssvq.imagery.units import MAX_TILES, inspect, plan_units, read_unit
 from tests.conftest import write_image
-from tests.hostile import tiff
+from tests.support.hostile import tiff
 
 PIXELS = np.full((64, 64, 3), 90, np.uint8)
 

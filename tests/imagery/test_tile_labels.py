@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ssvq import storage
 from ssvq.errors import ImageError, InputError
 from ssvq.imagery.catalog import Mask, SourceImage, list_images
 from ssvq.imagery.grid import Tiling
 from ssvq.imagery.tile_labels import LABELS, add_labelled_tiles, encode_labels
 from ssvq.imagery.units import inspect, plan_units, read_unit
+from ssvq.io import storage
 from tests.conftest import write_image
 
 TILE = 16

@@ -15,7 +15,7 @@ from ssvq.imagery.catalog import list_images
 from ssvq.imagery.raster import ImageHeader
 from ssvq.imagery.units import inspect
 from ssvq.imagery.world_file import with_companions
-from ssvq.storage import ObjectInfo
+from ssvq.io.storage import ObjectInfo
 from tests.conftest import write_image
 
 PIXELS = np.zeros((20, 30, 3), np.uint8)

@@ -18,7 +18,7 @@ from ssvq.inference.scorer import MAP_SIDE, TileScorer, normalise, pool_cells, w
 from ssvq.methods.base import Method, Score
 from ssvq.methods.ss_vqvae import SSVQVAE
 from ssvq.model.bundle import Preprocessing
-from tests.surveys import TILE, make_bundle
+from tests.support.surveys import TILE, make_bundle
 
 TINY = Architecture(hidden=8, residual_hidden=4, residual_layers=1, codes=16, dimensions=4)
 PREPROCESSING = Preprocessing(tile_size=TILE, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))

@@ -9,12 +9,12 @@ import pytest
 import safetensors.torch
 import torch
 
-from ssvq import storage
 from ssvq.errors import InputError
 from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
+from ssvq.io import storage
 from ssvq.model import bundle as bundles
 from ssvq.model.bundle import DESCRIPTION, FORMAT_VERSION, WEIGHTS, Bundle, Calibration, Preprocessing
-from tests.surveys import make_bundle
+from tests.support.surveys import make_bundle
 
 
 @pytest.fixture

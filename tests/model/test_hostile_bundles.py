@@ -18,7 +18,7 @@ from ssvq.errors import InputError
 from ssvq.methods import load_method
 from ssvq.model import bundle as bundles
 from ssvq.model.bundle import DESCRIPTION, WEIGHTS
-from tests.surveys import make_bundle
+from tests.support.surveys import make_bundle
 
 NUMBER = 300
 MOST_MEMORY = 300 * 2**20  # bytes over what the process had before
@@ -253,7 +253,7 @@ def test_a_path_in_the_settings_is_not_followed(tmp_path: Path) -> None:
 
 def _bundle_of_differnet(location: Path) -> str:
     from ssvq.methods import build_method, method_settings
-    from tests.surveys import tiny_training
+    from tests.support.surveys import tiny_training
 
     config = tiny_training(Path("survey"), location, method="differnet")
     settings = method_settings(config)

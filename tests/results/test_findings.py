@@ -13,19 +13,19 @@ import shapely
 from numpy.typing import NDArray
 from scipy.ndimage import label
 
-from ssvq import storage
 from ssvq.cli import main
 from ssvq.config import QueryConfig
 from ssvq.errors import ExitCode, InputError
+from ssvq.io import storage
+from ssvq.results.export.regions_geojson import find_regions
 from ssvq.results.findings.schema import FINDINGS
 from ssvq.results.findings.severity import DEFAULT, read_rules, severity_of
-from ssvq.results.objects import score_at_rate
 from ssvq.results.query import query
-from ssvq.results.regions_geojson import find_regions
-from ssvq.results.stitch import HeatMap
-from ssvq.scoring.layout import model_file
-from ssvq.scoring.schema import LEDGER
-from tests.results.test_export import HEIGHT, MODEL, PLACES, WIDTH, header_of, hot_cells, write_scores
+from ssvq.scores.heat_map import HeatMap
+from ssvq.scores.layout import model_file
+from ssvq.scores.objects import score_at_rate
+from ssvq.scores.schema import LEDGER
+from tests.results.export.test_export import HEIGHT, MODEL, PLACES, WIDTH, header_of, hot_cells, write_scores
 
 NOWHERE = (None, None)
 BLOCKS = ((slice(2, 5), slice(3, 9)), (slice(10, 11), slice(0, 2)))  # of cells of 4 pixels

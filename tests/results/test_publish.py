@@ -10,15 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 import shapely
 
-from ssvq import storage
 from ssvq.cli import main
 from ssvq.errors import ExitCode
+from ssvq.io import storage
 from ssvq.results.named import stability_index
 from ssvq.results.publish import ROWS_IN_GROUP
 from ssvq.results.query import run_sql
-from ssvq.scoring.layout import Partition, model_file
-from ssvq.scoring.ledger import LedgerWriter
-from ssvq.scoring.schema import GEO, SCORE_MAP, encode_parquet, to_table
+from ssvq.scores.layout import Partition, model_file
+from ssvq.scores.ledger import LedgerWriter
+from ssvq.scores.schema import GEO, SCORE_MAP, encode_parquet, to_table
 
 MODEL, TILING = "m" * 16, "32-32-shift"
 ALL = "SELECT * FROM tiles ORDER BY survey, tile_id"

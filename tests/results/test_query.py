@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from ssvq import storage
 from ssvq.cli import main
 from ssvq.errors import ExitCode, InputError
-from ssvq.results.objects import read_score_map
+from ssvq.io import storage
 from ssvq.results.query import run_sql
-from ssvq.scoring.layout import Partition
-from ssvq.scoring.ledger import LedgerWriter, latest_rows, read_ledger
-from ssvq.scoring.schema import ADDED, SCORE_MAP, encode_parquet, to_table
+from ssvq.scores.layout import Partition
+from ssvq.scores.ledger import LedgerWriter, latest_rows, read_ledger
+from ssvq.scores.objects import read_score_map
+from ssvq.scores.schema import ADDED, SCORE_MAP, encode_parquet, to_table
 
 MAP = [[np.float16(1.5), np.float16("nan")]]
 

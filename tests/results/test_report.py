@@ -13,20 +13,20 @@ import pyarrow.parquet as pq
 import pytest
 import shapely
 
-from ssvq import storage
 from ssvq.cli import main
 from ssvq.errors import ExitCode
 from ssvq.imagery.pixel_rule import PixelRule
+from ssvq.io import storage
 from ssvq.results.report.bins import Bins
 from ssvq.results.report.data import read_data
 from ssvq.results.report.ground_map import draw_map
 from ssvq.results.report.pictures import bytes_for, colour_heat, make_picture
-from ssvq.results.stitch import HeatMap
-from ssvq.scoring.layout import Partition, model_file, run_file
-from ssvq.scoring.ledger import LedgerWriter
-from ssvq.scoring.schema import SCORE_MAP, encode_parquet, to_table
+from ssvq.scores.heat_map import HeatMap
+from ssvq.scores.layout import Partition, model_file, run_file
+from ssvq.scores.ledger import LedgerWriter
+from ssvq.scores.schema import SCORE_MAP, encode_parquet, to_table
 from tests.conftest import write_image
-from tests.s3 import s3_bucket, s3_server  # noqa: F401
+from tests.support.s3 import s3_bucket, s3_server  # noqa: F401
 
 MODEL, TILING = "m" * 16, "32-32-shift"
 THRESHOLD = 12.0

@@ -19,20 +19,20 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from ssvq import storage
 from ssvq.config import ScoreConfig
 from ssvq.errors import ImageError, InputError
 from ssvq.imagery.catalog import SourceImage
 from ssvq.imagery.raster import ImageHeader
 from ssvq.imagery.units import ImagePart, headless_part, inspect, plan_units, read_unit
-from ssvq.scoring import ledger as ledgers
+from ssvq.io import storage
+from ssvq.scores import ledger as ledgers
+from ssvq.scores.ledger import LedgerWriter, latest_rows, prune, read_ledger
 from ssvq.scoring.collector import Collector
-from ssvq.scoring.ledger import LedgerWriter, latest_rows, prune, read_ledger
 from ssvq.scoring.plan import ScorePlan, plan_scoring
 from ssvq.scoring.writer import ScoringRun
 from tests.conftest import write_image
-from tests.scored import outcomes_of
-from tests.surveys import TILE, make_bundle
+from tests.support.scored import outcomes_of
+from tests.support.surveys import TILE, make_bundle
 
 NAMES = ["a.png", "b c.png", "d/é.png", "large.png"]
 KINDS = ["small", "wide", "broken", "transparent", "gone"]

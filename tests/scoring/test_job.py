@@ -19,11 +19,11 @@ from ssvq.results.query import run_sql
 from ssvq.results.report.job import report
 from ssvq.runtime import placement
 from ssvq.runtime.planning import ImageStream
+from ssvq.scores.ledger import read_ledger
 from ssvq.scoring import job
 from ssvq.scoring.job import score
-from ssvq.scoring.ledger import read_ledger
 from tests.conftest import write_image
-from tests.surveys import TILE, make_bundle, make_survey, paint
+from tests.support.surveys import TILE, make_bundle, make_survey, paint
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
 

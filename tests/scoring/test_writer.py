@@ -14,17 +14,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasterio.transform import from_origin
 
-from ssvq import storage
-from ssvq.evaluation.metrics import calibrate_columns
 from ssvq.imagery import units
 from ssvq.imagery.catalog import list_images
 from ssvq.imagery.grid import Tiling
 from ssvq.imagery.units import ImagePart, inspect, split_image
-from ssvq.scoring.layout import Partition
-from ssvq.scoring.schema import LEDGER, SCORE_MAP, to_table
+from ssvq.io import storage
+from ssvq.model.calibration import calibrate_columns
+from ssvq.scores.layout import Partition
+from ssvq.scores.schema import LEDGER, SCORE_MAP, to_table
 from ssvq.scoring.writer import ScoringRun, join_parts
 from tests.conftest import write_image
-from tests.scored import outcomes_of, tile_rows
+from tests.support.scored import outcomes_of, tile_rows
 
 TILING = Tiling(tile_size=16, stride=16)
 THRESHOLD = 3.0

@@ -10,7 +10,7 @@ import torch.multiprocessing as mp
 from ssvq.methods import build_method, method_settings
 from ssvq.training.checkpoint import Position, check_in_step, load_best, load_checkpoint, save_checkpoint
 from ssvq.training.engine import Engine
-from tests.surveys import tiny_training
+from tests.support.surveys import tiny_training
 from tests.training.test_engine import engine_of, samples
 
 

@@ -9,7 +9,7 @@ import torch
 from ssvq.config import Optimiser
 from ssvq.model.bundle import Preprocessing
 from ssvq.training.engine import LARGEST_GROWTH, Engine, divergence, learning_rate, mean_over_ranks
-from tests.surveys import TILE, tiny_training
+from tests.support.surveys import TILE, tiny_training
 
 PREPROCESSING = Preprocessing(tile_size=TILE, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 

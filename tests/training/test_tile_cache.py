@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssvq import storage
 from ssvq.errors import ImageError
 from ssvq.imagery.catalog import Mask, SourceImage
 from ssvq.imagery.grid import TileBlock, Tiling
 from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
 from ssvq.imagery.tiles import TileArrays
 from ssvq.imagery.units import ImagePart, inspect, read_unit, split_image
+from ssvq.io import storage
 from ssvq.training import tile_reader
 from ssvq.training.tile_cache import (
     CHANNELS,

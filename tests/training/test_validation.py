@@ -15,7 +15,7 @@ from ssvq.methods.base import Method
 from ssvq.model.bundle import Preprocessing
 from ssvq.training.tile_reader import read_tile
 from ssvq.training.validation import HeldOutTiles, score_held_out
-from tests.surveys import tiny_training
+from tests.support.surveys import tiny_training
 from tests.training.test_sampling import TILE, write_tiles
 
 PREPROCESSING = Preprocessing(tile_size=TILE, mean=(0.4, 0.4, 0.4), std=(0.2, 0.2, 0.2))

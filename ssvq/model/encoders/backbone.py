@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssvq.config import Architecture
 from ssvq.errors import InputError
 from ssvq.model.encoders.base import Encoder
 from ssvq.model.encoders.folding import fold_batch_norms
 from ssvq.model.encoders.networks import cell_of, feature_network, levels_info, levels_of, scale_of
 from ssvq.model.ranks import averaged
+from ssvq.model.settings import Architecture
 
 LEAST_DEVIATION = 1e-3  # of a feature: some never change
 

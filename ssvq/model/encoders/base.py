@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from ssvq.config import Architecture
+from ssvq.model.settings import Architecture
 
 
 class Encoder(nn.Module):

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ssvq.config import Architecture
 from ssvq.errors import InputError, one_line
+from ssvq.model.settings import Architecture
 
 # Level of a network: the feature map that it has at this place of timm's list, from the finest to the coarsest.
 # The default levels are those with cells of these sides.

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssvq.config import Architecture
 from ssvq.imagery.grid import CELL
 from ssvq.model.encoders.base import Encoder
+from ssvq.model.settings import Architecture
 from ssvq.model.whitening import ColourWhitening
 
 

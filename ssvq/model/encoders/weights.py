@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import safetensors.torch
 from torch import Tensor
 
-from ssvq.config import Architecture
 from ssvq.errors import InputError, one_line
 from ssvq.model.encoders import PACKAGED
 from ssvq.model.encoders.networks import check_name, pretrained_cfg, timm
+from ssvq.model.settings import Architecture
 from ssvq.model.weight_files import decode_weights, read_file
 
 

@@ -11,17 +11,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from ssvq import logs, storage
-from ssvq.config import FindingsConfig
+from ssvq import logs
 from ssvq.errors import ExitCode, InputError
+from ssvq.io import storage
 from ssvq.progress import Progress
-from ssvq.results.choose import choose_images, count
 from ssvq.results.findings.schema import FINDINGS
+from ssvq.results.findings.settings import FindingsConfig
 from ssvq.results.findings.severity import order_of, read_rules, severity_of
 from ssvq.results.findings.table import Bounds, findings_of
-from ssvq.results.objects import HeatScale, read_heat_scale, score_at_rate
-from ssvq.scoring.layout import Partition
-from ssvq.scoring.schema import encode_parquet
+from ssvq.scores.choose import choose_images, count
+from ssvq.scores.layout import Partition
+from ssvq.scores.objects import HeatScale, read_heat_scale, score_at_rate
+from ssvq.scores.schema import encode_parquet
 
 AT_ONCE = 32  # images of a task of a process
 ALONE = 200  # images for which processes are not worth their start

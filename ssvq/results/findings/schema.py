@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from ssvq.scoring.schema import BBOX, GEO_METADATA
+from ssvq.scores.schema import BBOX, GEO_METADATA
 
 FINDINGS = pa.schema(
     [

@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
-from ssvq.config import Section
 from ssvq.errors import InputError
+from ssvq.settings import Section
 
 OTHER = "minor"  # of a finding that reaches the bounds of no rule
 

@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from ssvq.results.choose import HEAT_COLUMNS, first_tile, heat_of, read_object
+from ssvq.results.export.regions_geojson import ELLIPSOID, Region, find_regions
 from ssvq.results.ground import is_placed, on_the_ground
-from ssvq.results.objects import HeatScale
-from ssvq.results.regions_geojson import ELLIPSOID, Region, find_regions
-from ssvq.scoring.schema import BBOX
+from ssvq.scores.choose import HEAT_COLUMNS, first_tile, heat_of, read_object
+from ssvq.scores.objects import HeatScale
+from ssvq.scores.schema import BBOX
 
 COLUMNS = (*HEAT_COLUMNS, "score_max", "p_value", "p_value_worst")
 

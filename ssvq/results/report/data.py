@@ -11,15 +11,15 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ssvq import storage
 from ssvq.errors import InputError
-from ssvq.results.choose import count
-from ssvq.results.objects import read_model, read_score_map
-from ssvq.results.partitions import is_published, partitions
+from ssvq.io import storage
 from ssvq.results.query import literal, no_pattern, run_sql
 from ssvq.results.report.bins import Bins, choose_bins
-from ssvq.scoring.layout import Partition, run_file
-from ssvq.scoring.ledger import PASSED_OVER, latest_rows, read_ledger
+from ssvq.scores.choose import count
+from ssvq.scores.layout import Partition, run_file
+from ssvq.scores.ledger import PASSED_OVER, latest_rows, read_ledger
+from ssvq.scores.objects import read_model, read_score_map
+from ssvq.scores.partitions import is_published, partitions
 
 TILES_ON_MAP = 3000  # those with the worst scores; a path of the page has some 100 bytes
 

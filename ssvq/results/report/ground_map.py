@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex
 from shapely.geometry.base import BaseGeometry
 
 from ssvq.results.ground import footprint
-from ssvq.results.heat import COLOURS, FULL_SCALE
+from ssvq.results.pictures.heat import COLOURS, FULL_SCALE
 
 WIDTH, TALLEST, MARGIN = 1000, 520, 20  # units of the SVG
 METRES_IN_DEGREE = 111_320  # of latitude

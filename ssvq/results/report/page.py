@@ -12,8 +12,8 @@ from typing import Any
 from markupsafe import Markup
 
 import ssvq
-from ssvq.results.heat import FULL_SCALE
 from ssvq.results.html import page_template, read_part
+from ssvq.results.pictures.heat import FULL_SCALE
 from ssvq.results.report.bins import Bins
 from ssvq.results.report.data import ReportData
 from ssvq.results.report.ground_map import draw_map, heat_colour

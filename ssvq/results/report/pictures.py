@@ -15,10 +15,10 @@ from ssvq.errors import ImageError, InputError
 from ssvq.imagery.pixel_rule import PixelRule
 from ssvq.imagery.pixels import read_rgb
 from ssvq.imagery.raster import open_raster
-from ssvq.results.choose import read_heat
-from ssvq.results.heat import COLOURS, FULL_SCALE, opacity
 from ssvq.results.html import data_uri, encode_webp
-from ssvq.results.stitch import HeatMap
+from ssvq.results.pictures.heat import COLOURS, FULL_SCALE, opacity
+from ssvq.scores.choose import read_heat
+from ssvq.scores.heat_map import HeatMap
 
 THREADS = 4  # pictures in work at a time: S3 is waited for, and decoded pixels are bounded
 THUMBNAIL = 128  # pixels of the longest side, shown at half of that on common screens

@@ -1,0 +1,119 @@
+"""`ssvq demo`: the whole way on synthetic images, in minutes: make, train, score, query, draw, evaluate."""
+
+import time
+from pathlib import Path
+
+from ssvq.demo.settings import DemoConfig
+from ssvq.demo.synthetic import write_survey
+from ssvq.errors import ExitCode
+from ssvq.evaluation.job import evaluate_model
+from ssvq.evaluation.settings import EvaluateConfig
+from ssvq.progress import Progress
+from ssvq.results.findings.job import findings
+from ssvq.results.findings.settings import FindingsConfig
+from ssvq.results.pictures.overlay import overlay
+from ssvq.results.pictures.settings import OverlayConfig
+from ssvq.results.query import query, run_sql
+from ssvq.results.settings import QueryConfig
+from ssvq.runtime.session import ray_session
+from ssvq.scoring.job import score
+from ssvq.scoring.settings import ScoreConfig
+from ssvq.training.job import train
+from ssvq.training.settings import TrainConfig
+
+BATCH = 32
+WORST_IMAGES = """
+SELECT regexp_extract(image_uri, '[^/]+$') AS image, count(*) AS tiles,
+       count(*) FILTER (is_anomalous) AS anomalous, round(max(score), 1) AS worst_score
+FROM tiles GROUP BY image_uri ORDER BY anomalous DESC, worst_score DESC LIMIT 8
+"""
+WORST_FINDINGS = """
+SELECT severity, regexp_extract(image_uri, '[^/]+$') AS image, x, y, width, height,
+       round(100 * image_share, 1) AS percent_of_image, round(times_threshold, 1) AS times_threshold
+FROM findings LIMIT 8
+"""
+
+
+def demo(config: DemoConfig) -> ExitCode:
+    """Run every step. Running it again does only what is missing."""
+    started = time.monotonic()
+    out = config.out.resolve()
+    training, survey, bundle, scores = (out / name for name in ("training", "survey", "bundle", "scores"))
+    picture = out / "overlay.png"
+
+    _headline("1. Two synthetic surveys of painted steel, with masks")
+    _make(training, config.seed, config.photographs, None)
+    _make(survey, config.seed + 1, config.photographs // 2, config.orthomosaic)
+
+    with ray_session(debug=config.debug):
+        _headline("2. Training on the first")
+        train(
+            TrainConfig(
+                images=str(training / "images"),
+                masks=str(training / "masks"),
+                out=str(bundle),
+                steps=config.steps,
+                batch_size=BATCH,
+                validate_every=max(1, config.steps // 2),
+                validation_tiles=48,
+                seed=config.seed,
+            )
+        )
+        _headline("3. Scoring the second, photographs and an orthomosaic")
+        score(ScoreConfig(survey=str(survey / "images"), survey_name="demo", model=str(bundle), out=str(scores)))
+
+        _headline("4. A query over the score maps")
+        query(QueryConfig(scores=str(scores), sql=WORST_IMAGES))
+
+        _headline("5. How good is it? The second survey has masks too")
+        report = evaluate_model(
+            EvaluateConfig(model=str(bundle), images=str(survey / "images"), masks=str(survey / "masks"))
+        )
+    print(f"AUROC of the model {report['auroc']:.3f}, of a colour threshold {report['colour_threshold_auroc']:.3f}")
+    print(f"({report['tiles']} tiles of 512 px, {report['anomalous_tiles']} of them at least half rust)")
+
+    _headline("6. Findings: what an inspector is to look at")
+    findings(FindingsConfig(scores=str(scores)))
+    query(QueryConfig(scores=str(scores), sql=WORST_FINDINGS))
+
+    _headline("7. A picture")
+    overlay(OverlayConfig(scores=str(scores), image=_most_telling(scores), out=picture))
+
+    _headline(f"Done in {(time.monotonic() - started) / 60:.1f} minutes")
+    for what, where in (
+        ("model", bundle),
+        ("score maps (Parquet)", scores / "tiles"),
+        ("findings (Parquet)", scores / "findings"),
+        ("ledger (Parquet)", scores / "images"),
+        ("picture", picture),
+    ):
+        print(f"  {what:<22}{where}")
+    print(f'  next: .venv/bin/ssvq query {scores} "SELECT * FROM images"')
+    return ExitCode.DONE
+
+
+def _headline(text: str) -> None:
+    print(f"\n{text}", flush=True)
+
+
+def _make(folder: Path, seed: int, photographs: int, orthomosaic: tuple[int, int] | None) -> None:
+    """Make a survey, unless one was made whole before."""
+    whole = folder / "made.txt"
+    recipe = f"seed {seed}, {photographs} photographs, orthomosaic {orthomosaic}\n"
+    if whole.exists() and whole.read_text() == recipe:
+        print(f"{folder} is there already")
+        return
+    number = photographs + (orthomosaic is not None)
+    with Progress(f"making {folder.name}", number, "images") as progress:
+        write_survey(folder, seed=seed, photographs=photographs, orthomosaic=orthomosaic, progress=progress.advance)
+    whole.write_text(recipe)
+    print(f"{folder}: {number} images")
+
+
+def _most_telling(scores: Path) -> str:
+    """The photograph of which nearest to a third is anomalous: it shows both sides."""
+    sql = """
+        SELECT image_uri FROM tiles WHERE NOT ends_with(image_uri, '.tif') GROUP BY image_uri
+        ORDER BY abs(avg(is_anomalous::INT) - 0.34), image_uri LIMIT 1
+    """
+    return str(run_sql(str(scores), sql)["image_uri"][0])

@@ -1,0 +1,22 @@
+"""A seeded, procedural survey of painted steel with the masks of its rust, for demonstrations and tests.
+
+Its colours are drawn so that a threshold on them does not find the rust; texture does.
+"""
+
+from ssvq.demo.synthetic.survey import (
+    SyntheticImage,
+    draw_corrosion,
+    paint_orthomosaic,
+    paint_steel,
+    paint_survey,
+    write_survey,
+)
+
+__all__ = [
+    "SyntheticImage",
+    "draw_corrosion",
+    "paint_orthomosaic",
+    "paint_steel",
+    "paint_survey",
+    "write_survey",
+]

@@ -1,0 +1,328 @@
+"""The one place that knows local paths from S3: open, list, stat, and the atomic put that exactly-once rests on.
+
+A location is a plain local path or an `s3://bucket/key` address. Endpoint and credentials come from the usual
+AWS variables (`AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`, ...) or the machine's role; they are never stored here.
+Requests to S3 are repeated until they are answered or `timeout()` is over (see `s3.py`).
+"""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, cast
+
+import fsspec
+from fsspec import AbstractFileSystem
+
+from ssvq.errors import InputError
+from ssvq.io.readahead import ReadAhead
+
+TIMEOUT_VARIABLE = "SSVQ_STORAGE_TIMEOUT"
+DEFAULT_TIMEOUT = 600.0  # seconds
+
+fsspec.register_implementation("s3", "ssvq.io.s3.PatientS3FileSystem", clobber=True)  # imported when it is needed
+
+# What a storage answers when it is not there, not allowed, full, or not reachable: nothing broader needs to be caught.
+StorageError = OSError
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """One stored object: its path below the listed root, its size in bytes, and its version.
+
+    `version` changes whenever the bytes do: size and mtime_ns locally, size and ETag on S3.
+    """
+
+    path: str
+    size: int
+    version: str
+
+
+def is_remote(location: str) -> bool:
+    """Whether a location is an address (`s3://...`) rather than a local path."""
+    return "://" in location
+
+
+def absolute(location: str | os.PathLike[str]) -> str:
+    """The location in the one form that is stored: no trailing slash, local paths absolute and normalised."""
+    text = os.fspath(location)
+    return text.rstrip("/") if is_remote(text) else os.path.normpath(Path(text).expanduser().absolute())
+
+
+def join(root: str, *parts: str) -> str:
+    """Join path parts below a location."""
+    return "/".join([root.rstrip("/"), *parts])
+
+
+def base_name(location: str) -> str:
+    """The last part of a location."""
+    return PurePosixPath(absolute(location)).name
+
+
+def timeout() -> float:
+    """For how many seconds a request to S3 is repeated while it fails for a reason that may pass.
+
+    Raises InputError when the environment's `SSVQ_STORAGE_TIMEOUT` is not a positive number.
+    """
+    text = os.environ.get(TIMEOUT_VARIABLE, str(DEFAULT_TIMEOUT))
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise InputError(f"{TIMEOUT_VARIABLE}={text}: must be a number of seconds over 0")
+    return seconds
+
+
+def set_timeout(seconds: float) -> None:
+    """Set `timeout` for this process and those that it starts: it travels in the environment, as credentials do.
+
+    Raises InputError when it is not a positive number.
+    """
+    os.environ[TIMEOUT_VARIABLE] = f"{seconds:g}"
+    timeout()
+
+
+@cache
+def _s3(seconds: float) -> AbstractFileSystem:
+    return fsspec.filesystem("s3", storage_timeout=seconds)
+
+
+def _remote_filesystem(protocol: str) -> AbstractFileSystem:
+    # fsspec knows many more. A list of images from elsewhere must not make this machine ask any server for anything.
+    if protocol != "s3":
+        raise InputError(f"{protocol}:// is not a supported address; use s3:// or a local path")
+    return _s3(timeout())
+
+
+def filesystem(location: str) -> tuple[AbstractFileSystem, str]:
+    """The fsspec filesystem of a location, and the location's path in it."""
+    if is_remote(location):
+        protocol, path = location.split("://", 1)
+        return _remote_filesystem(protocol), path
+    return fsspec.filesystem("file"), location
+
+
+def exists(location: str) -> bool:
+    """Whether an object or folder is there."""
+    fs, path = filesystem(location)
+    return bool(fs.exists(path))
+
+
+def is_folder(location: str) -> bool:
+    """Whether the location is a folder, or on S3 a prefix that holds something."""
+    fs, path = filesystem(location)
+    return bool(fs.isdir(path))
+
+
+def read_bytes(location: str) -> bytes:
+    """The bytes of an object. Raises FileNotFoundError when it is not there."""
+    fs, path = filesystem(location)
+    try:
+        return cast(bytes, fs.cat_file(path))
+    except NotADirectoryError as error:  # a part of the path is a file: then the object is not there either
+        raise FileNotFoundError(location) from error
+
+
+def read_text(location: str) -> str:
+    """The UTF-8 text of an object. Raises FileNotFoundError when it is not there."""
+    return read_bytes(location).decode("utf-8")
+
+
+def open_read(location: str, *, ahead: bool = True) -> BinaryIO:
+    """A seekable binary file over an object; on S3 the ranges that are read are fetched, and some of what follows them
+    (see `readahead.py`) unless not `ahead`, when each read is a request of its own.
+    """
+    fs, path = filesystem(location)
+    options = {} if ahead or not is_remote(location) else {"cache_type": "none"}
+    return cast(BinaryIO, fs.open(path, "rb", **options))
+
+
+def advise_sequential(file: BinaryIO) -> None:
+    """Tell that a file of `open_read` will be read from its start to its end: that takes few, large requests."""
+    if isinstance(getattr(file, "cache", None), ReadAhead):
+        file.cache.sequential = True  # type: ignore[attr-defined]
+
+
+def read_ranges(file: BinaryIO, ranges: list[tuple[int, int]]) -> list[bytes]:
+    """Ranges (offset, length) of a file of `open_read`, those of one on S3 asked for at once.
+
+    Raises OSError, also where the file ends within a range.
+    """
+    if isinstance(getattr(file, "cache", None), ReadAhead):
+        pieces = file.fs.read_ranges(file, ranges)  # type: ignore[attr-defined]
+    else:
+        pieces = []
+        for offset, length in ranges:
+            file.seek(offset)
+            pieces.append(file.read(length))
+    if [len(piece) for piece in pieces] != [length for _, length in ranges]:
+        raise StorageError("the file ends within a range that was asked for")
+    return cast(list[bytes], pieces)
+
+
+def _version(details: dict[str, Any]) -> str:
+    etag = details.get("ETag")
+    if etag is not None:
+        return f"{details['size']}-{etag.strip(chr(34))}"
+    return f"{details['size']}-{details['mtime_ns']}"
+
+
+def _local_info(path: Path, relative: str) -> ObjectInfo:
+    status = path.stat()
+    return ObjectInfo(relative, status.st_size, _version({"size": status.st_size, "mtime_ns": status.st_mtime_ns}))
+
+
+def stat(location: str) -> ObjectInfo:
+    """Size and version of an object as it is now. Raises FileNotFoundError when it is not there."""
+    if not is_remote(location):
+        return _local_info(Path(location), base_name(location))
+    fs, path = filesystem(location)
+    details = fs.info(path, refresh=True)
+    if details["type"] != "file":
+        raise FileNotFoundError(location)
+    return ObjectInfo(base_name(location), int(details["size"]), _version(details))
+
+
+def list_files(root: str, tell_link: Callable[[str, str], None] | None = None) -> Iterator[ObjectInfo]:
+    """Every object below a folder or prefix, in order of its path; empty when the folder is not there.
+
+    Hidden files and folders (leading dot) are passed over, so that no unfinished put is seen. Symbolic links are
+    followed, but for those to nothing and to folders that are walked anyway, as in a loop: `tell_link` is called with
+    their path and the reason.
+    """
+    if is_remote(root):
+        yield from _list_objects(root)
+        return
+    yield from _walk(Path(root), "", [Path(root).resolve()], tell_link or (lambda path, reason: None))
+
+
+def _list_objects(root: str) -> Iterator[ObjectInfo]:
+    """The objects below a prefix, page by page: a bucket may hold millions."""
+    fs, path = filesystem(root)
+    bucket, prefix, _ = fs.split_path(path)
+    prefix = f"{prefix.rstrip('/')}/" if prefix else ""
+    request = {"Bucket": bucket, "Prefix": prefix}
+    while True:
+        page = fs.call_s3("list_objects_v2", **request)
+        for found in page.get("Contents", ()):
+            relative, size = found["Key"][len(prefix) :], found["Size"]
+            hidden = any(part.startswith(".") for part in relative.split("/"))
+            if relative and not hidden and not relative.endswith("/"):  # which stands for a folder
+                yield ObjectInfo(relative, size, _version({"size": size, "ETag": found["ETag"]}))
+        if not page.get("IsTruncated"):
+            return
+        request["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def _walk(root: Path, folder: str, walked: list[Path], tell_link: Callable[[str, str], None]) -> Iterator[ObjectInfo]:
+    """`walked`: the real folders that are walked wholly, none within another."""
+    try:
+        entries = [entry for entry in os.scandir(root / folder) if not entry.name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    # With its slash a folder sorts among the files as it does on S3.
+    for path in sorted(f"{folder}{entry.name}{'/' * _leads_to_folder(entry)}" for entry in entries):
+        here = root / path
+        if path.endswith("/"):
+            if here.is_symlink():
+                target = here.resolve()
+                if any(target.is_relative_to(other) or other.is_relative_to(target) for other in walked):
+                    tell_link(path.rstrip("/"), "is a link to a folder that is listed anyway")
+                    continue
+                walked.append(target)
+            yield from _walk(root, path, walked, tell_link)
+        elif here.is_file():
+            yield _local_info(here, path)
+        elif here.is_symlink():
+            tell_link(path, "is a link to nothing")
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def put(location: str, data: bytes, *, staging: str | None = None) -> ObjectInfo:
+    """Write an object atomically: a reader sees all of it or what was there before, never a part.
+
+    On S3 this is one PUT. Locally the bytes go to a hidden file, in `staging` (a folder of the same
+    filesystem) or beside the target, are synced to disk, and are renamed into place.
+
+    Raises OSError when the location cannot be written.
+    """
+    if is_remote(location):
+        fs, path = filesystem(location)
+        # Never in parts: to complete an upload twice, its first answer lost, is an error. And the version is that
+        # of these bytes, not of what another job may have put before the object could be looked at.
+        bucket, key, _ = fs.split_path(path)
+        answer = fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data)
+        return ObjectInfo(base_name(location), len(data), _version({"size": len(data), "ETag": answer["ETag"]}))
+    target = Path(location)
+    temporary_folder = Path(staging) if staging else target.parent
+    temporary_folder.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_folder / f".{target.name}.{uuid.uuid4().hex}"
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        info = _local_info(temporary, target.name)
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return info
+
+
+def put_file(location: str, file: Path) -> None:
+    """`put` of a file of this machine, which may be too large for memory and is gone afterwards. On S3 it is uploaded
+    in parts, of which nothing is seen until they are complete.
+
+    Raises OSError when the location cannot be written.
+    """
+    if is_remote(location):
+        fs, path = filesystem(location)
+        fs.put_file(str(file), path)
+        file.unlink()
+        return
+    target = Path(location)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("rb") as written:
+        os.fsync(written.fileno())
+    file.replace(target)
+
+
+def put_text(location: str, text: str) -> ObjectInfo:
+    """`put` of UTF-8 text."""
+    return put(location, text.encode("utf-8"))
+
+
+def remove(location: str) -> None:
+    """Remove an object, or a folder with all that is in it. Nothing happens when it is not there."""
+    fs, path = filesystem(location)
+    if is_remote(location):
+        # One by one: S3's bulk delete needs Content-MD5 on older servers, which botocore no longer sends.
+        for name in fs.find(path, refresh=True):
+            fs.rm_file(name)
+    elif fs.exists(path):
+        fs.rm(path, recursive=True)
+
+
+def check_writable(folder: str, setting: str) -> None:
+    """Fail early, before hours of work, when an output folder cannot be written.
+
+    Raises InputError naming the setting.
+    """
+    probe = join(folder, f".ssvq-write-test-{uuid.uuid4().hex}")
+    try:
+        put(probe, b"")
+        remove(probe)
+    except StorageError as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{setting} {folder} cannot be written: {reason}") from None

@@ -1,0 +1,276 @@
+"""`ssvq nightly`: scores, publishes and reports the surveys under a root that hold something new, for a schedule.
+
+What is new is what `ssvq score` says is new: the survey less the ledger. The published file of a survey and its page
+are made anew when they are not of what has been scored. So a night that was cut short anywhere is caught up by the next
+one, and nothing else is remembered of it. No lock is held while the last night's job still runs: two at once end in the
+same state, and do some work twice at worst.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ssvq import logs
+from ssvq.errors import ExitCode, InputError, one_line
+from ssvq.imagery.surveys import find_surveys, holds_images
+from ssvq.io import storage
+from ssvq.model import bundle as bundles
+from ssvq.nightly.settings import NightlyConfig
+from ssvq.results.publish import publish
+from ssvq.results.query import connect
+from ssvq.results.report.job import report
+from ssvq.results.report.settings import ReportConfig
+from ssvq.results.settings import PublishConfig
+from ssvq.runtime.session import ray_session
+from ssvq.scores.choose import count
+from ssvq.scores.layout import Partition, check_survey_name, images_folder, new_run_id, run_file
+from ssvq.scores.partitions import PartitionInfo, is_published, partitions
+from ssvq.scoring.job import score
+from ssvq.scoring.plan import ScorePlan, plan_scoring
+
+TRIES = 3  # to publish and report: another job may score images of the survey meanwhile
+
+_SINCE = """
+    SELECT count(*) FILTER (status = 'scored'), count(*) FILTER (status = 'failed'),
+           coalesce(sum(tiles), 0)::BIGINT, coalesce(sum(anomalous_tiles), 0)::BIGINT
+    FROM images WHERE survey = $survey AND model_id = $model_id AND tiling_id = $tiling_id
+                      AND NOT list_contains($runs, run_id)
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a survey. Images and tiles are those that the ledger has of this night; the images `left_alone`
+    had been done before.
+    """
+
+    survey: str
+    code: ExitCode
+    scored: int = 0
+    failed: int = 0
+    left_alone: int = 0
+    tiles: int = 0
+    anomalous_tiles: int = 0
+    seconds: float = 0.0
+    report: str | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the ledger of an output says: the state of its partitions, and the runs that it has rows of."""
+
+    partitions: dict[Partition, PartitionInfo]
+    runs: list[str]
+
+
+def nightly(config: NightlyConfig) -> ExitCode:
+    """Bring every survey up to date, the newest first. One that fails does not cost the others their turn.
+
+    Raises InputError for a wrong model, when there is no survey, and for an output that cannot be written.
+    """
+    run_id, started = new_run_id(), time.monotonic()
+    bundles.read_whole(config.model)  # a wrong model is one error, and not one for each survey
+    surveys = _surveys(config)
+    known = _read_known(config.out)
+    due, outcomes = _look(config, surveys, known)
+    new = len(due) + len(outcomes)
+    if not new:
+        print(f"nothing new in {count(len(surveys), 'survey')} of {config.root}")
+        return ExitCode.DONE
+    print(f"{len(surveys)} surveys of {config.root}, {new} with something new", flush=True)
+    if config.dry_run:
+        return _describe(config, due, outcomes)
+    storage.check_writable(config.out, "--out")
+    if config.reports is not None:
+        storage.check_writable(config.reports, "--reports")
+
+    def end(code: ExitCode) -> ExitCode:
+        counts = {"surveys": len(surveys), "nothing_new": len(surveys) - new}
+        summary = {"exit_code": code, **counts, "seconds": round(time.monotonic() - started, 1)}
+        _save_run(config, run_id, summary | {"outcomes": [asdict(outcome) for outcome in outcomes]})
+        _print_summary(outcomes, len(surveys) - new)
+        return code
+
+    with _ray_for(config, due):
+        try:
+            for number, plan in enumerate(due, 1):
+                print(f"\n{number} of {len(due)}: survey {plan.partition.survey!r}", flush=True)
+                outcomes.append(_turn(config, plan, known))
+        except KeyboardInterrupt:
+            end(ExitCode.INTERRUPTED)
+            raise
+    return end(_one_code(config, [outcome.code for outcome in outcomes]))
+
+
+def _surveys(config: NightlyConfig) -> list[str]:
+    """The folders that are to be looked at. One without an image, as of an upload that is to begin, is passed over."""
+    surveys = []
+    for name in find_surveys(config.root, config.surveys, config.newest):
+        address = storage.join(config.root, name)
+        if address == config.out:
+            continue
+        if holds_images(address, config.drivers):
+            surveys.append(name)
+        else:
+            logs.warning(one_line(f"passed over: {address} holds no image"), survey=name)
+    if not surveys:
+        raise InputError(f"no folder of ROOT {config.root} that is asked for holds an image")
+    return surveys
+
+
+def _look(config: NightlyConfig, surveys: Sequence[str], known: Known) -> tuple[list[ScorePlan], list[Outcome]]:
+    """Plans of the surveys with something to do, and what became of those of which it cannot be told."""
+    due, outcomes = [], []
+    for survey in surveys:
+        try:
+            _check_folder_name(survey)
+            plan = plan_scoring(config.of_survey(survey))
+        except InputError as error:
+            outcomes.append(_failed(config, survey, error))
+            continue
+        if plan.has_work or not _is_told(known.partitions.get(plan.partition), config.report(survey)):
+            due.append(plan)
+    return due, outcomes
+
+
+def _check_folder_name(survey: str) -> None:
+    """Raises InputError for a folder whose name cannot be a survey's, with what can be done about it here."""
+    try:
+        check_survey_name(survey)
+    except InputError:
+        raise InputError(
+            f"folder {survey!r} cannot be a survey, since its name holds one of / \\ = * ? [ ]: rename it"
+        ) from None
+
+
+def _describe(config: NightlyConfig, due: Sequence[ScorePlan], outcomes: Sequence[Outcome]) -> ExitCode:
+    """Say what a run would do."""
+    with _ray_for(config, due):
+        for plan in due:
+            if plan.has_work:
+                score(plan.config, plan)
+            else:
+                print(f"{plan}; to be published and reported")
+    return _one_code(config, [outcome.code for outcome in outcomes])
+
+
+def _ray_for(config: NightlyConfig, due: Sequence[ScorePlan]) -> AbstractContextManager[None]:
+    """One session of Ray for all that is to be scored, if anything is."""
+    return ray_session(debug=config.debug) if any(plan.to_score for plan in due) else nullcontext()
+
+
+def _turn(config: NightlyConfig, plan: ScorePlan, known: Known) -> Outcome:
+    """Score a survey, publish and report it; whatever goes wrong is an outcome."""
+    partition, started = plan.partition, time.monotonic()
+    try:
+        codes = [score(plan.config, plan)] if plan.has_work else []
+        page, code = _tell(config, partition)
+        counts = _count_since(known, partition)
+    except Exception as error:  # noqa: BLE001 - one survey must not cost the others their turn
+        return _failed(config, partition.survey, error)
+    return Outcome(
+        partition.survey,
+        _one_code(config, [*codes, code]),
+        **counts,
+        left_alone=plan.images - plan.left,
+        seconds=round(time.monotonic() - started, 1),
+        report=page,
+    )
+
+
+def _tell(config: NightlyConfig, partition: Partition) -> tuple[str | None, ExitCode]:
+    """Publish what has been scored and write its page, unless that has been done. Returns the page's address.
+
+    Of two jobs the one that ends last looks at the ledger after both have written, so that the last word is its own.
+    """
+    page = config.report(partition.survey)
+    code = ExitCode.DONE
+    told: str | None = None
+    for _ in range(TRIES):
+        info = _read_known(partition.out).partitions.get(partition)
+        if info is None or not info.images:
+            return None, code
+        if info.state == told or (told is None and _is_told(info, page)):
+            break
+        names: dict[str, Any] = {"scores": partition.out, "survey": partition.survey, "model_id": partition.model_id}
+        publish(PublishConfig(**names))
+        code = report(ReportConfig(**names, out=page))
+        told = info.state
+    return page, code
+
+
+def _is_told(info: PartitionInfo | None, page: str) -> bool:
+    """Whether the published file is of what the ledger says, and the page was made after it; also when there is nothing
+    to tell. Both times are those of the storage: no clock of this machine matters.
+    """
+    if info is None or not info.images:
+        return True
+    if not is_published(info):
+        return False
+    try:
+        published, made = (fs.modified(path) for fs, path in map(storage.filesystem, (info.partition.published, page)))
+    except FileNotFoundError:
+        return False
+    return bool(made >= published)
+
+
+def _read_known(out: str) -> Known:
+    if next(storage.list_files(images_folder(out)), None) is None:
+        return Known({}, [])
+    with connect(out) as connection:
+        found = {info.partition: info for info in partitions(connection, out)}
+        return Known(found, [run for (run,) in connection.execute("SELECT DISTINCT run_id FROM images").fetchall()])
+
+
+def _count_since(known: Known, partition: Partition) -> dict[str, Any]:
+    """What the ledger has of a partition from runs that it did not know then."""
+    keys: dict[str, Any] = {
+        "survey": partition.survey,
+        "model_id": partition.model_id,
+        "tiling_id": partition.tiling_id,
+    }
+    with connect(partition.out) as connection:
+        counts = connection.execute(_SINCE, keys | {"runs": known.runs}).fetchone() or ()
+    return dict(zip(("scored", "failed", "tiles", "anomalous_tiles"), counts, strict=True))
+
+
+def _failed(config: NightlyConfig, survey: str, error: Exception) -> Outcome:
+    wrong = isinstance(error, InputError)
+    text = (str(error).strip().splitlines() or [""])[-1]
+    problem = text if isinstance(error, InputError | OSError) else f"{type(error).__name__}: {text}"
+    logs.error(f"survey {survey!r}: error: {problem}", trace=config.debug)
+    return Outcome(survey, ExitCode.WRONG_INPUT if wrong else ExitCode.INTERNAL_ERROR, problem=problem)
+
+
+def _one_code(config: NightlyConfig, codes: Sequence[ExitCode]) -> ExitCode:
+    """The worst of some exit codes. Images that failed are none of them where they are allowed."""
+    ranked = [ExitCode.INTERNAL_ERROR, ExitCode.WRONG_INPUT]
+    ranked += [] if config.allow_failed_images else [ExitCode.SOME_IMAGES_FAILED]
+    return next((code for code in ranked if code in codes), ExitCode.DONE)
+
+
+def _save_run(config: NightlyConfig, run_id: str, summary: dict[str, Any]) -> None:
+    record = {"run_id": run_id, "command": "nightly", "config": config.saved(), "summary": summary}
+    storage.put_text(run_file(config.out, run_id), json.dumps(record, indent=2) + "\n")
+
+
+def _print_summary(outcomes: Sequence[Outcome], nothing_new: int) -> None:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for name in ("survey", "ended", "scored", "failed", "left alone", "tiles", "anomalous", "seconds", "report"):
+        table.add_column(name, justify="left" if name in ("survey", "ended", "report") else "right", no_wrap=True)
+    for one in outcomes:
+        ended = one.code.name.lower().replace("_", " ")
+        numbers = (one.scored, one.failed, one.left_alone, one.tiles, one.anomalous_tiles, round(one.seconds))
+        table.add_row(one.survey, ended, *map(str, numbers), one.report or one.problem or "")
+    print(flush=True)
+    Console(width=10_000, markup=False, highlight=False, emoji=False).print(table)
+    if nothing_new:
+        print(f"nothing new in {count(nothing_new, 'more survey')}")

@@ -1,0 +1,54 @@
+"""The stitched heat map of an image as a Cloud-Optimised GeoTIFF."""
+
+import warnings
+from typing import Any
+
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.io import MemoryFile
+
+from ssvq.errors import ImageError
+from ssvq.imagery.raster import open_raster
+from ssvq.results.ground import affine_of, is_placed
+from ssvq.scores.heat_map import HeatMap
+
+GDAL_OPTIONS = {
+    "compress": "DEFLATE",
+    "predictor": "FLOATING_POINT",
+    "blocksize": 256,  # few maps have more cells than some such blocks
+    "overview_resampling": "RMS",  # as cells are pooled: a block at the threshold stays at it
+}
+
+
+IDENTITY = ("image_uri", "survey", "model_id", "tiling_id")  # in the tags of a map: what it is of
+
+
+def encode_cog(heat: HeatMap, image: dict[str, Any], threshold: float) -> bytes:
+    """A heat map as a GeoTIFF of one float32 band, NaN where nothing was scored, in the image's CRS; without one a
+    plain TIFF whose coordinates are those of its cells. `threshold`, of a cell, stands in its tags.
+
+    A pixel of the map is a cell, and its transform the image's times the pitch of the cells. So the image's first
+    corner is the map's, and the map's last row and column may reach over the image's edge by a part of a cell.
+    """
+    rows, cols = heat.values.shape
+    profile = {"driver": "COG", "width": cols, "height": rows, "count": 1, "dtype": "float32", "nodata": float("nan")}
+    if is_placed(image):
+        profile |= {"crs": image["crs"], "transform": affine_of(image, heat.pitch_x, heat.pitch_y)}
+    tags = {name: image[name] for name in IDENTITY}
+    tags |= {"threshold": repr(threshold), "cell_pixels": f"{heat.pitch_x:g} {heat.pitch_y:g}"}
+    with warnings.catch_warnings(), MemoryFile() as file:
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with file.open(**profile, **GDAL_OPTIONS) as dataset:
+            dataset.write(heat.values, 1)
+            dataset.set_band_description(1, "distance to the nearest code")
+            dataset.update_tags(**tags)
+        return bytes(file.read())
+
+
+def is_heat_map(location: str, image: dict[str, Any]) -> bool:
+    """Whether a file is a heat map of these scores of an image, by the tags of `encode_cog`."""
+    try:
+        with open_raster(location) as dataset:
+            tags = dataset.tags()
+    except ImageError:  # something else of that name
+        return False
+    return all(tags.get(name) == image[name] for name in IDENTITY)

@@ -1,0 +1,34 @@
+"""Settings of the command that brings score maps to other tools."""
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import CliPositionalArg
+
+from ssvq.settings import Command, Location, Output
+
+
+class ExportConfig(Command):
+    """Write score maps for other tools: heat map as GeoTIFF, anomalous regions as GeoJSON, STAC Items, CSV."""
+
+    scores: CliPositionalArg[Location]
+    """Folder or s3:// prefix that `ssvq score --out` wrote."""
+
+    format: Literal["cog", "geojson", "stac", "csv"]
+    """cog: heat map as Cloud-Optimised GeoTIFF; geojson: anomalous regions; stac: Items; csv: a row for each tile."""
+
+    out: Output
+    """File to write, local or s3://; for the heat maps of several images a folder."""
+
+    image: str | None = None
+    """The image: its address, or the end of it where that names one image only (default: all images)."""
+
+    survey: str | None = None
+    """Survey whose images are written (default: every survey)."""
+
+    model_id: str | None = None
+    """Model whose scores are written (default: the latest of each survey)."""
+
+    threshold: float | None = Field(None, gt=0)
+    """Cell distance at which a region of geojson is anomalous (default: what, all over a tile, gives it the model's
+    threshold)."""

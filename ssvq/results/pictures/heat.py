@@ -1,0 +1,69 @@
+"""What the pictures share: pixels as the model sees them, heat over them, a bar for their scale."""
+
+import math
+
+import numpy as np
+import rasterio
+from matplotlib.axes import Axes
+from matplotlib.image import AxesImage
+from matplotlib_scalebar.scalebar import ScaleBar
+from numpy.typing import NDArray
+
+from ssvq.imagery.pixel_rule import PixelRule
+from ssvq.scores.heat_map import HeatMap
+from ssvq.scores.objects import read_model
+
+COLOURS = "inferno"  # dark to bright also in grey and without colour vision
+FULL_SCALE = 2.0  # brightest colour, as a multiple of the distance at the threshold
+
+
+def read_pixel_rule(scores: str, model_id: str) -> PixelRule:
+    """The rule by which a model sees pixels, from the copy of its description beside its score maps.
+
+    Raises InputError when that is missing.
+    """
+    return PixelRule.model_validate(read_model(scores, model_id)["preprocessing"].get("pixels", {}))
+
+
+def metres_in_pixel(dataset: rasterio.DatasetReader) -> float | None:
+    """Side of a pixel in metres; None without a projected coordinate system."""
+    crs, transform = dataset.crs, dataset.transform
+    if crs is None or not crs.is_projected or transform.is_identity:
+        return None
+    return float(math.hypot(transform.a, transform.d) * crs.linear_units_factor[1])
+
+
+def scale_bar(metres: float | None) -> ScaleBar:
+    """A bar of a round length: metres, or pixels where these have no size."""
+    size, units, dimension = (1.0, "px", "pixel-length") if metres is None else (metres, "m", "si-length")
+    return ScaleBar(size, units, dimension, location="lower left", box_alpha=0.6, frameon=True, border_pad=0.4)
+
+
+def draw_heat(axes: Axes, heat: HeatMap, threshold: float) -> AxesImage:
+    """Heat over the pixels on the model's scale, not the image's: clear below half the threshold's distance and
+    strongest from twice, so that a clean image looks clean; with the contour of the threshold's distance.
+    """
+    draw_contour(axes, heat, threshold)
+    return axes.imshow(
+        heat.values,
+        cmap=COLOURS,
+        vmin=0,
+        vmax=FULL_SCALE * threshold,
+        alpha=opacity(np.nan_to_num(heat.values) / threshold),
+        extent=heat.extent,
+    )
+
+
+def opacity(times: NDArray[np.floating]) -> NDArray[np.floating]:
+    """How opaque heat is, by its distance as a multiple of that at the threshold."""
+    return 0.75 * np.clip((times - 0.5) / (FULL_SCALE - 0.5), 0, 1)
+
+
+def draw_contour(axes: Axes, heat: HeatMap, threshold: float) -> None:
+    """The line where the heat passes the threshold's distance, if it does."""
+    known = heat.values[np.isfinite(heat.values)]
+    if min(heat.values.shape) < 2 or not known.size or not known.min() < threshold < known.max():
+        return
+    x = (np.arange(heat.values.shape[1]) + 0.5) * heat.pitch_x
+    y = (np.arange(heat.values.shape[0]) + 0.5) * heat.pitch_y
+    axes.contour(x, y, heat.values, [threshold], colors="white", linewidths=0.6, alpha=0.8)

@@ -1,0 +1,81 @@
+"""The worst tiles of a survey in one picture: each as the camera saw it, with its heat's contour, score and place."""
+
+import math
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ssvq.errors import ImageError, InputError
+from ssvq.imagery.pixel_rule import PixelRule
+from ssvq.imagery.pixels import read_rgb
+from ssvq.imagery.raster import open_raster
+from ssvq.results.pictures.heat import draw_contour, read_pixel_rule
+from ssvq.results.query import literal, run_sql
+from ssvq.scores.heat_map import stitch
+from ssvq.scores.objects import HeatScale, read_heat_scale
+from ssvq.scores.schema import LATEST_FIRST
+
+PANEL = 2.4  # inches
+
+
+def worst_tiles(scores: str, number: int, survey: str | None, model_id: str | None) -> list[dict[str, Any]]:
+    """The tiles with the highest scores, of the model that scored last unless one is named, with the driver and size of
+    their image. Raises InputError when there is none.
+    """
+    where = ["isfinite(score)"]
+    where += [f"survey = {literal(survey)}"] if survey is not None else []
+    order = "recorded_at DESC"  # runs are numbered within a survey
+    of_survey = ""
+    if survey is not None:
+        of_survey, order = f"WHERE survey = {literal(survey)}", LATEST_FIRST
+    latest = f"(SELECT model_id FROM images {of_survey} ORDER BY {order} LIMIT 1)"
+    where.append(f"model_id = {latest if model_id is None else literal(model_id)}")
+    # Found by their scores first: the maps of all tiles are not read.
+    tiles = run_sql(
+        scores,
+        f"""
+        SELECT tiles.* EXCLUDE (geometry, bbox), driver
+        FROM tiles JOIN images USING (survey, model_id, tiling_id, image_id)
+        WHERE tiles.tile_id IN (
+            SELECT tile_id FROM tiles WHERE {" AND ".join(where)} ORDER BY score DESC, tile_id LIMIT {number}
+        ) AND {" AND ".join(where)}
+        ORDER BY score DESC, tile_id LIMIT {number}
+        """,
+    ).to_pylist()
+    if not tiles:
+        raise InputError(f"{scores} has no tile" + (f" of survey {survey!r}" if survey else "") + " to draw")
+    return tiles
+
+
+def draw_montage(scores: str, tiles: list[dict[str, Any]]) -> Figure:
+    """A panel for each tile, worst first. A source image that is gone leaves its panel empty, with the reason."""
+    columns = math.ceil(math.sqrt(len(tiles)))
+    rows = math.ceil(len(tiles) / columns)
+    figure = Figure(figsize=(columns * PANEL, rows * (PANEL + 0.45)), dpi=100, layout="constrained")
+    rule = read_pixel_rule(scores, tiles[0]["model_id"])
+    scale = read_heat_scale(scores, tiles[0]["model_id"])
+    for panel, tile in zip(figure.subplots(rows, columns, squeeze=False).flat, tiles, strict=False):
+        _draw_tile(panel, tile, rule, scale)
+    for panel in figure.axes:
+        panel.set_axis_off()
+    return figure
+
+
+def _draw_tile(panel: Axes, tile: dict[str, Any], rule: PixelRule, scale: HeatScale) -> None:
+    x, y, width, height = (tile[name] for name in ("x", "y", "width", "height"))
+    name = tile["image_uri"].rsplit("/", 1)[-1]
+    panel.set_title(f"{tile['score']:.4g}\n{name} {x}, {y}", loc="left", fontsize=8, wrap=True)
+    panel.set_xlim(0, width)
+    panel.set_ylim(height, 0)
+    panel.set_aspect("equal")
+    try:
+        with open_raster(tile["image_uri"], [tile["driver"]]) as dataset:
+            pixels, _ = read_rgb(dataset, x, y, width, height, (height, width), rule)
+    except ImageError as error:
+        panel.text(width / 2, height / 2, error.message, ha="center", va="center", fontsize=8, wrap=True)
+        return
+    panel.imshow(pixels, extent=(0, width, height, 0))
+    if tile["score_map"] is not None:
+        heat = stitch([tile | {"x": 0, "y": 0}], width, height, scale.cell)
+        draw_contour(panel, heat, scale.at_threshold(tile))

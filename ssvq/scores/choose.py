@@ -1,0 +1,153 @@
+"""Which images of an output are meant, and the rows of their tiles. Nothing here reads an image or a model."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from ssvq.errors import InputError
+from ssvq.results.query import KEY, connect, literal, run_sql
+from ssvq.scores.heat_map import HeatMap, stitch
+from ssvq.scores.layout import Partition
+from ssvq.scores.objects import HeatScale, read_heat_scale, read_score_map
+from ssvq.scores.schema import LATEST_FIRST
+
+HEAT_COLUMNS = ("tiling_id", "x", "y", "width", "height", "score", "threshold", "score_map")
+"""Columns of tiles that their heat is made of."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Rows of the ledger, at least one, all `scored`; and what of the same surveys was left out, in words."""
+
+    images: list[dict[str, Any]]
+    left_out: list[str]
+
+
+def choose_images(scores: str, name: str | None, survey: str | None, model_id: str | None) -> Choice:
+    """The image whose address is or ends with `name`, else all images, of a survey and a model where these are given.
+
+    Of several models or tilings the one that scored last is taken, for each survey or for the one image. Raises
+    InputError when no image is left, when a name fits several, and when the one image failed.
+    """
+    where = ["status IN ('scored', 'failed')"]
+    where += [f"survey = {literal(survey)}"] if survey is not None else []
+    where += [f"model_id = {literal(model_id)}"] if model_id is not None else []
+    where += [f"suffix(image_uri, {literal(name)})"] if name is not None else []
+    order = f"{LATEST_FIRST}, survey, model_id, tiling_id, image_uri"
+    rows = run_sql(scores, f"SELECT * FROM images WHERE {' AND '.join(where)} ORDER BY {order}").to_pylist()
+    if not rows:
+        raise InputError(_nothing_found(scores, name, survey, model_id))
+    return _all_of(rows, scores) if name is None else Choice([_one_of(rows, scores, name)], [])
+
+
+def read_tiles(scores: str, images: Sequence[dict[str, Any]], columns: Sequence[str]) -> pa.Table:
+    """Some columns of the tiles of images, but not their score maps, and `position` of their image among these; in
+    the order of these, and then by row and column.
+
+    Raises InputError where the object of an image is missing or damaged.
+    """
+    keys = pa.Table.from_pylist([{name: image[name] for name in KEY} for image in images])
+    keys = keys.append_column("position", pa.array(range(len(images)), pa.int64()))
+    selected = f"SELECT position, {', '.join(columns)}"
+    joined = f"JOIN chosen USING ({', '.join(KEY)}) ORDER BY position, row, col"
+    with connect(scores) as connection:
+        connection.register("chosen", keys)
+        source = "tiles"
+        if len(images) == 1:  # an image has one object: the others need not be looked at
+            connection.register("object", read_object(scores, images[0], [*KEY, "row", "col", *columns]))
+            source = "object"
+        try:
+            return connection.sql(f"{selected} FROM {source} {joined}").to_arrow_table()
+        except duckdb.Error as error:
+            raise InputError(f"score maps of {scores} cannot be read: {' '.join(str(error).split())}") from None
+
+
+def read_object(scores: str, image: dict[str, Any], columns: Sequence[str]) -> pa.Table:
+    """Some columns of the one object of an image. Raises InputError as `read_score_map`."""
+    partition = Partition(scores, image["survey"], image["model_id"], image["tiling_id"])
+    return read_score_map(partition.score_map(image["image_id"]), columns)
+
+
+def read_heat(scores: str, image: dict[str, Any]) -> tuple[HeatMap, float] | None:
+    """The stitched heat map of an image and the distance at its threshold, or None for one without a scored tile.
+
+    Raises InputError when its object is missing or damaged.
+    """
+    table = read_object(scores, image, HEAT_COLUMNS)
+    if not len(table):
+        return None
+    scale = read_heat_scale(scores, image["model_id"])
+    return heat_of(table, image, scale), scale.at_threshold(first_tile(table))
+
+
+def first_tile(table: pa.Table) -> dict[str, Any]:
+    """What a HeatScale asks of a tile, of the first of an image."""
+    return {name: table[name][0].as_py() for name in ("tiling_id", "threshold", "score_map")}
+
+
+def heat_of(table: pa.Table, image: dict[str, Any], scale: HeatScale) -> HeatMap:
+    """The stitched heat map of an image, from the rows of its tiles, at least one."""
+    rows = table.drop_columns("score_map").to_pylist()
+    maps = table["score_map"].combine_chunks()
+    if maps.null_count:
+        values = [None] * len(rows)
+    else:  # the maps of a tiling have one size: as one array, not millions of numbers of Python
+        values = maps.flatten().flatten().to_numpy(zero_copy_only=False).reshape(len(rows), len(maps[0]), -1)
+    rows = [{**row, "score_map": cells} for row, cells in zip(rows, values, strict=True)]
+    return stitch(rows, image["image_width"], image["image_height"], scale.cell)
+
+
+def count(number: int, noun: str) -> str:
+    """`1 tile`, `2 tiles`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def finite(value: float | None) -> float | None:
+    """A number as JSON takes it, which has no NaN."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _one_of(rows: list[dict[str, Any]], scores: str, name: str) -> dict[str, Any]:
+    exact = [row for row in rows if row["image_uri"] == name]
+    addresses = sorted({row["image_uri"] for row in rows})
+    if not exact and len(addresses) > 1:
+        raise InputError(
+            f"{len(addresses)} images of {scores} end with {name!r} ({', '.join(addresses[:3])}, ...): "
+            "give more of the address"
+        )
+    image = (exact or rows)[0]
+    if image["status"] != "scored":
+        raise InputError(f"{image['image_uri']} failed ({image['error_message']}): it has no score map")
+    return image
+
+
+def _all_of(rows: list[dict[str, Any]], scores: str) -> Choice:
+    latest: dict[str, tuple[str, str]] = {}
+    for row in rows:  # the latest first
+        if row["status"] == "scored":
+            latest.setdefault(row["survey"], (row["model_id"], row["tiling_id"]))
+    chosen = [row for row in rows if latest.get(row["survey"]) == (row["model_id"], row["tiling_id"])]
+    images = [row for row in chosen if row["status"] == "scored"]
+    if not images:
+        raise InputError(f"every image of {scores} that was asked for failed: no score map to export")
+    others = {(row["model_id"], row["tiling_id"]) for row in rows} - set(latest.values())
+    left_out = [f"{count(len(chosen) - len(images), 'image')} failed"] if len(chosen) > len(images) else []
+    left_out += [f"scores of model {model}, tiling {tiling}" for model, tiling in sorted(others)]
+    return Choice(sorted(images, key=lambda image: (image["survey"], image["image_uri"])), left_out)
+
+
+def _nothing_found(scores: str, name: str | None, survey: str | None, model_id: str | None) -> str:
+    """What is not there, and what is."""
+    known = run_sql(scores, "SELECT DISTINCT survey, model_id FROM images").to_pylist()
+    surveys = sorted({row["survey"] for row in known})
+    models = sorted({row["model_id"] for row in known if survey in (None, row["survey"])})
+    if survey is not None and survey not in surveys:
+        return f"--survey {survey}: {scores} has no such survey, but {', '.join(surveys[:5])}"
+    if model_id is not None and model_id not in models:
+        return f"--model-id {model_id}: no image was scored by such a model, but by {', '.join(models[:5])}"
+    what = f"no image of {scores}" + (f" ends with {name!r}" if name is not None else " is left")
+    return what + (f" in survey {survey}" if survey else "") + (f" for model {model_id}" if model_id else "")

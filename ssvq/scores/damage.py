@@ -1,0 +1,75 @@
+"""Which objects of an output are damaged: looked for only when a query has failed, since it reads every one of them."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ssvq.errors import one_line
+from ssvq.io import storage
+from ssvq.scores.layout import images_folder
+from ssvq.scores.schema import ADDED, LEDGER, SCORE_MAP
+
+READS_AT_ONCE = 16
+
+# What pyarrow and DuckDB have been seen to raise for Parquet that is cut short, damaged or of something else; OSError
+# among it.
+UNREADABLE = (pa.ArrowException, duckdb.Error, OSError, ValueError)
+
+
+def damaged_objects(scores: str) -> dict[str, str]:
+    """By address, score maps, published files and segments of the ledger that cannot be read, and why.
+
+    Raises OSError where the storage fails.
+    """
+    objects = list(_objects(scores))
+    with ThreadPoolExecutor(READS_AT_ONCE) as threads:
+        reasons = list(threads.map(lambda item: _damage(*item), objects))
+    found = {address: reason for (address, _), reason in zip(objects, reasons, strict=True) if reason is not None}
+    # What pyarrow can read, DuckDB may not.
+    return found or {address: reason for address, _ in objects if (reason := _damage_to_duckdb(address)) is not None}
+
+
+def _objects(scores: str) -> Iterator[tuple[str, pa.Schema]]:
+    folders = {images_folder(scores): LEDGER}
+    folders |= {storage.join(scores, folder): SCORE_MAP for folder in ("tiles", "published")}
+    for folder, schema in folders.items():
+        for info in storage.list_files(folder):
+            if info.path.endswith(".parquet"):
+                yield storage.join(folder, info.path), schema
+
+
+def _damage(address: str, schema: pa.Schema) -> str | None:
+    try:
+        # Not within the next: a storage that fails is no damage.
+        source = pa.BufferReader(storage.read_bytes(address)) if storage.is_remote(address) else pa.OSFile(address)
+    except FileNotFoundError:  # it was removed since it was listed
+        return None
+    try:
+        with source, pq.ParquetFile(source) as parquet:
+            missing = set(schema.names) - ADDED - set(parquet.schema_arrow.names)
+            if missing and schema is SCORE_MAP:
+                return f"lacks the column {min(missing)}"
+            for batch in parquet.iter_batches():
+                batch.validate(full=True)
+    except UNREADABLE as error:
+        return reason_of(error)
+    return None
+
+
+def _damage_to_duckdb(address: str) -> str | None:
+    with duckdb.connect() as connection:
+        if storage.is_remote(address):
+            connection.register_filesystem(storage.filesystem(address)[0])
+        try:
+            connection.read_parquet([address]).to_arrow_table()
+        except UNREADABLE as error:
+            return reason_of(error)
+    return None
+
+
+def reason_of(error: Exception) -> str:
+    """What a library says, in one line and without the stack of DuckDB's internal errors."""
+    return one_line(" ".join(str(error).split("Stack Trace")[0].split())) or type(error).__name__

@@ -1,0 +1,92 @@
+"""Where things lie in an output folder. Nothing but Parquet lies under `tiles/` and `images/`.
+
+tiles/<survey>/<model_id>/<tiling_id>/<image_id>.parquet    score maps, one object for an image
+images/<run_id>-<number>.parquet                            ledger: immutable segments
+models/<model_id>.json                                      descriptions of the models
+runs/<run_id>.json                                          configuration and summary of each run
+published/<survey>/<model_id>/<tiling_id>.parquet           score maps of a partition as one file, for analysts
+findings/<survey>/<model_id>/<tiling_id>.parquet            findings of a partition, made anew by each `ssvq findings`
+staging/                                                    unfinished puts; safe to delete when no job runs
+"""
+
+import re
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from ssvq.errors import InputError
+from ssvq.io import storage
+
+
+@dataclass(frozen=True)
+class Partition:
+    """One survey, scored by one model with one tiling, in one output."""
+
+    out: str
+    survey: str
+    model_id: str
+    tiling_id: str
+
+    @property
+    def tiles(self) -> str:
+        """Folder of its score maps."""
+        return storage.join(self.out, "tiles", self.survey, self.model_id, self.tiling_id)
+
+    @property
+    def published(self) -> str:
+        """All its score maps as one file."""
+        return storage.join(self.out, "published", self.survey, self.model_id, f"{self.tiling_id}.parquet")
+
+    @property
+    def findings(self) -> str:
+        """The table of its findings."""
+        return storage.join(findings_folder(self.out), self.survey, self.model_id, f"{self.tiling_id}.parquet")
+
+    def score_map(self, image_id: str) -> str:
+        """The one object of an image."""
+        return storage.join(self.tiles, f"{image_id}.parquet")
+
+
+def images_folder(out: str) -> str:
+    """Folder of the ledger's segments."""
+    return storage.join(out, "images")
+
+
+def findings_folder(out: str) -> str:
+    """Folder of the tables of findings."""
+    return storage.join(out, "findings")
+
+
+def staging_folder(out: str) -> str:
+    """Where unfinished puts lie."""
+    return storage.join(out, "staging")
+
+
+def model_file(out: str, model_id: str) -> str:
+    """The copy of a model's description."""
+    return storage.join(out, "models", f"{model_id}.json")
+
+
+def runs_folder(out: str) -> str:
+    """Folder of what runs say of themselves, whose names begin with their time."""
+    return storage.join(out, "runs")
+
+
+def run_file(out: str, run_id: str) -> str:
+    """The configuration and summary of a run."""
+    return storage.join(runs_folder(out), f"{run_id}.json")
+
+
+def new_run_id() -> str:
+    """A run's name: its start in UTC, and a few random digits to keep runs of one second apart."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
+
+
+def check_survey_name(name: str) -> str:
+    """The name itself. Raises InputError when it cannot be the plain name of a folder that every reader opens."""
+    if not name or name[0] in "._" or re.search(r"[/\\=*?\[\]\x00-\x1f]", name):
+        raise InputError(
+            f"--survey-name {name!r} cannot name a folder of score maps: it must not be empty, start with . or _, "
+            "or hold / \\ = * ? [ ]; give another --survey-name"
+        )
+    return name

@@ -1,0 +1,115 @@
+"""What lies in an output, read and written with an error in words for a person."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ssvq.errors import InputError
+from ssvq.imagery.grid import CELL
+from ssvq.io import storage
+from ssvq.scores.damage import UNREADABLE, reason_of
+from ssvq.scores.layout import model_file
+from ssvq.scores.schema import ADDED, SCORE_MAP
+
+
+def read_model(scores: str, model_id: str) -> dict[str, Any]:
+    """The copy of a model's description beside its score maps. Raises InputError when it is missing."""
+    address = model_file(scores, model_id)
+    try:
+        described: dict[str, Any] = json.loads(storage.read_text(address))
+    except FileNotFoundError:
+        raise InputError(f"{address} is missing: copy the score maps whole") from None
+    return described
+
+
+@dataclass(frozen=True)
+class HeatScale:
+    """What the heat of a model means: the side of its latent cells in pixels of a tile, and the distance of a cell at
+    the threshold, None where that follows from the score's.
+    """
+
+    cell: int
+    worst_threshold: float | None
+
+    def decided_by(self, tile: dict[str, Any]) -> tuple[str, float]:
+        """The column that decides whether a tile is anomalous, and its threshold."""
+        if self.worst_threshold is None:
+            return "score", float(tile["threshold"])
+        return "score_worst", self.worst_threshold
+
+    def at_threshold(self, tile: dict[str, Any]) -> float:
+        """The cell distance at which the heat of a tile passes the threshold that decides.
+
+        The score is the norm over all n cells of a tile (Eq. 5), so that threshold / sqrt(n) all over it gives the
+        threshold; `score_worst` is a distance of cells itself, and so is the score of a method without cells.
+        """
+        return self.distance_at(self.decided_by(tile)[1], tile)
+
+    def distance_at(self, value: float, tile: dict[str, Any]) -> float:
+        """The cell distance that, all over a tile, gives it this value of the column that decides."""
+        if tile["score_map"] is None or self.worst_threshold is not None:
+            return value
+        return value / (int(tile["tiling_id"].split("-")[0]) / self.cell)
+
+
+def read_heat_scale(scores: str, model_id: str) -> HeatScale:
+    """The scale of a model, from its description beside its score maps. Raises InputError as `read_model`."""
+    described = read_model(scores, model_id)
+    calibration = described.get("calibration", {})
+    decides_by_worst = calibration.get("decides") == "score_worst"
+    return HeatScale(
+        cell=described["preprocessing"].get("cell", CELL),
+        worst_threshold=calibration["worst"]["threshold"] if decides_by_worst else None,
+    )
+
+
+def score_at_rate(scores: str, model_id: str, rate: float) -> float:
+    """The least value, of the column that decides, whose p-value is at most a rate of false alarms.
+
+    Raises InputError where the model was calibrated on too few tiles to know it.
+    """
+    calibration = read_model(scores, model_id)["calibration"]
+    deciding = calibration["worst"] if calibration.get("decides") == "score_worst" else calibration
+    normal = deciding["normal_scores"]
+    above = math.floor(rate * (len(normal) + 1)) - 1  # of the normal tiles, that may be at or over it
+    if above < 0:
+        raise InputError(
+            f"--false-positive-rate {rate:g}: model {model_id} was calibrated on {len(normal)} normal tiles, and knows "
+            f"no rate under {1 / (len(normal) + 1):.3g}"
+        )
+    return math.nextafter(normal[len(normal) - 1 - above], math.inf)
+
+
+def read_score_map(address: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """A score map, or some of its columns. Raises InputError when it is missing or damaged, or storage fails."""
+    try:
+        data = storage.read_bytes(address)
+    except FileNotFoundError:
+        raise InputError(f"{address} is missing: run `ssvq score` again, or copy the score maps whole") from None
+    except OSError as error:
+        raise InputError(f"{address} cannot be read: {str(error).splitlines()[0]}") from None
+    wanted = SCORE_MAP.names if columns is None else list(dict.fromkeys(columns))
+    try:
+        lacking = ADDED.intersection(wanted)
+        if lacking:
+            lacking -= set(pq.read_schema(pa.BufferReader(data)).names)
+        table = pq.read_table(pa.BufferReader(data), columns=[name for name in wanted if name not in lacking])
+        for name in lacking:  # since an earlier version has written it
+            table = table.append_column(name, pa.nulls(len(table), SCORE_MAP.field(name).type))
+        return table.select(wanted)
+    except UNREADABLE as error:
+        reason = reason_of(error)
+        raise InputError(f"{address} is damaged ({reason}): remove it and run `ssvq score` again") from None
+
+
+def put_output(location: str, data: bytes, out: str) -> None:
+    """Put an object for the setting --out. Raises InputError when it cannot be written."""
+    try:
+        storage.put(location, data)
+    except storage.StorageError as error:
+        raise InputError(f"--out {out} cannot be written: {error.strerror or error}") from None

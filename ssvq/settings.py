@@ -1,0 +1,131 @@
+"""What every command's settings share: where they are read from, and how they are saved.
+
+A setting is filled by, in rising precedence: its default, the YAML file named by `--config`, the environment
+(`SSVQ_STEPS`, nested `SSVQ_OPTIMISER__LEARNING_RATE`), the command line (`--steps`, `--optimiser.learning-rate`).
+The docstring under a field is its line in `--help`. What a command resolved is saved beside its output.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+from ssvq.errors import InputError
+from ssvq.io import storage
+from ssvq.logs import LogFormat
+from ssvq.redaction import refuse_credentials
+
+ENV_PREFIX = "SSVQ_"
+
+IN_SUBMITTED_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for the command of `ray job submit`
+
+
+def _refuse_scratch(location: str) -> str:
+    """Raises ValueError for a relative output in a submitted job."""
+    is_full = storage.is_remote(location) or Path(location).expanduser().is_absolute()
+    if IN_SUBMITTED_JOB in os.environ and not is_full:
+        raise ValueError(
+            f"{location} is relative, and in a submitted job would lie in the job's scratch folder, which Ray removes: "
+            "give a full path or an s3:// address"
+        )
+    return location
+
+
+Location = Annotated[str, AfterValidator(refuse_credentials), AfterValidator(storage.absolute)]
+Output = Annotated[
+    str, AfterValidator(refuse_credentials), AfterValidator(_refuse_scratch), AfterValidator(storage.absolute)
+]
+Device = Literal["auto", "cuda", "cpu"]
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
+
+
+class Section(BaseModel):
+    """A group of settings; unknown ones are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Command(BaseSettings):
+    """What every command takes."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        nested_model_default_partial_update=True,
+        cli_kebab_case=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        cli_implicit_flags="dual",
+        cli_exit_on_error=False,
+        protected_namespaces=(),
+    )
+
+    config: Path | None = None
+    """YAML file with settings of this command."""
+
+    storage_timeout: float = Field(storage.DEFAULT_TIMEOUT, gt=0)
+    """Seconds for which requests to S3 are repeated while it does not answer."""
+
+    log_format: LogFormat = "text"
+    """Lines on standard error: text, or json for a log collector, an object a line."""
+
+    debug: bool = False
+    """Show tracebacks and Ray's own log."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Rank the sources: flags (put first by the command line), environment, YAML file."""
+        return init_settings, env_settings, ConfigFile(settings_cls)
+
+    def saved(self) -> dict[str, Any]:
+        """The resolved settings as JSON values, for saving beside an output. No setting is a secret."""
+        return self.model_dump(mode="json", exclude={"config", "debug", "log_format"})
+
+
+class _TextForDates(yaml.SafeLoader):
+    """YAML whose dates stay text: a survey that is named 2026-11-22 has a name and not a date."""
+
+
+_TextForDates.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+class ConfigFile(YamlConfigSettingsSource):
+    """The YAML file that a stronger source (flag or environment) named by `config`."""
+
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        super().__init__(settings_cls, yaml_file=None)
+
+    def __call__(self) -> dict[str, Any]:
+        path = self.current_state.get("config")
+        if path is None:
+            return {}
+        try:
+            values = yaml.load(Path(path).read_text(), _TextForDates)
+        except OSError as error:
+            raise InputError(f"--config {path} cannot be read: {error.strerror}") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InputError(f"--config {path} is not YAML: {' '.join(str(error).split())}") from None
+        if not isinstance(values or {}, dict):
+            raise InputError(f"--config {path} must hold `setting: value` lines")
+        return values or {}
