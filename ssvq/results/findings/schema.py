@@ -30,6 +30,11 @@ FINDINGS = pa.schema(
         ("p_value_worst", pa.float64()),
         ("p_value_mean", pa.float64()),
         ("tiles", pa.int32()),
+        ("change", pa.string()),
+        ("previous_survey", pa.string()),
+        ("previous_id", pa.string()),
+        ("previous_area", pa.float64()),
+        ("growth", pa.float64()),
         ("outline", pa.binary()),
         ("geometry", pa.binary()),
         ("bbox", BBOX),
@@ -40,4 +45,9 @@ FINDINGS = pa.schema(
 state: `new`. x, y, width, height: of the smallest rectangle of pixels around it. area_from: `georeference`, `gsd`, or
 null where the area in square metres is not known. p_value_worst, p_value_mean: of the tiles that it lies in, of which
 there are `tiles`. outline: WKB in pixels; geometry: WKB in longitude and latitude, null without a place on the map.
+
+Of a comparison with an earlier survey, `previous_survey`, without which the next are null. change: `new`, `grown`,
+`unchanged`, `shrunk`, or null where the earlier survey did not see the place. previous_id: finding_id of the largest
+counterpart. previous_area: what it covered then, in pixels of this image. growth: area now over area then, both where
+both surveys saw it.
 """
