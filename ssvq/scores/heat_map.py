@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -51,15 +52,15 @@ def stitch(rows: list[dict[str, Any]], image_width: int, image_height: int, cell
     # A stored cell is the root mean square of a whole number of latent cells.
     pitch = math.ceil(int(size) / cell / len(_cells(rows[0]))) * cell
     shape = (math.ceil(image_height / pitch), math.ceil(image_width / pitch))
-    total, weight = np.zeros(shape), np.zeros(shape)
+    total, weight = np.zeros(shape), np.zeros(shape, np.int32)
+    axis = cache(_under_centres)  # the tiles of a row or column lie alike along one axis
     for row in rows:
-        map_rows, tile_rows = _under_centres(row["y"], row["height"], image_height, shape[0], pitch)
-        map_cols, tile_cols = _under_centres(row["x"], row["width"], image_width, shape[1], pitch)
-        values = _cells(row)[np.ix_(tile_rows, tile_cols)]
-        place = np.ix_(map_rows, map_cols)
+        map_rows, tile_rows = axis(row["y"], row["height"], image_height, shape[0], pitch)
+        map_cols, tile_cols = axis(row["x"], row["width"], image_width, shape[1], pitch)
+        values = _cells(row)[tile_rows[:, None], tile_cols]
         known = np.isfinite(values)
-        total[place] += np.where(known, values, 0)
-        weight[place] += known
+        total[map_rows, map_cols] += np.where(known, values, 0)
+        weight[map_rows, map_cols] += known
     heat = np.divide(total, weight, out=np.full(shape, np.nan), where=weight > 0)
     return HeatMap(heat.astype(np.float32), pitch, pitch)
 
@@ -77,12 +78,12 @@ def _cells(row: dict[str, Any]) -> NDArray[np.float64]:
 
 def _under_centres(
     start: int, length: int, image_length: int, cells: int, pitch: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[slice, NDArray[np.int64]]:
     """The map's cells whose centres lie within a tile, along one axis, and the tile's cell under each."""
     edges = np.arange(cells) * pitch
     centres = (edges + np.minimum(edges + pitch, image_length)) / 2  # the last cell may be cut by the image's edge
-    inside = np.flatnonzero((centres >= start) & (centres < start + length))
-    return inside, ((centres[inside] - start) // pitch).astype(np.int64)
+    first, stop = np.searchsorted(centres, [start, start + length])
+    return slice(int(first), int(stop)), ((centres[first:stop] - start) // pitch).astype(np.int64)
 
 
 def _under_pixels(start: int, length: int, pitch: float, cells: int) -> NDArray[np.int64]:

@@ -1,6 +1,5 @@
 """Anomalous regions of an image: its cells at or over a distance, joined where they touch, as GeoJSON (RFC 7946)."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from pyproj import Geod
 from rasterio.features import shapes
 from rasterio.transform import IDENTITY
-from scipy.ndimage import label, maximum, maximum_position, mean
+from scipy.ndimage import label
 from shapely.geometry.base import BaseGeometry
 
 from ssvq.results.ground import on_the_ground
@@ -41,29 +40,45 @@ def find_regions(
     the largest distance first. A region goes on where distances are at or over `goes_on`, by default the threshold.
     Cells without a score are in none.
     """
-    labels, found = label(
+    labels, _ = label(
         np.nan_to_num(heat.values, nan=-np.inf) >= (threshold if goes_on is None else goes_on),
         structure=EIGHT_NEIGHBOURS,
     )
-    if not found:
+    # Only the cells of regions are looked at from here on: they are few.
+    places = np.flatnonzero(labels)
+    numbers, distances = labels.ravel()[places], heat.values.ravel()[places]
+    order = np.lexsort((places, -distances, numbers))  # by region, the largest distance first
+    numbers, distances, places = numbers[order], distances[order], places[order]
+    starts = np.flatnonzero(np.diff(numbers, prepend=0))
+    hot = distances[starts] >= threshold
+    if not hot.any():
         return []
-    numbers = np.arange(1, found + 1)
-    largest, average = maximum(heat.values, labels, numbers), mean(heat.values, labels, numbers)
-    places = maximum_position(heat.values, labels, numbers)
-    labels[~np.concatenate([[False], largest >= threshold])[labels]] = 0
-    limit = np.array([width, height], float)
-
-    def to_pixels(cells: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.minimum(cells * (heat.pitch_x, heat.pitch_y), limit)
-
-    regions = []
-    for number, cells in _outlines(labels):
-        outline = shapely.transform(cells, to_pixels)
-        distances = float(largest[number - 1]), float(average[number - 1])
-        row, col = places[number - 1]
-        worst_at = int(col * heat.pitch_x), int(row * heat.pitch_y)
-        regions.append(Region(outline, *distances, pixels=float(outline.area), worst_at=worst_at))
+    counts = np.diff(starts, append=len(numbers))
+    average = np.add.reduceat(distances, starts, dtype=np.float64) / counts
+    labels[~np.concatenate([[False], hot])[labels]] = 0
+    rows, cols = np.unravel_index(places[starts], heat.values.shape)
+    outlines = _to_pixels(_outlines(labels), heat, width, height)
+    regions = [
+        Region(
+            outline,
+            distance_max=float(distances[starts[at]]),
+            distance_mean=float(average[at]),
+            pixels=area,
+            worst_at=(int(cols[at] * heat.pitch_x), int(rows[at] * heat.pitch_y)),
+        )
+        for at, outline, area in zip(
+            np.flatnonzero(hot).tolist(), outlines, shapely.area(outlines).tolist(), strict=True
+        )
+    ]
     return sorted(regions, key=lambda region: -region.distance_max)
+
+
+def _to_pixels(cells: list[BaseGeometry], heat: HeatMap, width: int, height: int) -> NDArray[np.object_]:
+    """Outlines in cells as outlines in pixels, clipped to the image."""
+    limit = np.array([width, height], float)
+    return shapely.transform(
+        np.array(cells, object), lambda points: np.minimum(points * (heat.pitch_x, heat.pitch_y), limit)
+    )
 
 
 def region_features(regions: list[Region], image: dict[str, Any], threshold: float) -> list[dict[str, Any]] | None:
@@ -88,12 +103,11 @@ def region_features(regions: list[Region], image: dict[str, Any], threshold: flo
     return features
 
 
-def _outlines(labels: NDArray[np.int32]) -> Iterator[tuple[int, BaseGeometry]]:
-    """Number and outline, in cells, of each labelled region. Parts that touch by a corner only are polygons of their
-    own: one ring around both would touch itself, which no valid polygon does.
+def _outlines(labels: NDArray[np.int32]) -> list[BaseGeometry]:
+    """Outlines of the labelled regions, in cells, by their number. Parts that touch by a corner only are polygons of
+    their own: one ring around both would touch itself, which no valid polygon does.
     """
     polygons: dict[int, list[BaseGeometry]] = {}
     for geometry, number in shapes(labels, mask=labels > 0, connectivity=4, transform=IDENTITY):
         polygons.setdefault(int(number), []).append(shapely.geometry.shape(geometry))
-    for number, parts in sorted(polygons.items()):
-        yield number, parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
+    return [parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts) for _, parts in sorted(polygons.items())]

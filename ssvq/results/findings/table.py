@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
+from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from ssvq.results.export.regions_geojson import ELLIPSOID, Region, find_regions
@@ -57,22 +58,27 @@ def findings_of(scores: str, image: dict[str, Any], scale: HeatScale, bounds: Bo
 
 @dataclass(frozen=True)
 class _Tiles:
-    """Where tiles lie, polygons (n,), and the p-values (n,) of the column that decides."""
+    """Where tiles lie, left, top, right and bottom (4, n), and the p-values (n,) of the column that decides."""
 
-    boxes: np.ndarray
-    p_values: np.ndarray
+    edges: NDArray[np.float64]
+    p_values: NDArray[np.float64]
 
     @classmethod
     def of(cls, tiles: pa.Table, scale: HeatScale) -> "_Tiles":
         x, y, width, height = (tiles[name].to_numpy().astype(float) for name in ("x", "y", "width", "height"))
         name = "p_value" if scale.worst_threshold is None else "p_value_worst"
-        return cls(shapely.box(x, y, x + width, y + height), tiles[name].to_numpy(zero_copy_only=False).astype(float))
+        p_values = tiles[name].to_numpy(zero_copy_only=False).astype(float)
+        return cls(np.stack([x, y, x + width, y + height]), p_values)
 
-    def under(self, outline: BaseGeometry) -> np.ndarray:
+    def under(self, outline: BaseGeometry) -> NDArray[np.float64]:
         """The p-values of the tiles that an outline lies in, and not only touches."""
-        shapely.prepare(outline)
-        near = np.flatnonzero(shapely.intersects(outline, self.boxes))
-        return self.p_values[near[shapely.area(shapely.intersection(self.boxes[near], outline)) > 0]]
+        left, top, right, bottom = outline.bounds
+        x, y, x_end, y_end = self.edges
+        near = np.flatnonzero((x < right) & (x_end > left) & (y < bottom) & (y_end > top))
+        if len(near) > 1:
+            boxes = shapely.box(*self.edges[:, near])
+            near = near[shapely.area(shapely.intersection(boxes, outline)) > 0]
+        return self.p_values[near]
 
 
 def _row(region: Region, image: dict[str, Any], threshold: float, tiles: _Tiles, gsd: float | None) -> dict[str, Any]:
