@@ -38,6 +38,13 @@ QUERIES = {
         ) AS images USING (survey, model_id)
         WHERE isfinite(score) GROUP BY ALL ORDER BY since, survey
     """,
+    "change": """
+        SELECT survey, previous_survey, change, severity, image_uri, x, y, width, height, area_pixels, previous_area,
+               growth, area_m2, finding_id, previous_id
+        FROM (SELECT * FROM findings UNION ALL BY NAME SELECT * FROM gone) WHERE change IS NOT NULL
+        ORDER BY change = 'unchanged', abs(coalesce(previous_area * (growth - 1), area_pixels)) DESC, finding_id
+        LIMIT {limit}
+    """,
 }
 BINS = 10  # of the population stability index, by deciles of the calibration
 SHIFTED, WATCHED = 0.25, 0.1  # the customary readings of the index

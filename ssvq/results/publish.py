@@ -5,12 +5,8 @@ filter over image_id and image_uri leads to the row group of one image.
 """
 
 import json
-import tempfile
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from itertools import islice
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,11 +17,12 @@ import pyarrow.parquet as pq
 
 from ssvq.errors import ExitCode, InputError
 from ssvq.io import storage
+from ssvq.parallel import in_order
 from ssvq.progress import Progress
 from ssvq.results.query import connect, literal
 from ssvq.results.settings import PublishConfig
-from ssvq.scores.layout import Partition, staging_folder
-from ssvq.scores.objects import read_score_map
+from ssvq.scores.layout import Partition
+from ssvq.scores.objects import read_score_map, temporary_folder
 from ssvq.scores.partitions import METADATA, PartitionInfo, is_published, partitions
 from ssvq.scores.schema import SCORE_MAP
 
@@ -33,7 +30,6 @@ ROWS_IN_GROUP = 16_384  # with their score maps some 8 MB
 READS_AT_ONCE = 16
 SEARCHED = ("image_id", "image_uri", "tile_id")  # columns with a Bloom filter
 
-Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -87,7 +83,8 @@ def write_published(info: PartitionInfo, images: list[str], runs: list[str]) -> 
         worst = list(_in_parallel(lambda image: _worst_score(partition, image), images, progress))
         order = [images[i] for i in np.argsort([-score for score in worst], kind="stable")]
         tables = _in_parallel(lambda image: read_score_map(partition.score_map(image)).cast(SCORE_MAP), order, progress)
-        with _temporary(partition) as file:
+        with temporary_folder(partition.out) as folder:
+            file = folder / "published.parquet"
             rows = _write(file, schema, tables)
             storage.put_file(partition.published, file)
     return rows
@@ -120,25 +117,9 @@ def _worst_score(partition: Partition, image: str) -> float:
     return float(pc.max(scores).as_py() or 0)
 
 
-def _in_parallel(work: Callable[[Item], Result], items: Sequence[Item], progress: Progress) -> Iterator[Result]:
+def _in_parallel(work: Callable[[str], Result], images: Sequence[str], progress: Progress) -> Iterator[Result]:
     """Results in order, a bounded number of them ahead of whoever takes them."""
     with ThreadPoolExecutor(READS_AT_ONCE) as threads:
-        ahead: deque[Future[Result]] = deque()
-        waiting = iter(items)
-        while True:
-            ahead.extend(threads.submit(work, item) for item in islice(waiting, 2 * READS_AT_ONCE - len(ahead)))
-            if not ahead:
-                return
-            yield ahead.popleft().result()
+        for result in in_order(threads, work, images, 2 * READS_AT_ONCE):
+            yield result
             progress.advance(1)
-
-
-@contextmanager
-def _temporary(partition: Partition) -> Iterator[Path]:
-    """A file that is gone afterwards, unless it was put; for a local output on its own filesystem."""
-    remote = storage.is_remote(partition.out)
-    folder = None if remote else staging_folder(partition.out)
-    if folder is not None:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".publish-") as place:
-        yield Path(place) / "published.parquet"

@@ -16,7 +16,7 @@ from ssvq.results.findings.schema import FINDINGS
 from ssvq.results.named import calibration_scores, named_query
 from ssvq.results.settings import QueryConfig
 from ssvq.scores.damage import UNREADABLE, damaged_objects, reason_of
-from ssvq.scores.layout import findings_folder, images_folder
+from ssvq.scores.layout import findings_folder, gone_folder, images_folder
 from ssvq.scores.partitions import is_published, partitions
 from ssvq.scores.schema import LATEST_FIRST, LEDGER, SCORE_MAP
 
@@ -60,10 +60,10 @@ def _answer(config: QueryConfig, damaged: Collection[str] = ()) -> pa.Table:
     with connect(config.scores, damaged) as connection:
         with _reading(f"score maps of {config.scores} cannot be read: "):
             narrow(connection, config)
+        _create_findings(connection, config)
+        with _reading(f"score maps of {config.scores} cannot be read: "):
             if config.named:
                 return named_query(connection, config)
-        if "findings" in config.sql.lower():
-            _create_findings(connection, config)
         return ask(connection, config.sql)
 
 
@@ -186,21 +186,30 @@ def _create_tiles(connection: duckdb.DuckDBPyConnection, files: list[str], old: 
 
 
 def _create_findings(connection: duckdb.DuckDBPyConnection, config: QueryConfig) -> None:
-    """The view `findings`, of the surveys and the model that are asked for, and of images that are scored and the same
-    still.
+    """The views `findings` and `gone` where they are asked for, of the surveys and the model that are, and of images
+    that are scored and the same still.
     """
-    folder = findings_folder(config.scores)
-    files = [storage.join(folder, info.path) for info in storage.list_files(folder) if info.path.endswith(".parquet")]
-    if not files:
-        logs.warning(f"{config.scores} has no table of findings: make it by `ssvq findings`")
-    connection.register("no_findings", FINDINGS.empty_table())
-    source = _read([no_pattern(file) for file in files]) if files else "no_findings"
-    with _reading(f"findings of {config.scores} cannot be read; run `ssvq findings` again: "):
-        connection.execute(
-            f"CREATE VIEW findings AS SELECT {', '.join(FINDINGS.names)} FROM {source} "
-            f"SEMI JOIN (SELECT * FROM images WHERE status = 'scored') "
-            f"USING ({', '.join(KEY)}, fingerprint)"
-        )
+    asked = "findings gone" if config.named == "change" else config.sql.lower()
+    for view, folder in (("findings", findings_folder(config.scores)), ("gone", gone_folder(config.scores))):
+        if view not in asked:
+            continue
+        files = [
+            storage.join(folder, info.path) for info in storage.list_files(folder) if info.path.endswith(".parquet")
+        ]
+        if not files and view == "findings":
+            logs.warning(f"{config.scores} has no table of findings: make it by `ssvq findings`")
+        if not files and view == "gone":
+            logs.warning(
+                f"no findings of {config.scores} are compared: do it by `ssvq findings --survey S --previous P`"
+            )
+        connection.register("no_findings", FINDINGS.empty_table())
+        source = _read_old([no_pattern(file) for file in files], "no_findings") if files else "no_findings"
+        with _reading(f"{view} of {config.scores} cannot be read; run `ssvq findings` again: "):
+            connection.execute(
+                f"CREATE VIEW {view} AS SELECT {', '.join(FINDINGS.names)} FROM {source} "
+                f"SEMI JOIN (SELECT * FROM images WHERE status = 'scored') "
+                f"USING ({', '.join(KEY)}, fingerprint)"
+            )
 
 
 def _tile_files(

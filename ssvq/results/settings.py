@@ -9,11 +9,11 @@ from pydantic_settings import CliPositionalArg
 from ssvq.settings import Command, Location, Output
 
 TileLabel = Literal["normal", "anomalous"]
-NamedQuery = Literal["worst-tiles", "by-image", "failures", "trend", "drift"]
+NamedQuery = Literal["worst-tiles", "by-image", "failures", "trend", "drift", "change"]
 
 
 class QueryConfig(Command):
-    """Run SQL over the score maps: views `tiles` (a row a tile), `images` (the latest row of each) and `findings`."""
+    """Run SQL over the score maps: views `tiles` (a row a tile), `images` (the latest of each), `findings` and `gone`."""
 
     scores: CliPositionalArg[Location]
     """Folder or s3:// prefix that `ssvq score --out` wrote."""
@@ -22,7 +22,8 @@ class QueryConfig(Command):
     """The SQL to run, in DuckDB's dialect; or give --named."""
 
     named: NamedQuery | None = None
-    """A ready-made query: worst-tiles, by-image, failures, trend (by survey), or drift (of scores from calibration)."""
+    """A ready-made query: worst-tiles, by-image, failures, trend (by survey), drift (of scores from calibration),
+    or change (of findings since an earlier survey)."""
 
     survey: list[str] | None = None
     """Only these surveys (default: all)."""
@@ -37,7 +38,7 @@ class QueryConfig(Command):
     """Anomalous is what so few normal tiles would be: p_value at or under it."""
 
     limit: int = Field(20, gt=0)
-    """Rows of worst-tiles and by-image."""
+    """Rows of worst-tiles, by-image and change."""
 
     format: Literal["table", "csv", "json", "parquet"] = "table"
     """Format of the answer; parquet is written to --out or, as bytes, to standard output."""

@@ -6,6 +6,7 @@ models/<model_id>.json                                      descriptions of the 
 runs/<run_id>.json                                          configuration and summary of each run
 published/<survey>/<model_id>/<tiling_id>.parquet           score maps of a partition as one file, for analysts
 findings/<survey>/<model_id>/<tiling_id>.parquet            findings of a partition, made anew by each `ssvq findings`
+gone/<survey>/<model_id>/<tiling_id>.parquet                what an earlier survey found and is gone, with --previous
 staging/                                                    unfinished puts; safe to delete when no job runs
 """
 
@@ -42,6 +43,11 @@ class Partition:
         """The table of its findings."""
         return storage.join(findings_folder(self.out), self.survey, self.model_id, f"{self.tiling_id}.parquet")
 
+    @property
+    def gone(self) -> str:
+        """The table of what an earlier survey found at places where nothing is found any more."""
+        return storage.join(gone_folder(self.out), self.survey, self.model_id, f"{self.tiling_id}.parquet")
+
     def score_map(self, image_id: str) -> str:
         """The one object of an image."""
         return storage.join(self.tiles, f"{image_id}.parquet")
@@ -55,6 +61,11 @@ def images_folder(out: str) -> str:
 def findings_folder(out: str) -> str:
     """Folder of the tables of findings."""
     return storage.join(out, "findings")
+
+
+def gone_folder(out: str) -> str:
+    """Folder of the tables of what is gone."""
+    return storage.join(out, "gone")
 
 
 def staging_folder(out: str) -> str:

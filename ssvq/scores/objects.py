@@ -2,8 +2,11 @@
 
 import json
 import math
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -11,9 +14,10 @@ import pyarrow.parquet as pq
 
 from ssvq.errors import InputError
 from ssvq.imagery.grid import CELL
+from ssvq.imagery.pixel_rule import PixelRule
 from ssvq.io import storage
 from ssvq.scores.damage import UNREADABLE, reason_of
-from ssvq.scores.layout import model_file
+from ssvq.scores.layout import model_file, staging_folder
 from ssvq.scores.schema import ADDED, SCORE_MAP
 
 
@@ -25,6 +29,14 @@ def read_model(scores: str, model_id: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"{address} is missing: copy the score maps whole") from None
     return described
+
+
+def read_pixel_rule(scores: str, model_id: str) -> PixelRule:
+    """The rule by which a model sees pixels, from the copy of its description beside its score maps.
+
+    Raises InputError as `read_model`.
+    """
+    return PixelRule.model_validate(read_model(scores, model_id)["preprocessing"].get("pixels", {}))
 
 
 @dataclass(frozen=True)
@@ -105,6 +117,18 @@ def read_score_map(address: str, columns: Sequence[str] | None = None) -> pa.Tab
     except UNREADABLE as error:
         reason = reason_of(error)
         raise InputError(f"{address} is damaged ({reason}): remove it and run `ssvq score` again") from None
+
+
+@contextmanager
+def temporary_folder(out: str) -> Iterator[Path]:
+    """A folder of this machine for a file that `storage.put_file` will put into an output; for a local output on its
+    own filesystem, where that is a rename. It is gone afterwards.
+    """
+    folder = None if storage.is_remote(out) else staging_folder(out)
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".unfinished-") as place:
+        yield Path(place)
 
 
 def put_output(location: str, data: bytes, out: str) -> None:

@@ -20,6 +20,7 @@ from ssvq.io import storage
 from ssvq.results.export.regions_geojson import find_regions
 from ssvq.results.findings.schema import FINDINGS
 from ssvq.results.findings.severity import DEFAULT, read_rules, severity_of
+from ssvq.results.findings.work import Shares
 from ssvq.results.query import query
 from ssvq.scores.heat_map import HeatMap
 from ssvq.scores.layout import model_file
@@ -238,8 +239,7 @@ def test_many_images_are_shared_among_processes(tmp_path: Path, monkeypatch: pyt
         write_scores(tmp_path, header_of(NOWHERE), hot_cells(*BLOCKS), name=f"{number}.tif")
     run(tmp_path)
     alone = rows_of(tmp_path)
-    monkeypatch.setattr("ssvq.results.findings.job.ALONE", 2)
-    monkeypatch.setattr("ssvq.results.findings.job.AT_ONCE", 2)
+    monkeypatch.setattr("ssvq.results.findings.job.SHARES", Shares(at_once=2, alone=2))
     run(tmp_path)
     assert rows_of(tmp_path) == alone
     assert len(alone) == 10

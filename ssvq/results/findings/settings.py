@@ -1,11 +1,28 @@
 """Settings of the command that makes findings of score maps."""
 
+import re
 from pathlib import Path
 
 from pydantic import Field, model_validator
 from pydantic_settings import CliPositionalArg
 
-from ssvq.settings import Command, Location
+from ssvq.settings import Command, Location, Section
+
+
+class Thresholds(Section):
+    """From which cell distance on a region is a finding; areas of two surveys are compared by the same alone."""
+
+    threshold: float | None
+    false_positive_rate: float | None
+    hysteresis: float
+
+    def told(self) -> str:
+        """`--threshold 0.8 --hysteresis 0.9`."""
+        given = {name: value for name, value in self.model_dump().items() if value is not None}
+        if given["hysteresis"] == 1:
+            del given["hysteresis"]
+        flags = " ".join(f"--{name.replace('_', '-')} {value:g}" for name, value in given.items())
+        return flags or "the model's own threshold"
 
 
 class FindingsConfig(Command):
@@ -39,8 +56,53 @@ class FindingsConfig(Command):
     severity: Path | None = None
     """YAML file of severities and their bounds (default: those that docs/findings.md names)."""
 
+    previous: str | None = None
+    """Earlier survey of the same asset, in the same output, that the findings are compared with."""
+
+    pair_pattern: str | None = None
+    """Regular expression over image addresses: images of both surveys with the same match (or first group) show the
+    same part (default: images of the same ground, else photographs taken from nearly the same place)."""
+
+    same_view: bool = False
+    """Images that --pair-pattern pairs show the same view, pixel for pixel: they are not read and not registered."""
+
+    within: float = Field(30.0, gt=0)
+    """Metres between two photographs, by their EXIF, that may show the same place."""
+
+    unchanged: float = Field(0.1, ge=0)
+    """Share of the earlier area by which an area may differ and still be unchanged."""
+
+    reach: float | None = Field(None, ge=0)
+    """Pixels between two regions that still count as one place (default: a cell, and the error of registration)."""
+
     @model_validator(mode="after")
     def _one_threshold(self) -> "FindingsConfig":
         if self.threshold is not None and self.false_positive_rate is not None:
             raise ValueError("--threshold and --false-positive-rate exclude each other")
         return self
+
+    @model_validator(mode="after")
+    def _one_comparison(self) -> "FindingsConfig":
+        if self.previous is None:
+            given = self.model_fields_set & {"pair_pattern", "same_view", "within", "unchanged", "reach"}
+            if given:
+                raise ValueError(f"--{min(given).replace('_', '-')} goes with --previous")
+            return self
+        if self.survey is None:
+            raise ValueError("--previous goes with --survey, the survey that is compared with it")
+        if self.survey == self.previous:
+            raise ValueError(f"--previous {self.previous} is the survey itself: name an earlier one of the same asset")
+        if self.same_view and self.pair_pattern is None:
+            raise ValueError("--same-view goes with --pair-pattern, which says which images show one view")
+        try:
+            re.compile(self.pair_pattern or "")
+        except re.error as error:
+            raise ValueError(f"--pair-pattern {self.pair_pattern!r} is not a regular expression: {error}") from None
+        return self
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """Those of the settings that areas depend on."""
+        return Thresholds(
+            threshold=self.threshold, false_positive_rate=self.false_positive_rate, hysteresis=self.hysteresis
+        )

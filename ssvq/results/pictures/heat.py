@@ -9,20 +9,13 @@ from matplotlib.image import AxesImage
 from matplotlib_scalebar.scalebar import ScaleBar
 from numpy.typing import NDArray
 
-from ssvq.imagery.pixel_rule import PixelRule
 from ssvq.scores.heat_map import HeatMap
-from ssvq.scores.objects import read_model
+from ssvq.scores.objects import read_pixel_rule
+
+__all__ = ["read_pixel_rule"]
 
 COLOURS = "inferno"  # dark to bright also in grey and without colour vision
 FULL_SCALE = 2.0  # brightest colour, as a multiple of the distance at the threshold
-
-
-def read_pixel_rule(scores: str, model_id: str) -> PixelRule:
-    """The rule by which a model sees pixels, from the copy of its description beside its score maps.
-
-    Raises InputError when that is missing.
-    """
-    return PixelRule.model_validate(read_model(scores, model_id)["preprocessing"].get("pixels", {}))
 
 
 def metres_in_pixel(dataset: rasterio.DatasetReader) -> float | None:

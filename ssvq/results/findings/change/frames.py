@@ -1,0 +1,88 @@
+"""From the pixels of an earlier image to those of a later one, so that areas are compared in one frame.
+
+A frame is a function from points (n, 2), x and y in pixels of the earlier image's stored raster, to points (n, 2) of
+the later one's; NaN where a point has no place there.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import CRSError
+from rasterio.warp import transform as transform_coordinates
+from shapely.geometry.base import BaseGeometry
+
+from ssvq.results.ground import LONGEST_STRAIGHT, affine_of
+
+Points = NDArray[np.float64]
+Frame = Callable[[Points], Points]
+
+
+@dataclass(frozen=True)
+class Projective:
+    """A homography, `matrix` float64 (3, 3): exact between two photographs of a plane, or from one place."""
+
+    matrix: NDArray[np.float64]
+
+    def __call__(self, points: Points) -> Points:
+        moved = np.column_stack([points, np.ones(len(points))]) @ self.matrix.T
+        # Points on or behind the horizon of the later camera have no place in its image.
+        scale = np.where(moved[:, 2] > 0, moved[:, 2], np.nan)
+        return np.asarray(moved[:, :2] / scale[:, None])
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """By the georeferences of two images in two systems of coordinates."""
+
+    earlier: dict[str, Any]
+    later: dict[str, Any]
+
+    def __call__(self, points: Points) -> Points:
+        x, y = affine_of(self.earlier) * (points[:, 0], points[:, 1])
+        try:
+            x, y = map(np.asarray, transform_coordinates(self.earlier["crs"], self.later["crs"], x, y))
+        except (CRSError, CPLE_BaseError):  # GDAL's own, of a local system of coordinates
+            return np.full_like(points, np.nan)
+        moved = np.column_stack(~affine_of(self.later) * (x, y)).astype(np.float64)
+        moved[~np.isfinite(moved).all(axis=1)] = np.nan
+        return moved
+
+
+def same_ground(earlier: dict[str, Any], later: dict[str, Any]) -> Frame:
+    """Of two images, rows of the ledger, that have a georeference."""
+    if earlier["crs"] != later["crs"]:
+        return _Ground(earlier, later)
+    return Projective(np.reshape(~affine_of(later) * affine_of(earlier), (3, 3)))
+
+
+def same_view(earlier: dict[str, Any], later: dict[str, Any]) -> Projective:
+    """Of two images, rows of the ledger, that show the same view, pixel for pixel but for their size."""
+    across, down = (later[side] / earlier[side] for side in ("image_width", "image_height"))
+    return Projective(np.diag([across, down, 1.0]))
+
+
+def move(shape: BaseGeometry, frame: Frame) -> BaseGeometry | None:
+    """A polygon or several of the earlier image's pixels in those of the later one; None where a part has no place
+    there.
+    """
+    if not isinstance(frame, Projective):  # in which alone a straight line stays one
+        shape = shapely.segmentize(shape, LONGEST_STRAIGHT)
+    moved = shapely.transform(shape, frame)
+    if not np.isfinite(shapely.get_coordinates(moved)).all():
+        return None
+    return moved if moved.is_valid else shapely.make_valid(moved)
+
+
+def cell_side(frame: Frame, side: float, shape: BaseGeometry) -> float:
+    """Side, in pixels of the later image, of a cell of `side` pixels at the middle of a shape of the earlier image: the
+    root of the area that it covers.
+    """
+    x, y = shape.centroid.coords[0]
+    half = side / 2
+    square = np.array([[x - half, y - half], [x + half, y - half], [x + half, y + half], [x - half, y + half]])
+    return float(np.sqrt(shapely.Polygon(frame(square)).area))

@@ -1,0 +1,62 @@
+"""Rows of findings as one sorted file. They wait on disk and not in memory, since a large survey has millions."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ssvq.results.findings.schema import FINDINGS
+from ssvq.results.query import literal, no_pattern
+
+ROWS_IN_GROUP = 16_384
+MEMORY = "512MB"  # of the sort, which goes on on disk beyond it
+
+
+class SortedRows:
+    """Takes tables of FINDINGS in any number and order, and writes them worst first: by severity, by how far they are
+    over the threshold, by area. A context manager; `folder`, which is made, is for its files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.folder, self.waiting = folder, folder / "waiting.parquet"
+        # Without the GeoParquet metadata, for which DuckDB would turn geometries into a type of its own.
+        self.writer = pq.ParquetWriter(self.waiting, FINDINGS.remove_metadata(), compression="lz4")
+
+    def __enter__(self) -> "SortedRows":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.writer.close()
+
+    def add(self, rows: pa.Table) -> None:
+        """Add rows of FINDINGS."""
+        if len(rows):
+            self.writer.write_table(rows.replace_schema_metadata())
+
+    def written(self, severities: Sequence[str], described: Mapping[bytes, str]) -> Path:
+        """The GeoParquet file of all rows that were added. `severities`: worst first; `described`: metadata of it."""
+        self.writer.close()
+        file, schema = (
+            self.folder / "sorted.parquet",
+            FINDINGS.with_metadata({**(FINDINGS.metadata or {}), **described}),
+        )
+        source = f"read_parquet({literal(no_pattern(str(self.waiting)))})"
+        with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(self.folder)}) as connection:
+            ordered = connection.sql(
+                f"""
+                SELECT * FROM {source}
+                ORDER BY list_position($severities, severity), times_threshold DESC NULLS LAST, area_pixels DESC,
+                         finding_id
+                """,
+                params={"severities": list(severities)},
+            ).to_arrow_reader(ROWS_IN_GROUP)
+            with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+                for batch in ordered:
+                    writer.write_table(pa.Table.from_batches([batch]).cast(schema), row_group_size=ROWS_IN_GROUP)
+        return file

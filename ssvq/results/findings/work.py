@@ -1,0 +1,112 @@
+"""The findings of many images, shared among processes."""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from ssvq.imagery.pixel_rule import PixelRule
+from ssvq.io import storage
+from ssvq.parallel import in_order
+from ssvq.progress import Progress
+from ssvq.results.findings.change.image import EarlierImage, Outcome, Tolerance, compare_image
+from ssvq.results.findings.change.views import views_of
+from ssvq.results.findings.schema import FINDINGS
+from ssvq.results.findings.severity import SeverityRule, severity_of
+from ssvq.results.findings.table import Bounds, findings_of
+from ssvq.scores.objects import HeatScale
+
+
+@dataclass(frozen=True)
+class Comparing:
+    """How findings are compared with those of the survey `previous`."""
+
+    previous: str
+    rule: PixelRule
+    tolerance: Tolerance
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done with images of one model; `comparing` is None where they are not compared."""
+
+    scores: str
+    scale: HeatScale
+    bounds: Bounds
+    rules: list[SeverityRule]
+    timeout: float
+    comparing: Comparing | None = None
+
+    def __call__(self, items: Sequence["Item"]) -> "Found":
+        """Raises InputError when a score map is missing or damaged."""
+        storage.set_timeout(self.timeout)
+        rows: list[dict[str, Any]] = []
+        outcomes = []
+        for item in items:
+            of_image = findings_of(self.scores, item.image, self.scale, self.bounds)
+            for row in of_image:
+                row["severity"] = severity_of(row, self.rules)
+            if self.comparing is not None:
+                outcomes.append(self._compare(item, of_image, self.comparing))
+            rows += of_image
+        return Found(pa.Table.from_pylist(rows, FINDINGS), outcomes)
+
+    def _compare(self, item: "Item", rows: list[dict[str, Any]], how: Comparing) -> Outcome:
+        """Fill the columns of a comparison in the rows of an image."""
+        ids, outlines = ([row[name] for row in rows] for name in ("finding_id", "outline"))
+        views = views_of(self.scores, self.scale, how.rule)
+        outcome = compare_image(item.image, ids, outlines, item.earlier, views, how.tolerance)
+        for row, change in zip(rows, outcome.comparison.changes, strict=True):
+            row |= {
+                "change": change.change,
+                "previous_survey": how.previous,
+                "previous_id": change.previous_id,
+                "previous_area": change.previous_area,
+                "growth": change.growth,
+            }
+        return outcome
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image, a row of the ledger, and the earlier ones that it is compared with."""
+
+    image: dict[str, Any]
+    earlier: Sequence[EarlierImage] = ()
+
+
+@dataclass(frozen=True)
+class Found:
+    """Rows of FINDINGS of some images, and what their comparisons found, one for each image where there were any."""
+
+    rows: pa.Table
+    outcomes: list[Outcome]
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Images of a task of a process, and those for which processes are not worth their start."""
+
+    at_once: int = 32
+    alone: int = 200
+
+
+def share(work: Work, images: Sequence[dict[str, Any]], item: Callable[[int], Item], shares: Shares) -> Iterator[Found]:
+    """What is found in images, in their order. `item`: by the position of an image, when its turn comes."""
+    with Progress("finding", len(images), "images") as progress:
+        if len(images) <= shares.alone:
+            for index in range(len(images)):
+                yield work([item(index)])
+                progress.advance(1)
+            return
+        starts = range(0, len(images), shares.at_once)
+        some = ([item(index) for index in range(at, min(at + shares.at_once, len(images)))] for at in starts)
+        processes = os.cpu_count() or 1
+        with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+            for start, found in zip(starts, in_order(pool, work, some, 4 * processes), strict=True):
+                yield found
+                progress.advance(min(shares.at_once, len(images) - start))
