@@ -22,7 +22,7 @@ import pyarrow as pa
 from ssvq.config import PublishConfig
 from ssvq.io import storage
 from ssvq.results.publish import publish
-from ssvq.results.query import run_sql
+from ssvq.scores.data_set import Scores
 from ssvq.scores.layout import Partition
 from ssvq.scores.ledger import LedgerWriter
 from ssvq.scores.schema import SCORE_MAP, encode_parquet
@@ -51,7 +51,7 @@ def main() -> None:
     Path(partition.published).unlink(missing_ok=True)
     raw = f"read_parquet('{partition.tiles}/*.parquet')"
     rows = [
-        ("`ssvq query` on the small objects", lambda sql: run_sql(out, sql.format(tiles="tiles")).num_rows),
+        ("`ssvq query` on the small objects", lambda sql: Scores(out).sql(sql.format(tiles="tiles")).num_rows),
         ("DuckDB on the small objects", lambda sql: len(duckdb.execute(sql.format(tiles=raw)).fetchall())),
     ]
     print(f"{arguments.images * arguments.tiles:,} tiles in {arguments.images:,} objects\n")

@@ -18,7 +18,7 @@ from ssvq.imagery.layouts import Found, find_images
 from ssvq.imagery.masks import tell_full_masks
 from ssvq.io import storage
 from ssvq.logs import FailedImages
-from ssvq.methods import read_bundle
+from ssvq.methods.build import read_bundle
 from ssvq.model.bundle import COLUMNS, Bundle
 from ssvq.model.calibration import auroc
 from ssvq.runtime.session import ray_session

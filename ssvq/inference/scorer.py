@@ -15,8 +15,8 @@ from ssvq.errors import InputError
 from ssvq.inference.devices import Cells, Pixels, Results, runner_for
 from ssvq.inference.jpeg import JpegDecoder, NvJpeg
 from ssvq.inference.memory import batch_for
-from ssvq.methods import load_method
 from ssvq.methods.base import Method, Score
+from ssvq.methods.build import load_method
 from ssvq.model import bundle as bundles
 from ssvq.model.bundle import Preprocessing
 from ssvq.model.encoders import is_bounded

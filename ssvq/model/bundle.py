@@ -253,16 +253,6 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(constant)
 
 
-def read_whole(location: str) -> Bundle:
-    """The description of a bundle whose weights are there and sound: to know before any work is spread.
-
-    Raises InputError as `read_description` and `read_weights` do.
-    """
-    bundle = read_description(location)
-    read_weights(location, bundle)
-    return bundle
-
-
 def read_weights(location: str, bundle: Bundle) -> "dict[str, Tensor]":
     """The weights of a bundle. Raises InputError when they are missing or not those of its description."""
     import safetensors.torch

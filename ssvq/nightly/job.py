@@ -21,25 +21,26 @@ from ssvq import logs
 from ssvq.errors import ExitCode, InputError, one_line
 from ssvq.imagery.surveys import find_surveys, holds_images
 from ssvq.io import storage
-from ssvq.model import bundle as bundles
+from ssvq.methods.build import read_bundle
+from ssvq.model.bundle import Bundle
 from ssvq.nightly.settings import NightlyConfig
 from ssvq.results.publish import publish
-from ssvq.results.query import connect
 from ssvq.results.report.job import report
 from ssvq.results.report.settings import ReportConfig
 from ssvq.results.settings import PublishConfig
 from ssvq.runtime.session import ray_session
 from ssvq.scores.choose import count
+from ssvq.scores.data_set import Scores
 from ssvq.scores.layout import Partition, check_survey_name, images_folder, new_run_id, run_file
-from ssvq.scores.partitions import PartitionInfo, is_published, partitions
+from ssvq.scores.partitions import PartitionInfo, is_published
 from ssvq.scoring.job import score
 from ssvq.scoring.plan import ScorePlan, plan_scoring
 
 TRIES = 3  # to publish and report: another job may score images of the survey meanwhile
 
 _SINCE = """
-    SELECT count(*) FILTER (status = 'scored'), count(*) FILTER (status = 'failed'),
-           coalesce(sum(tiles), 0)::BIGINT, coalesce(sum(anomalous_tiles), 0)::BIGINT
+    SELECT count(*) FILTER (status = 'scored') AS scored, count(*) FILTER (status = 'failed') AS failed,
+           coalesce(sum(tiles), 0)::BIGINT AS tiles, coalesce(sum(anomalous_tiles), 0)::BIGINT AS anomalous_tiles
     FROM images WHERE survey = $survey AND model_id = $model_id AND tiling_id = $tiling_id
                       AND NOT list_contains($runs, run_id)
 """
@@ -77,10 +78,10 @@ def nightly(config: NightlyConfig) -> ExitCode:
     Raises InputError for a wrong model, when there is no survey, and for an output that cannot be written.
     """
     run_id, started = new_run_id(), time.monotonic()
-    bundles.read_whole(config.model)  # a wrong model is one error, and not one for each survey
+    bundle = read_bundle(config.model)  # a wrong model is one error, and not one for each survey
     surveys = _surveys(config)
     known = _read_known(config.out)
-    due, outcomes = _look(config, surveys, known)
+    due, outcomes = _look(config, bundle, surveys, known)
     new = len(due) + len(outcomes)
     if not new:
         print(f"nothing new in {count(len(surveys), 'survey')} of {config.root}")
@@ -126,13 +127,15 @@ def _surveys(config: NightlyConfig) -> list[str]:
     return surveys
 
 
-def _look(config: NightlyConfig, surveys: Sequence[str], known: Known) -> tuple[list[ScorePlan], list[Outcome]]:
+def _look(
+    config: NightlyConfig, bundle: Bundle, surveys: Sequence[str], known: Known
+) -> tuple[list[ScorePlan], list[Outcome]]:
     """Plans of the surveys with something to do, and what became of those of which it cannot be told."""
     due, outcomes = [], []
     for survey in surveys:
         try:
             _check_folder_name(survey)
-            plan = plan_scoring(config.of_survey(survey))
+            plan = plan_scoring(config.of_survey(survey), bundle)
         except InputError as error:
             outcomes.append(_failed(config, survey, error))
             continue
@@ -225,9 +228,9 @@ def _is_told(info: PartitionInfo | None, page: str) -> bool:
 def _read_known(out: str) -> Known:
     if next(storage.list_files(images_folder(out)), None) is None:
         return Known({}, [])
-    with connect(out) as connection:
-        found = {info.partition: info for info in partitions(connection, out)}
-        return Known(found, [run for (run,) in connection.execute("SELECT DISTINCT run_id FROM images").fetchall()])
+    with Scores(out) as scores:
+        runs = scores.sql("SELECT DISTINCT run_id FROM images")["run_id"].to_pylist()
+        return Known({info.partition: info for info in scores.partitions()}, runs)
 
 
 def _count_since(known: Known, partition: Partition) -> dict[str, Any]:
@@ -237,9 +240,9 @@ def _count_since(known: Known, partition: Partition) -> dict[str, Any]:
         "model_id": partition.model_id,
         "tiling_id": partition.tiling_id,
     }
-    with connect(partition.out) as connection:
-        counts = connection.execute(_SINCE, keys | {"runs": known.runs}).fetchone() or ()
-    return dict(zip(("scored", "failed", "tiles", "anomalous_tiles"), counts, strict=True))
+    with Scores(partition.out) as scores:
+        (counts,) = scores.sql(_SINCE, keys | {"runs": known.runs}).to_pylist()
+    return dict(counts)
 
 
 def _failed(config: NightlyConfig, survey: str, error: Exception) -> Outcome:

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from ssvq.errors import one_line
 from ssvq.io import storage
+from ssvq.io.sql import connect
 from ssvq.scores.layout import images_folder
 from ssvq.scores.schema import ADDED, LEDGER, SCORE_MAP
 
@@ -60,9 +61,7 @@ def _damage(address: str, schema: pa.Schema) -> str | None:
 
 
 def _damage_to_duckdb(address: str) -> str | None:
-    with duckdb.connect() as connection:
-        if storage.is_remote(address):
-            connection.register_filesystem(storage.filesystem(address)[0])
+    with connect(address) as connection:
         try:
             connection.read_parquet([address]).to_arrow_table()
         except UNREADABLE as error:

@@ -30,7 +30,7 @@ from ssvq.imagery.masks import tell_full_masks
 from ssvq.imagery.tile_labels import add_labelled_tiles
 from ssvq.io import storage
 from ssvq.logs import FailedImages
-from ssvq.methods import method_class, method_settings
+from ssvq.methods.build import method_class, method_settings
 from ssvq.model import bundle as bundles
 from ssvq.model.alexnet import read_alexnet
 from ssvq.model.bundle import COLUMNS, Backbone, Bundle

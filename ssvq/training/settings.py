@@ -5,26 +5,11 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from ssvq.imagery.settings import StoredPixels
-from ssvq.methods.settings import Bottleneck, Flow, Hypersphere, Kernel, Memory, Objective, Pretraining
+from ssvq.methods.registry import MethodName
+from ssvq.methods.settings import MethodSettings
 from ssvq.model.settings import Architecture, CodebookSettings
 from ssvq.runtime.settings import ImageJob
 from ssvq.settings import Location, Output, Section
-
-MethodName = Literal[
-    "ss-vq-vae",
-    "deep-svdd",
-    "deep-sad",
-    "ss-dcae",
-    "ss-vae",
-    "ss-gvae",
-    "differnet",
-    "oc-svm",
-    "oc-svm-hybrid",
-    "ssad",
-    "ssad-hybrid",
-    "patch-knn",
-    "classifier",
-]
 
 
 class Optimiser(Section):
@@ -59,7 +44,7 @@ class Augmentation(Section):
     """Multiply the pixels of a sample by a factor from 1 - this to 1 + this."""
 
 
-class TrainConfig(StoredPixels, ImageJob):
+class TrainConfig(StoredPixels, ImageJob, MethodSettings):
     """Train a model on labelled images and write it as a bundle."""
 
     labels: Location | None = None
@@ -148,14 +133,7 @@ class TrainConfig(StoredPixels, ImageJob):
     """Folder or s3:// prefix that keeps the cut tiles for later runs (default: within --out, until done)."""
 
     architecture: Architecture = Architecture(encoder="auto")
-    objective: Objective = Objective()
     codebook: CodebookSettings = CodebookSettings()
-    pretraining: Pretraining = Pretraining()
-    hypersphere: Hypersphere = Hypersphere()
-    bottleneck: Bottleneck = Bottleneck()
-    kernel: Kernel = Kernel()
-    memory: Memory = Memory()
-    flow: Flow = Flow()
     optimiser: Optimiser = Optimiser()
     augmentation: Augmentation = Augmentation()
 

@@ -14,7 +14,7 @@ from ssvq import cli
 from ssvq.errors import ExitCode, InputError
 from ssvq.imagery.surveys import find_surveys
 from ssvq.nightly import job as nightly
-from ssvq.results.query import run_sql
+from ssvq.scores.data_set import Scores
 from tests.conftest import REPOSITORY, write_image
 from tests.support.surveys import TILE, make_bundle, paint
 
@@ -205,7 +205,7 @@ class TestOnACluster:
             patch.setattr(step, pass_by)
             codes.append(root.run())
         assert codes == [ExitCode.DONE, ExitCode.DONE]
-        counted = run_sql(str(root.out), "SELECT count(*) AS rows, count(DISTINCT tile_id) AS tiles FROM tiles")
+        counted = Scores(str(root.out)).sql("SELECT count(*) AS rows, count(DISTINCT tile_id) AS tiles FROM tiles")
         assert counted.to_pylist() == [{"rows": 6, "tiles": 6}]
         assert "c.png" in root.page("one").read_text()
         before = root.files()

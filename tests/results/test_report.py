@@ -160,7 +160,7 @@ def test_wrong_input_is_one_line(output: Path, tmp_path: Path, capsys: pytest.Ca
     page = tmp_path / "page.html"
     for arguments, message in (
         ([str(output), "--survey", "x"], "has no such survey, but s"),
-        ([str(output), "--survey", "s", "--model-id", "x"], f"was not scored by such a model, but by {MODEL}"),
+        ([str(output), "--survey", "s", "--model-id", "x"], f"scored by such a model, but by {MODEL}"),
         ([str(tmp_path / "photos"), "--survey", "s"], "holds no score maps"),
         ([str(output)], "--survey is missing"),
     ):

@@ -15,11 +15,11 @@ from ssvq import logs
 from ssvq.errors import ExitCode, InputError
 from ssvq.io import storage
 from ssvq.progress import Progress
-from ssvq.results.findings.schema import FINDINGS
 from ssvq.results.findings.settings import FindingsConfig
 from ssvq.results.findings.severity import order_of, read_rules, severity_of
 from ssvq.results.findings.table import Bounds, findings_of
 from ssvq.scores.choose import choose_images, count
+from ssvq.scores.findings import FINDINGS
 from ssvq.scores.layout import Partition
 from ssvq.scores.objects import HeatScale, read_heat_scale, score_at_rate
 from ssvq.scores.schema import encode_parquet

@@ -100,7 +100,7 @@ def test_commands(output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     for wrong, message in (
         ([], "give the image to draw, or --worst"),
         (["0.png", "--worst", "3"], "give the image to draw, or --worst"),
-        (["--worst", "3", "--survey", "x"], "has no tile of survey 'x' to draw"),
+        (["--worst", "3", "--survey", "x"], "--survey x:"),
     ):
         capsys.readouterr()
         assert main(["overlay", str(output), *wrong, "--out", str(picture)]) == ExitCode.WRONG_INPUT
