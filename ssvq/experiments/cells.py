@@ -10,19 +10,17 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import ray
 
 from ssvq import logs
 from ssvq.errors import InputError
 from ssvq.experiments.grid import Cell
-from ssvq.io import storage
+from ssvq.io import parquet, storage
 from ssvq.methods.settings import Flow
 from ssvq.model import bundle as bundles
-from ssvq.model.calibration import auroc
+from ssvq.model.metrics import auroc
 from ssvq.progress import Progress
 from ssvq.runtime.placement import anywhere, gpus_for
-from ssvq.scores.schema import encode_parquet
 from ssvq.training.held_out import HELD_OUT
 from ssvq.training.job import train
 from ssvq.training.splits import TEST, VALIDATION
@@ -71,7 +69,7 @@ def run_cells(cells: list[Cell], out: str, parallel: int | None) -> list[dict[st
         progress.begin_at(len(results))
         for result in _in_parallel(list(to_do.values()), parallel):
             name = result["cell"]
-            storage.put(_address(out, name), encode_parquet(pa.Table.from_pylist([result], SCHEMA)))
+            parquet.put(_address(out, name), pa.Table.from_pylist([result], SCHEMA))
             results[name] = result
             if result["status"] != "ok":
                 logs.warning(f"failed {name}: {result['error']}", cell=name)
@@ -85,16 +83,14 @@ def read_results(out: str, cells: list[Cell]) -> list[dict[str, Any]]:
     found = []
     for cell in cells:
         with contextlib.suppress(FileNotFoundError):
-            data = storage.read_bytes(_address(out, cell.name))
-            (result,) = pq.read_table(pa.BufferReader(data), schema=SCHEMA).to_pylist()
+            (result,) = parquet.read(_address(out, cell.name), schema=SCHEMA, optional=SCHEMA.names).to_pylist()
             found.append(result | {"row": cell.row.name})
     return found
 
 
 def test_tiles(cell: Cell) -> pa.Table:
     """The test tiles of a finished cell with their scores (see `held_out_table`)."""
-    data = storage.read_bytes(storage.join(cell.config.out, HELD_OUT))
-    table = pq.read_table(pa.BufferReader(data))
+    table = parquet.read(storage.join(cell.config.out, HELD_OUT))
     return table.filter(pc.equal(table["split"], TEST))
 
 

@@ -2,7 +2,10 @@
 
 import duckdb
 
-from ssvq.io import storage
+from ssvq.io import parquet, storage
+
+UNREADABLE = (*parquet.UNREADABLE, duckdb.Error)
+"""What DuckDB and pyarrow raise for objects that cannot be read."""
 
 
 def connect(location: str) -> duckdb.DuckDBPyConnection:

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ssvq.errors import ExitCode, InputError
 from ssvq.imagery.csv_files import decode_csv, separator_of
-from ssvq.imagery.tile_labels import LABELS, PLACE, encode_labels, read_labels
-from ssvq.io import storage
+from ssvq.imagery.tile_labels import LABELS, PLACE, read_labels
+from ssvq.io import parquet, storage
 from ssvq.results.settings import LabelConfig, TileLabel
 from ssvq.scores.choose import choose_images, count, read_object
 from ssvq.scores.data_set import Scores
@@ -56,7 +56,7 @@ def label(config: LabelConfig) -> ExitCode:
         before = []
     labels = {tuple(row[name] for name in PLACE): row for row in [*before, *rows]}
     table = pa.Table.from_pylist(list(labels.values()), LABELS)
-    put_output(config.out, encode_labels(table), config.out)
+    put_output(config.out, parquet.encode(table), config.out)
     normal = sum(row["label"] == "normal" for row in rows)
     print(
         f"{config.out}: {count(len(rows), 'tile')} labelled ({normal} normal, {len(rows) - normal} anomalous), "

@@ -3,21 +3,16 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ssvq.errors import one_line
 from ssvq.io import storage
-from ssvq.io.sql import connect
+from ssvq.io.parquet import reason_of
+from ssvq.io.sql import UNREADABLE, connect
 from ssvq.scores.layout import images_folder
 from ssvq.scores.schema import ADDED, LEDGER, SCORE_MAP
 
 READS_AT_ONCE = 16
-
-# What pyarrow and DuckDB have been seen to raise for Parquet that is cut short, damaged or of something else; OSError
-# among it.
-UNREADABLE = (pa.ArrowException, duckdb.Error, OSError, ValueError)
 
 
 def damaged_objects(scores: str) -> dict[str, str]:
@@ -67,8 +62,3 @@ def _damage_to_duckdb(address: str) -> str | None:
         except UNREADABLE as error:
             return reason_of(error)
     return None
-
-
-def reason_of(error: Exception) -> str:
-    """What a library says, in one line and without the stack of DuckDB's internal errors."""
-    return one_line(" ".join(str(error).split("Stack Trace")[0].split())) or type(error).__name__

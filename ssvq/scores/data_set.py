@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ssvq.errors import InputError
 from ssvq.io import sql as database
-from ssvq.scores.damage import reason_of
+from ssvq.io.parquet import reason_of
 from ssvq.scores.layout import Partition
 from ssvq.scores.partitions import PartitionInfo, partitions
 from ssvq.scores.schema import LATEST_FIRST

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from ssvq.errors import InputError
 from ssvq.io import storage
-from ssvq.scores.damage import UNREADABLE, reason_of
+from ssvq.io.parquet import reason_of
+from ssvq.io.sql import UNREADABLE
 from ssvq.scores.findings import FINDINGS
 from ssvq.scores.layout import findings_folder, images_folder
 from ssvq.scores.partitions import is_published, partitions

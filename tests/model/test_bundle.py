@@ -13,7 +13,8 @@ from ssvq.errors import InputError
 from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
 from ssvq.io import storage
 from ssvq.model import bundle as bundles
-from ssvq.model.bundle import DESCRIPTION, FORMAT_VERSION, WEIGHTS, Bundle, Calibration, Preprocessing
+from ssvq.model.bundle import DESCRIPTION, FORMAT_VERSION, WEIGHTS, Bundle, Preprocessing
+from ssvq.model.calibration import Calibration
 from tests.support.bundles import read_whole
 from tests.support.surveys import make_bundle
 

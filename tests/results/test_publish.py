@@ -12,13 +12,13 @@ import shapely
 
 from ssvq.cli import main
 from ssvq.errors import ExitCode
-from ssvq.io import storage
+from ssvq.io import parquet, storage
 from ssvq.results.named import stability_index
 from ssvq.results.publish import ROWS_IN_GROUP
 from ssvq.scores.data_set import Scores
 from ssvq.scores.layout import Partition, model_file
 from ssvq.scores.ledger import LedgerWriter
-from ssvq.scores.schema import GEO, SCORE_MAP, encode_parquet, to_table
+from ssvq.scores.schema import GEO, SCORE_MAP, to_table
 
 MODEL, TILING = "m" * 16, "32-32-shift"
 ALL = "SELECT * FROM tiles ORDER BY survey, tile_id"
@@ -38,7 +38,7 @@ def put_image(out: Path, survey: str, name: str, scores: list[float], *, run: st
         | {"bbox": dict(zip(("xmin", "ymin", "xmax", "ymax"), outline.bounds, strict=True))}
         for i, score in enumerate(scores)
     ]
-    info = storage.put(partition.score_map(identity["image_id"]), encode_parquet(to_table(rows, SCORE_MAP)))
+    info = storage.put(partition.score_map(identity["image_id"]), parquet.encode(to_table(rows, SCORE_MAP)))
     with LedgerWriter(str(out), f"{run}-{survey}-{name}-{minutes}") as ledger:
         ledger.add(
             identity

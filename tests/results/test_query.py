@@ -13,12 +13,12 @@ import pytest
 
 from ssvq.cli import main
 from ssvq.errors import ExitCode, InputError
-from ssvq.io import storage
+from ssvq.io import parquet, storage
 from ssvq.scores.data_set import Scores
 from ssvq.scores.layout import Partition
 from ssvq.scores.ledger import LedgerWriter, latest_rows, read_ledger
 from ssvq.scores.objects import read_score_map
-from ssvq.scores.schema import ADDED, SCORE_MAP, encode_parquet, to_table
+from ssvq.scores.schema import ADDED, SCORE_MAP, to_table
 
 MAP = [[np.float16(1.5), np.float16("nan")]]
 
@@ -33,7 +33,7 @@ def write_output(out: Path, survey: str = "s", images: int = 2, tiles: int = 3, 
                 | {"score_map": MAP, "tile_id": f"{survey}{i}-{t}", "geometry": b"\x01"}
                 for t in range(tiles)
             ]
-            storage.put(partition.score_map(f"{survey}{i}"), encode_parquet(to_table(rows, SCORE_MAP)))
+            storage.put(partition.score_map(f"{survey}{i}"), parquet.encode(to_table(rows, SCORE_MAP)))
             ledger.add(ledger_entry(survey, i, status))
     return out
 
@@ -128,7 +128,7 @@ def test_an_output_of_version_0_1_is_read_and_gone_on_with(tmp_path: Path) -> No
     rewrite_as_of_0_1(tmp_path)
     assert Scores(str(tmp_path)).sql(sql).to_pylist() == [{"n": 15, "worst": 0}]
     later = {"survey": "a", "image_id": "a9", "score": 1.0, "score_worst": 2.0, "tile_id": "a9-0"}
-    table = encode_parquet(to_table([later], SCORE_MAP))
+    table = parquet.encode(to_table([later], SCORE_MAP))
     storage.put(Partition(str(tmp_path), "a", "m", "32-32-shift").score_map("a9"), table)
     with LedgerWriter(str(tmp_path), "run-c") as ledger:
         ledger.add(ledger_entry("a", 9, "scored"))

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from ssvq import logs
 from ssvq.errors import ExitCode, InputError
-from ssvq.io import storage
+from ssvq.io import parquet, storage
 from ssvq.progress import Progress
 from ssvq.results.findings.settings import FindingsConfig
 from ssvq.results.findings.severity import order_of, read_rules, severity_of
@@ -22,7 +22,6 @@ from ssvq.scores.choose import choose_images, count
 from ssvq.scores.findings import FINDINGS
 from ssvq.scores.layout import Partition
 from ssvq.scores.objects import HeatScale, read_heat_scale, score_at_rate
-from ssvq.scores.schema import encode_parquet
 
 AT_ONCE = 32  # images of a task of a process
 ALONE = 200  # images for which processes are not worth their start
@@ -44,7 +43,7 @@ def findings(config: FindingsConfig) -> ExitCode:
             row["severity"] = severity_of(row, rules)
         rows.sort(key=lambda row: _worst_first(row, order))
         try:
-            storage.put(partition.findings, encode_parquet(pa.Table.from_pylist(rows, FINDINGS)))
+            parquet.put(partition.findings, pa.Table.from_pylist(rows, FINDINGS))
         except storage.StorageError as error:
             raise InputError(f"{partition.findings} cannot be written: {error.strerror or error}") from None
         print(f"survey {survey!r}: {_summary(rows, images, order)}")
