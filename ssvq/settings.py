@@ -19,7 +19,7 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
-from ssvq.errors import InputError
+from ssvq.errors import InputError, reason_of
 from ssvq.io import storage
 from ssvq.logs import LogFormat
 from ssvq.redaction import refuse_credentials
@@ -150,9 +150,9 @@ class ConfigFile(YamlConfigSettingsSource):
         try:
             values = yaml.load(Path(path).read_text(), _TextForDates)
         except OSError as error:
-            raise InputError(f"--config {path} cannot be read: {error.strerror}") from None
+            raise InputError(f"--config {path} cannot be read: {reason_of(error)}") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InputError(f"--config {path} is not YAML: {' '.join(str(error).split())}") from None
+            raise InputError(f"--config {path} is not YAML: {reason_of(error)}") from None
         if not isinstance(values or {}, dict):
             raise InputError(f"--config {path} must hold `setting: value` lines")
         return values or {}

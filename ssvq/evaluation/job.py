@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ssvq.errors import ExitCode, ImageError, InputError, images_exit_code
+from ssvq.errors import ExitCode, ImageError, InputError, images_exit_code, reason_of
 from ssvq.evaluation.collect import ScoredTiles, score_labelled
 from ssvq.evaluation.figures import clear_tiles, defect_figures, tile_figures
 from ssvq.evaluation.plot import draw_plot
@@ -139,7 +139,7 @@ def _write_plot(path: Path, tiles: pa.Table, bundle: Bundle) -> None:
     try:
         draw_plot(tiles, bundle.calibration.deciding, bundle.calibration.decides).savefig(path, format="png")
     except OSError as error:
-        raise InputError(f"--plot {path} cannot be written: {error.strerror}") from None
+        raise InputError(f"--plot {path} cannot be written: {reason_of(error)}") from None
 
 
 def _without_nan(value: Any) -> Any:

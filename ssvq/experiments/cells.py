@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import ray
 
 from ssvq import logs
-from ssvq.errors import InputError
+from ssvq.errors import InputError, failure_of
 from ssvq.experiments.grid import Cell
 from ssvq.io import parquet, storage
 from ssvq.methods.settings import Flow
@@ -115,7 +115,7 @@ def _in_parallel(cells: list[Cell], parallel: int | None) -> Iterator[dict[str, 
         try:
             yield ray.get(done)
         except ray.exceptions.RayError as error:  # its process died
-            yield _failed(cell, f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}", None)
+            yield _failed(cell, failure_of(error), None)
 
 
 @ray.remote(num_cpus=0, max_retries=0)
@@ -130,8 +130,7 @@ def _run_cell(cell: Cell) -> dict[str, Any]:
         except InputError as error:
             return _failed(cell, str(error), time.monotonic() - started)
         except Exception as error:  # noqa: BLE001 - a cell that fails must not end the others
-            reason = (str(error).strip().splitlines() or [""])[-1]
-            return _failed(cell, f"{type(error).__name__}: {reason}", time.monotonic() - started)
+            return _failed(cell, failure_of(error), time.monotonic() - started)
         finally:
             storage.put_text(storage.join(cell.config.out, LOG), talk.getvalue())
 

@@ -16,12 +16,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv
 
-from ssvq.errors import ImageError, InputError
+from ssvq.errors import ImageError, InputError, reason_of
 from ssvq.imagery.catalog import Mask, SourceImage
 from ssvq.imagery.csv_files import read_csv
 from ssvq.imagery.vocabulary import label_of
 from ssvq.io import parquet, storage
-from ssvq.io.parquet import DamagedError, reason_of
+from ssvq.io.parquet import DamagedError
 from ssvq.redaction import refuse_credentials
 
 SPLITS = ("train", "validation", "calibration", "test")

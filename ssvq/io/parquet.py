@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ssvq.errors import one_line
+from ssvq.errors import reason_of
 from ssvq.io import storage
 from ssvq.io.storage import ObjectInfo
 
@@ -73,8 +73,3 @@ def read(
 ) -> pa.Table:
     """`decode` of what lies at an address. Raises FileNotFoundError, StorageError, DamagedError."""
     return decode(storage.read_bytes(address), columns, schema, optional)
-
-
-def reason_of(error: Exception) -> str:
-    """What a library says, in one line and without the stack of DuckDB's internal errors."""
-    return one_line(" ".join(str(error).split("Stack Trace")[0].split())) or type(error).__name__

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ssvq.errors import InputError, one_line
+from ssvq.errors import InputError, reason_of
 from ssvq.methods.base import Method
 from ssvq.methods.registry import METHODS
 from ssvq.methods.settings import MethodSettings
@@ -83,7 +83,7 @@ def load_method(location: str, bundle: Bundle) -> Method:
         if method is not None:
             method.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
-        reason = one_line(" ".join(str(error).split())[:200])
+        reason = reason_of(error, most=200)
         raise InputError(f"{location} is damaged: no {bundle.method} is made of its settings: {reason}") from None
     if method is None:
         raise InputError(f"{location} is damaged: its weights are not those that its settings describe")

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ssvq import logs
-from ssvq.errors import ExitCode, InputError, one_line
+from ssvq.errors import ExitCode, InputError, failure_of, one_line, reason_of
 from ssvq.imagery.surveys import find_surveys, holds_images
 from ssvq.io import storage
 from ssvq.methods.build import read_bundle
@@ -169,8 +169,7 @@ def _turn(config: NightlyConfig, plan: ScorePlan, known: Known) -> Outcome:
 
 def _failed(config: NightlyConfig, survey: str, error: Exception) -> Outcome:
     wrong = isinstance(error, InputError)
-    text = (str(error).strip().splitlines() or [""])[-1]
-    problem = text if isinstance(error, InputError | OSError) else f"{type(error).__name__}: {text}"
+    problem = reason_of(error) if isinstance(error, InputError | OSError) else failure_of(error)
     logs.error(f"survey {survey!r}: error: {problem}", trace=config.debug)
     return Outcome(survey, ExitCode.WRONG_INPUT if wrong else ExitCode.INTERNAL_ERROR, problem=problem)
 

@@ -7,7 +7,7 @@ import duckdb
 import pyarrow as pa
 
 from ssvq import logs
-from ssvq.errors import ExitCode, InputError
+from ssvq.errors import ExitCode, InputError, reason_of
 from ssvq.results.answer import write_answer
 from ssvq.results.named import calibration_scores, named_query
 from ssvq.results.settings import QueryConfig
@@ -42,7 +42,7 @@ def query(config: QueryConfig) -> ExitCode:
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
-        raise InputError(f"--out {config.out} cannot be written: {error.strerror}") from None
+        raise InputError(f"--out {config.out} cannot be written: {reason_of(error)}") from None
     return ExitCode.SOME_IMAGES_FAILED if damaged else ExitCode.DONE
 
 

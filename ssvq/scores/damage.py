@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ssvq.errors import reason_of
 from ssvq.io import storage
-from ssvq.io.parquet import reason_of
 from ssvq.io.sql import UNREADABLE, connect
 from ssvq.scores.layout import images_folder
 from ssvq.scores.schema import ADDED, LEDGER, SCORE_MAP

@@ -9,9 +9,8 @@ from typing import Self
 import duckdb
 import pyarrow as pa
 
-from ssvq.errors import InputError
+from ssvq.errors import InputError, reason_of
 from ssvq.io import sql as database
-from ssvq.io.parquet import reason_of
 from ssvq.scores.layout import Partition
 from ssvq.scores.partitions import PartitionInfo, partitions
 from ssvq.scores.schema import LATEST_FIRST

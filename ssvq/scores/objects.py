@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ssvq.errors import InputError
+from ssvq.errors import InputError, reason_of
 from ssvq.imagery.grid import CELL
 from ssvq.io import parquet, storage
 from ssvq.io.parquet import DamagedError
@@ -93,7 +93,7 @@ def read_score_map(address: str, columns: Sequence[str] | None = None) -> pa.Tab
     except DamagedError as error:
         raise InputError(f"{address} is damaged ({error}): remove it and run `ssvq score` again") from None
     except OSError as error:
-        raise InputError(f"{address} cannot be read: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{address} cannot be read: {reason_of(error)}") from None
 
 
 def put_output(location: str, data: bytes, out: str) -> None:
@@ -101,4 +101,4 @@ def put_output(location: str, data: bytes, out: str) -> None:
     try:
         storage.put(location, data)
     except storage.StorageError as error:
-        raise InputError(f"--out {out} cannot be written: {error.strerror or error}") from None
+        raise InputError(f"--out {out} cannot be written: {reason_of(error)}") from None

@@ -7,9 +7,8 @@ from contextlib import contextmanager
 import duckdb
 import pyarrow as pa
 
-from ssvq.errors import InputError
+from ssvq.errors import InputError, reason_of
 from ssvq.io import storage
-from ssvq.io.parquet import reason_of
 from ssvq.io.sql import UNREADABLE
 from ssvq.scores.findings import FINDINGS
 from ssvq.scores.layout import findings_folder, images_folder

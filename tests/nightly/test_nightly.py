@@ -14,6 +14,7 @@ from ssvq import cli
 from ssvq.errors import ExitCode, InputError
 from ssvq.imagery.surveys import find_surveys
 from ssvq.nightly import job as nightly
+from ssvq.nightly import publication
 from ssvq.scores.data_set import Scores
 from tests.conftest import REPOSITORY, write_image
 from tests.support.surveys import TILE, make_bundle, paint
@@ -126,7 +127,7 @@ class TestOnACluster:
         root.add("one", "b.png")
         root.add("two", "a.png")
 
-        the_step = getattr(nightly, step)
+        the_step = getattr(publication, step)
 
         def cut_short(config: Any) -> Any:
             if config.survey == "one":
@@ -134,7 +135,7 @@ class TestOnACluster:
             return the_step(config)
 
         with monkeypatch.context() as patch:
-            patch.setattr(nightly, step, cut_short)
+            patch.setattr(publication, step, cut_short)
             assert root.run() == ExitCode.INTERRUPTED
         assert root.summaries()[-1]["exit_code"] == ExitCode.INTERRUPTED
         assert outcomes(root.summaries()[-1]) == {"two": (0, 1, 0, 0)}

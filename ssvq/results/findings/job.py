@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from ssvq import logs
-from ssvq.errors import ExitCode, InputError
+from ssvq.errors import ExitCode, InputError, reason_of
 from ssvq.io import parquet, storage
 from ssvq.progress import Progress
 from ssvq.results.findings.settings import FindingsConfig
@@ -45,7 +45,7 @@ def findings(config: FindingsConfig) -> ExitCode:
         try:
             parquet.put(partition.findings, pa.Table.from_pylist(rows, FINDINGS))
         except storage.StorageError as error:
-            raise InputError(f"{partition.findings} cannot be written: {error.strerror or error}") from None
+            raise InputError(f"{partition.findings} cannot be written: {reason_of(error)}") from None
         print(f"survey {survey!r}: {_summary(rows, images, order)}")
         print(f"table: {partition.findings}")
     for line in choice.left_out:

@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ssvq.errors import ExitCode, ImageError, InputError
+from ssvq.errors import ExitCode, ImageError, InputError, reason_of
 from ssvq.imagery.pixel_rule import PixelRule
 from ssvq.imagery.pixels import read_rgb
 from ssvq.imagery.raster import open_raster
@@ -40,7 +40,7 @@ def overlay(config: OverlayConfig) -> ExitCode:
         config.out.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(config.out, format="png")
     except OSError as error:
-        raise InputError(f"--out {config.out} cannot be written: {error.strerror}") from None
+        raise InputError(f"--out {config.out} cannot be written: {reason_of(error)}") from None
     print(f"{config.out}: {drawn}")
     return ExitCode.DONE
 

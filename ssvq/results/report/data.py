@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from ssvq.errors import InputError
+from ssvq.errors import InputError, reason_of
 from ssvq.io import storage
 from ssvq.io.sql import connect
 from ssvq.results.report.bins import Bins, choose_bins
@@ -136,7 +136,7 @@ def _open_tiles(
     except duckdb.Error as error:
         damaged = {file: problem for file in files if (problem := _damage(file)) is not None}
         if not damaged:
-            raise InputError(f"score maps of {partition.out} cannot be read: {' '.join(str(error).split())}") from None
+            raise InputError(f"score maps of {partition.out} cannot be read: {reason_of(error)}") from None
         lost += damaged.values()
         _load(connection, [file for file in files if file not in damaged], by_worst)
     return connection, lost
