@@ -25,11 +25,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.ndimage import zoom
 
-from ssvq.io import storage
+from ssvq.io import parquet, storage
 from ssvq.progress import Progress
 from ssvq.scores.layout import Partition, model_file
 from ssvq.scores.ledger import LedgerWriter
-from ssvq.scores.schema import SCORE_MAP, encode_parquet
+from ssvq.scores.schema import SCORE_MAP
 
 SURVEY, MODEL, TILING = "survey", "0" * 16, "512-512-shift"
 GRID, CELLS, SIDE = 10, 32, 512  # tiles on a side of an image, stored cells and pixels on a side of a tile
@@ -104,7 +104,7 @@ def make_score_maps(partition: Partition, images: int, regions: int) -> None:
             heat = draw_heat(rng, grounds[i % len(grounds)], regions)
             identity = {"survey": SURVEY, "image_uri": f"s3://bucket/survey/{name}.jpg", "image_id": name}
             identity |= {"fingerprint": f"{i}", "model_id": MODEL, "tiling_id": TILING, "run_id": "run"}
-            info = storage.put(partition.score_map(name), encode_parquet(tiles_of(heat, identity)))
+            info = parquet.put(partition.score_map(name), tiles_of(heat, identity))
             ledger.add(
                 {**identity, "recorded_at": now, "status": "scored", "tiles": GRID**2, "skipped_tiles": 0}
                 | {"image_width": GRID * SIDE, "image_height": GRID * SIDE, "object_version": info.version}

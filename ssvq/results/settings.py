@@ -13,7 +13,7 @@ NamedQuery = Literal["worst-tiles", "by-image", "failures", "trend", "drift", "c
 
 
 class QueryConfig(Command):
-    """Run SQL over the score maps: views `tiles` (a row a tile), `images` (the latest of each), `findings` and `gone`."""
+    """Run SQL over score maps: views `tiles` (a row a tile), `images` (the latest row of each), `findings`, `gone`."""
 
     scores: CliPositionalArg[Location]
     """Folder or s3:// prefix that `ssvq score --out` wrote."""

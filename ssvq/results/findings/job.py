@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ssvq import logs
-from ssvq.errors import ExitCode, InputError
+from ssvq.errors import ExitCode, InputError, reason_of
 from ssvq.io import storage
 from ssvq.results.findings.change.image import Tolerance
 from ssvq.results.findings.change.since import Since
@@ -98,7 +98,7 @@ def _put(address: str, file: Path) -> None:
     try:
         storage.put_file(address, file)
     except storage.StorageError as error:
-        raise InputError(f"{address} cannot be written: {error.strerror or error}") from None
+        raise InputError(f"{address} cannot be written: {reason_of(error)}") from None
 
 
 def _all_found(

@@ -8,10 +8,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ssvq.results.findings.schema import FINDINGS
-from ssvq.results.query import literal, no_pattern
+from ssvq.io.parquet import ROWS_IN_GROUP
+from ssvq.scores.findings import FINDINGS
+from ssvq.scores.views import literal, no_pattern
 
-ROWS_IN_GROUP = 16_384
 MEMORY = "512MB"  # of the sort, which goes on on disk beyond it
 
 

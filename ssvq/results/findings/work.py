@@ -15,9 +15,9 @@ from ssvq.parallel import in_order
 from ssvq.progress import Progress
 from ssvq.results.findings.change.image import EarlierImage, Outcome, Tolerance, compare_image
 from ssvq.results.findings.change.views import views_of
-from ssvq.results.findings.schema import FINDINGS
 from ssvq.results.findings.severity import SeverityRule, severity_of
 from ssvq.results.findings.table import Bounds, findings_of
+from ssvq.scores.findings import FINDINGS
 from ssvq.scores.objects import HeatScale
 
 

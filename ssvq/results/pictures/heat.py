@@ -10,9 +10,6 @@ from matplotlib_scalebar.scalebar import ScaleBar
 from numpy.typing import NDArray
 
 from ssvq.scores.heat_map import HeatMap
-from ssvq.scores.objects import read_pixel_rule
-
-__all__ = ["read_pixel_rule"]
 
 COLOURS = "inferno"  # dark to bright also in grey and without colour vision
 FULL_SCALE = 2.0  # brightest colour, as a multiple of the distance at the threshold

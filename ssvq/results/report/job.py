@@ -3,13 +3,12 @@
 from ssvq import logs
 from ssvq.errors import ExitCode, InputError
 from ssvq.progress import Progress
-from ssvq.results.pictures.heat import read_pixel_rule
 from ssvq.results.report.data import read_data
 from ssvq.results.report.page import render
 from ssvq.results.report.pictures import make_pictures
 from ssvq.results.report.settings import ReportConfig
 from ssvq.scores.choose import count
-from ssvq.scores.objects import put_output
+from ssvq.scores.objects import put_output, read_pixel_rule
 
 NAMED_MISSING = 20  # on standard error; the page names all
 

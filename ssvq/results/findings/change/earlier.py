@@ -9,14 +9,15 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ssvq.errors import InputError
+from ssvq.errors import InputError, reason_of
 from ssvq.io import storage
-from ssvq.results.findings.schema import FINDINGS
+from ssvq.io.sql import UNREADABLE
 from ssvq.results.findings.settings import FindingsConfig, Thresholds
-from ssvq.results.query import literal, no_pattern, run_sql
-from ssvq.scores.damage import UNREADABLE, reason_of
+from ssvq.scores.data_set import Scores
+from ssvq.scores.findings import FINDINGS
 from ssvq.scores.layout import Partition
 from ssvq.scores.partitions import METADATA
+from ssvq.scores.views import literal, no_pattern
 
 ROWS_AT_ONCE = 4096
 
@@ -26,13 +27,12 @@ def earlier_images(config: FindingsConfig, partition: Partition) -> list[dict[st
 
     Raises InputError where there is none, and says what there is.
     """
-    where = f"survey = {literal(str(config.previous))}"
-    rows = run_sql(config.scores, f"SELECT * FROM images WHERE {where} ORDER BY image_uri").to_pylist()
-    if not rows:
-        known = run_sql(config.scores, "SELECT DISTINCT survey FROM images ORDER BY 1")["survey"].to_pylist()
-        raise InputError(
-            f"--previous {config.previous}: {config.scores} has no such survey, but {', '.join(known[:5])}"
-        )
+    with Scores(config.scores) as known:
+        surveys = known.surveys()
+        if config.previous not in surveys:
+            there = ", ".join(surveys[:5])
+            raise InputError(f"--previous {config.previous}: {config.scores} has no such survey, but {there}")
+        rows = known.sql("SELECT * FROM images WHERE survey = $1 ORDER BY image_uri", [config.previous]).to_pylist()
     scored = [row for row in rows if row["status"] == "scored"]
     if not scored:
         raise InputError(f"--previous {config.previous}: no image of this survey is scored; run `ssvq score` again")

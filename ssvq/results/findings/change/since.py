@@ -15,9 +15,9 @@ from ssvq.errors import InputError
 from ssvq.results.findings.change.earlier import EarlierFindings, earlier_images
 from ssvq.results.findings.change.image import EarlierImage, Outcome
 from ssvq.results.findings.change.pairs import pair_images
-from ssvq.results.findings.schema import FINDINGS
 from ssvq.results.findings.settings import FindingsConfig
 from ssvq.scores.choose import count
+from ssvq.scores.findings import FINDINGS
 from ssvq.scores.layout import Partition
 
 NAMED = 5  # images in a line about several
