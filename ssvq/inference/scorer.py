@@ -15,7 +15,7 @@ from ssvq.errors import InputError, reason_of
 from ssvq.inference.devices import Cells, Pixels, Results, runner_for
 from ssvq.inference.jpeg import JpegDecoder, NvJpeg
 from ssvq.inference.memory import batch_for
-from ssvq.methods.base import Method, Score
+from ssvq.methods.base import WORST_SHARE, Method, Score
 from ssvq.methods.build import load_method
 from ssvq.model import bundle as bundles
 from ssvq.model.bundle import Preprocessing
@@ -24,7 +24,6 @@ from ssvq.model.precision import autocast, full_fp32, resolve_device, resolve_pr
 from ssvq.settings import Device, Precision
 
 MAP_SIDE = 32  # most cells on a side of a stored score map
-WORST_SHARE = 0.02  # of a tile's valid cells, that `score_worst` is of
 
 
 @dataclass(frozen=True)

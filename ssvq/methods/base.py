@@ -1,5 +1,6 @@
 """The interface of a method: what the one training loop trains and the one scorer runs."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, cast
@@ -14,6 +15,8 @@ from ssvq.model.encoders.base import Encoder
 if TYPE_CHECKING:  # the former reads files, the latter brings timm
     from ssvq.model.bundle import Preprocessing
     from ssvq.model.encoders.backbone import BackboneEncoder
+
+WORST_SHARE = 0.02  # of a tile's valid cells: `score_worst` is of them, and a training pulls them in once more
 
 Anomalies = Literal["unused", "optional", "needed"]
 
@@ -147,6 +150,17 @@ def weights_of_cells(shares: Tensor, normal: int) -> tuple[Tensor, Tensor]:
     as_a_whole = ~known.any(2).any(1)
     as_a_whole[normal:] = False
     return pulled + as_a_whole[:, None, None], pushed
+
+
+def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Mean of values with weights of the same shape; 0 where the weights are."""
+    return (weights * values).sum() / weights.sum().clamp_min(1e-6)
+
+
+def worst_of_each(values: Tensor) -> Tensor:
+    """Mean of the greatest WORST_SHARE of the cells (n, h, w) of each sample, at least one: float32 (n,)."""
+    flat = values.flatten(1)
+    return flat.topk(math.ceil(WORST_SHARE * flat.shape[1])).values.mean(1)
 
 
 def mean_over_cells(latents: Tensor, valid: Tensor | None) -> Tensor:

@@ -16,7 +16,9 @@ from ssvq.methods.base import (
     beyond_margin,
     root_sum_of_squares,
     rows_of_cells,
+    weighted_mean,
     weights_of_cells,
+    worst_of_each,
 )
 from ssvq.methods.settings import Objective
 from ssvq.model.bundle import Preprocessing
@@ -26,6 +28,7 @@ from ssvq.model.fused import fused_distances
 from ssvq.model.ranks import most_over_ranks
 from ssvq.model.settings import Architecture, CodebookSettings
 
+LEAST_CELLS = 1e-6  # in place of none, in a quotient
 MOSTLY_NORMAL = 0.1  # greatest share of anomalous pixels of a cell that the codebook follows
 
 
@@ -131,26 +134,38 @@ class SSVQVAE(Method):
         distance = (latents - codes.detach()).square().mean(1)  # (samples, h, w)
         pulled, pushed = weights_of_cells(shares, n)
         parts = {
-            "commitment": (pulled * distance).mean(),
+            "commitment": weighted_mean(distance, pulled),
+            "worst": worst_of_each(pulled[:n] * distance[:n]).mean(),
             "reconstruction": self._squared_errors(target[:n], latents[:n], codes[:n]).mean(),
         }
-        parts["normal"] = objective.beta * parts["commitment"] + parts["reconstruction"]
+        parts["normal"] = objective.beta * (parts["commitment"] + parts["worst"]) + parts["reconstruction"]
         if self.by_gradient:
-            parts["codebook"] = (pulled * (latents.detach() - codes).square().mean(1)).mean()
+            parts["codebook"] = weighted_mean((latents.detach() - codes).square().mean(1), pulled)
             parts["normal"] = parts["normal"] + parts["codebook"]
         loss = objective.eta * parts["normal"]
         if len(anomalous):
-            as_a_whole = shares[n:].isnan().all(2).all(1)
-            far = F.relu(objective.margin - distance[n:].mean((1, 2))) * as_a_whole
-            by_cell = pushed * F.relu(objective.margin - distance)
+            as_a_whole = shares.isnan().flatten(1).all(1)
+            as_a_whole[:n] = False
             parts["anomalous_distance"] = distance[n:].mean()
-            parts["anomalous"] = by_cell.mean() + far.sum() / len(latents)
+            parts["anomalous"] = self._missing_margin(distance, pushed, as_a_whole)
             loss = loss + (1 - objective.eta) * parts["anomalous"]
         followed = (pulled >= 1 - MOSTLY_NORMAL).flatten()
         if not followed.any():
             followed[: pulled[:n].numel()] = True
         self._keep_normal(rows_of_cells(latents)[followed], indices[followed])
         return {"loss": loss, **parts}
+
+    def _missing_margin(self, distance: Tensor, pushed: Tensor, as_a_whole: Tensor) -> Tensor:
+        """How much distance anomalous cells lack to the margin: the mean of two means, one over all of them, and one
+        over the samples that have any, so that a small defect counts beside a large one. A sample that is labelled as
+        a whole, bool (n,), lacks what its mean distance does.
+        """
+        lack = F.relu(self.objective.margin - distance)
+        cells = pushed.flatten(1).sum(1)
+        of_sample = (pushed * lack).flatten(1).sum(1) / cells.clamp_min(LEAST_CELLS)
+        of_sample = torch.where(as_a_whole, F.relu(self.objective.margin - distance.mean((1, 2))), of_sample)
+        by_sample = weighted_mean(of_sample, ((cells > 0) | as_a_whole).float())
+        return torch.where(cells.sum() > 0, (weighted_mean(lack, pushed) + by_sample) / 2, by_sample)
 
     def _squared_errors(self, target: Tensor, latents: Tensor, codes: Tensor) -> Tensor:
         """Of the reconstruction, by value. Straight-through: the decoder sees the codes, the encoder gets the decoder's
