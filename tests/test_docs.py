@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from ssvq.imagery.tile_labels import LABELS
+from ssvq.results.findings.decisions import DECISIONS
 from ssvq.results.findings.schema import FINDINGS
 from ssvq.scores.schema import LEDGER, SCORE_MAP
 
@@ -22,7 +23,7 @@ def documented(part: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("part", "schema"), [("Score maps", SCORE_MAP), ("Ledger", LEDGER), ("Findings", FINDINGS), ("Labels", LABELS)]
+    ("part", "schema"), [("Score maps", SCORE_MAP), ("Ledger", LEDGER), ("Findings", FINDINGS), ("Labels", LABELS), ("Decisions", DECISIONS)]
 )
 def test_every_column_is_documented_with_its_type(part: str, schema: pa.Schema) -> None:
     found = documented(part)

@@ -194,7 +194,7 @@ def _create_findings(connection: duckdb.DuckDBPyConnection, config: QueryConfig)
     if not files:
         logs.warning(f"{config.scores} has no table of findings: make it by `ssvq findings`")
     connection.register("no_findings", FINDINGS.empty_table())
-    source = _read([no_pattern(file) for file in files]) if files else "no_findings"
+    source = _read_old([no_pattern(file) for file in files], "no_findings") if files else "no_findings"
     with _reading(f"findings of {config.scores} cannot be read; run `ssvq findings` again: "):
         connection.execute(
             f"CREATE VIEW findings AS SELECT {', '.join(FINDINGS.names)} FROM {source} "

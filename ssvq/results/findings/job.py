@@ -9,20 +9,21 @@ from functools import partial
 from itertools import groupby
 from typing import Any
 
-import pyarrow as pa
-
 from ssvq import logs
-from ssvq.errors import ExitCode, InputError
+from ssvq.errors import ExitCode
 from ssvq.io import storage
 from ssvq.progress import Progress
-from ssvq.results.findings.schema import FINDINGS
+from ssvq.results.findings.decisions import Decision, read_decisions
 from ssvq.results.findings.settings import FindingsConfig
 from ssvq.results.findings.severity import order_of, read_rules, severity_of
+from ssvq.results.findings.states import decide
+from ssvq.results.findings.stored import put_findings, told_states
 from ssvq.results.findings.table import Bounds, findings_of
+from ssvq.results.query import connect
 from ssvq.scores.choose import choose_images, count
 from ssvq.scores.layout import Partition
 from ssvq.scores.objects import HeatScale, read_heat_scale, score_at_rate
-from ssvq.scores.schema import encode_parquet
+from ssvq.scores.partitions import partitions
 
 AT_ONCE = 32  # images of a task of a process
 ALONE = 200  # images for which processes are not worth their start
@@ -31,10 +32,13 @@ ALONE = 200  # images for which processes are not worth their start
 def findings(config: FindingsConfig) -> ExitCode:
     """Make the table of each survey anew, and say what is in it.
 
-    Raises InputError when there is nothing to read, when a score map is damaged, and when the table cannot be put.
+    Raises InputError when there is nothing to read, when a score map or a decision is damaged, and when the table
+    cannot be put.
     """
     rules = read_rules(config.severity)
     order = order_of(rules)
+    with connect(config.scores) as connection:
+        states = {info.partition: info.state for info in partitions(connection, config.scores)}
     choice = choose_images(config.scores, None, config.survey, config.model_id)
     for (survey, model_id, tiling_id), group in groupby(choice.images, key=_partition_of):
         images = list(group)
@@ -43,15 +47,26 @@ def findings(config: FindingsConfig) -> ExitCode:
         for row in rows:
             row["severity"] = severity_of(row, rules)
         rows.sort(key=lambda row: _worst_first(row, order))
-        try:
-            storage.put(partition.findings, encode_parquet(pa.Table.from_pylist(rows, FINDINGS)))
-        except storage.StorageError as error:
-            raise InputError(f"{partition.findings} cannot be written: {error.strerror or error}") from None
+        left = decide(rows, read_decisions(config.scores, survey))
+        put_findings(partition, rows, states.get(partition))
         print(f"survey {survey!r}: {_summary(rows, images, order)}")
+        _tell_decisions(rows, left)
         print(f"table: {partition.findings}")
     for line in choice.left_out:
         logs.warning(f"left out: {line}")
     return ExitCode.DONE
+
+
+def _tell_decisions(rows: Sequence[dict[str, Any]], left: Sequence[Decision]) -> None:
+    """What people decided before, and how much of it fits no finding of now."""
+    if any(row["state"] != "new" for row in rows):
+        print(f"by earlier decisions, {told_states([row['state'] for row in rows])}")
+    unused = sum(decision.state != "new" for decision in left)
+    if unused:
+        print(
+            f"{count(unused, 'earlier decision')} {'is' if unused == 1 else 'are'} about no finding of this table: the "
+            "region is under the threshold now, or its image has changed"
+        )
 
 
 def _worst_first(row: dict[str, Any], order: Sequence[str]) -> tuple[Any, ...]:

@@ -1,0 +1,102 @@
+"""The table of findings as a file: put whole, read with the columns that an earlier version lacks, and told states."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ssvq.errors import InputError
+from ssvq.io import storage
+from ssvq.results.findings.decisions import STATES, Decision, read_decisions
+from ssvq.results.findings.schema import FINDINGS
+from ssvq.results.findings.states import decide
+from ssvq.scores.damage import UNREADABLE, reason_of
+from ssvq.scores.layout import Partition, findings_folder
+from ssvq.scores.partitions import METADATA
+from ssvq.scores.schema import encode_parquet
+
+TRIES = 5  # of a refresh while others put decisions too
+
+
+def put_findings(partition: Partition, rows: Sequence[dict[str, Any]], state: str | None) -> None:
+    """Put the table of a partition. `state`: that of the ledger whose scores it was made from.
+
+    Raises InputError when it cannot be written.
+    """
+    _put(partition, pa.Table.from_pylist(list(rows), FINDINGS), {"state": state})
+
+
+def read_findings(partition: Partition) -> tuple[pa.Table, str | None] | None:
+    """The table of a partition and the state of the ledger that it was made from; None where there is no table.
+
+    Raises InputError for a damaged one.
+    """
+    found = _read(partition)
+    return None if found is None else (found[0], found[1].get("state"))
+
+
+def refresh_states(scores: str, survey: str) -> dict[Partition, pa.Table]:
+    """Fill the states of a survey's tables, of all models and tilings, from its decisions. Returns the tables.
+
+    Others may put decisions meanwhile: the last to write has read what both put.
+    """
+    partitions = _partitions_with_table(scores, survey)
+    tables: dict[Partition, pa.Table] = {}
+    decisions: list[Decision] = []
+    for _ in range(TRIES):
+        before, decisions = decisions, read_decisions(scores, survey)
+        if tables and len(before) == len(decisions):
+            break
+        for partition in partitions:
+            found = _read(partition)
+            if found is None:
+                continue
+            rows = found[0].to_pylist()
+            decide(rows, decisions)
+            tables[partition] = pa.Table.from_pylist(rows, FINDINGS)
+            _put(partition, tables[partition], found[1])
+    return tables
+
+
+def told_states(states: Sequence[str]) -> str:
+    """`40 findings: 28 new, 12 confirmed`."""
+    numbers = Counter(states)
+    told = ", ".join(f"{numbers[name]:,} {name}" for name in STATES if numbers[name])
+    return f"{len(states):,} finding{'' if len(states) == 1 else 's'}" + (f": {told}" if told else "")
+
+
+def _partitions_with_table(scores: str, survey: str) -> list[Partition]:
+    folder = storage.join(findings_folder(scores), survey)
+    names = [info.path.split("/") for info in storage.list_files(folder) if info.path.endswith(".parquet")]
+    return [Partition(scores, survey, path[0], path[1].removesuffix(".parquet")) for path in names if len(path) == 2]
+
+
+def _put(partition: Partition, table: pa.Table, described: dict[str, Any]) -> None:
+    metadata = {**(FINDINGS.metadata or {}), METADATA: json.dumps(described)}
+    try:
+        storage.put(partition.findings, encode_parquet(table.replace_schema_metadata(metadata)))
+    except storage.StorageError as error:
+        raise InputError(f"{partition.findings} cannot be written: {error.strerror or error}") from None
+
+
+def _read(partition: Partition) -> tuple[pa.Table, dict[str, Any]] | None:
+    try:
+        data = storage.read_bytes(partition.findings)
+    except FileNotFoundError:
+        return None
+    except storage.StorageError as error:
+        raise InputError(f"{partition.findings} cannot be read: {error.strerror or error}") from None
+    try:
+        table = pq.read_table(pa.BufferReader(data))
+        described = json.loads((table.schema.metadata or {}).get(METADATA, b"{}"))
+        for field in FINDINGS:  # columns that an earlier version did not have
+            if field.name not in table.column_names:
+                table = table.append_column(field, pa.nulls(len(table), field.type))
+        return table.select(FINDINGS.names).cast(FINDINGS), described
+    except UNREADABLE as error:
+        raise InputError(
+            f"{partition.findings} is damaged ({reason_of(error)}): make it anew by `ssvq findings`"
+        ) from None
