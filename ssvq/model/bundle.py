@@ -6,14 +6,10 @@ A folder with a `bundle.json` is whole; one without is unfinished. Nothing in a 
 import hashlib
 import json
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     FiniteFloat,
     ValidationError,
@@ -26,6 +22,7 @@ from ssvq.errors import InputError, one_line
 from ssvq.imagery.grid import CELL, Tiling
 from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
 from ssvq.io import storage
+from ssvq.model.calibration import BundlePart, Calibration
 
 if TYPE_CHECKING:  # else loaded with weights alone: processes that read or write can do without
     from torch import Tensor
@@ -45,11 +42,7 @@ Figure = Annotated[float, BeforeValidator(lambda value: float("nan") if value is
 Deviation = Annotated[FiniteFloat, Field(gt=0)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-
-class Preprocessing(_Part):
+class Preprocessing(BundlePart):
     """From stored pixels to the network's input: 8-bit RGB by a rule, then (x / 255 - mean) / std by channel."""
 
     tile_size: int = Field(gt=0, le=MAX_TILE_SIZE)
@@ -73,63 +66,7 @@ class Preprocessing(_Part):
         return Tiling(tile_size=self.tile_size, stride=self.tile_size, whole=self.whole_images)
 
 
-Column = Literal["score", "score_worst"]
-"""Of the score map, which may decide what is anomalous."""
-
-COLUMNS: tuple[Column, ...] = get_args(Column)
-"""The columns of scores that are calibrated."""
-
-
-class ColumnCalibration(_Part):
-    """What the values of a column of scores mean, from calibration tiles: of images that neither the training nor the
-    choice of the checkpoint saw.
-    """
-
-    threshold: FiniteFloat
-    """Scores at or over it are anomalous."""
-
-    rule: Literal["equal error rate", "5 % false positives"]
-    """How the threshold was chosen; the second where no calibration tile is anomalous."""
-
-    thresholds_at_false_positive_rate: dict[str, FiniteFloat]
-    """Thresholds at given shares of false alarms among normal tiles."""
-
-    normal_scores: list[FiniteFloat]
-    """Scores of the normal calibration tiles, ascending."""
-
-    def p_values(self, scores: ArrayLike) -> NDArray[np.float64]:
-        """Conformal p-values (1 + k) / (n + 1), k of the n normal calibration tiles scoring at least as high."""
-        normal = np.asarray(self.normal_scores)
-        at_least = len(normal) - np.searchsorted(normal, np.asarray(scores), side="left")
-        return (1 + at_least) / (len(normal) + 1)
-
-
-class Calibration(ColumnCalibration):
-    """What `score` means, and `score_worst`, and which of them decides."""
-
-    worst: ColumnCalibration | None = None
-    """Of `score_worst`; None where the method has no cells."""
-
-    decides: Column = "score"
-    """The column that `is_anomalous` follows."""
-
-    @model_validator(mode="after")
-    def _is_there(self) -> "Calibration":
-        if self.decides == "score_worst" and self.worst is None:
-            raise ValueError("decides by score_worst, which is not calibrated")
-        return self
-
-    @property
-    def deciding(self) -> ColumnCalibration:
-        """Of the column that decides."""
-        return self if self.worst is None or self.decides == "score" else self.worst
-
-    def is_anomalous(self, score: ArrayLike, score_worst: ArrayLike) -> NDArray[np.bool_]:
-        """Which tiles are anomalous, bool (n,), by the column that decides."""
-        return np.asarray(score if self.decides == "score" else score_worst) >= self.deciding.threshold
-
-
-class Backbone(_Part):
+class Backbone(BundlePart):
     """A pretrained network, and where its weights are from."""
 
     name: str
@@ -142,7 +79,7 @@ class Backbone(_Part):
     licence: str
 
 
-class Bundle(_Part):
+class Bundle(BundlePart):
     """`bundle.json`."""
 
     format: Literal["ssvq-bundle"] = "ssvq-bundle"
@@ -251,16 +188,6 @@ def read_description(location: str) -> Bundle:
 def _refuse(constant: str) -> NoReturn:
     """JSON has no NaN and no infinity, though Python reads them."""
     raise ValueError(constant)
-
-
-def read_whole(location: str) -> Bundle:
-    """The description of a bundle whose weights are there and sound: to know before any work is spread.
-
-    Raises InputError as `read_description` and `read_weights` do.
-    """
-    bundle = read_description(location)
-    read_weights(location, bundle)
-    return bundle
 
 
 def read_weights(location: str, bundle: Bundle) -> "dict[str, Tensor]":

@@ -14,15 +14,16 @@ import shapely
 from ssvq import logs
 from ssvq.errors import ExitCode, InputError
 from ssvq.imagery.csv_files import decode_csv, separator_of
-from ssvq.imagery.tile_labels import LABELS, NORMAL, PLACE, encode_labels, read_labels
+from ssvq.imagery.tile_labels import LABELS, NORMAL, PLACE, read_labels
+from ssvq.io import parquet
 from ssvq.results.findings.decisions import Decision, put_decisions, read_decisions, version_of
 from ssvq.results.findings.labels import label_tiles
 from ssvq.results.findings.stored import refresh_states, told_states
 from ssvq.results.findings.taking import Taken, check_decisions, contradictions
 from ssvq.results.page_file import PageFile, read_page_file, read_setting
-from ssvq.results.query import run_sql
 from ssvq.results.settings import LabelConfig, TileLabel
 from ssvq.scores.choose import choose_images, count, read_object
+from ssvq.scores.data_set import Scores
 from ssvq.scores.layout import Partition, labels_file
 from ssvq.scores.objects import put_output
 
@@ -142,7 +143,7 @@ def _labels_before(address: str) -> list[dict[str, Any]]:
 def _put_labels(address: str, before: Sequence[dict[str, Any]], labels: Labels) -> None:
     kept = [row for row in before if place_of(row) not in labels.places]
     table = pa.Table.from_pylist([*kept, *labels.rows], LABELS)
-    put_output(address, encode_labels(table), address)
+    put_output(address, parquet.encode(table), address)
     normal = sum(row["label"] == NORMAL for row in labels.rows)
     print(
         f"{address}: {count(len(labels.rows), 'tile')} labelled ({normal} normal, {len(labels.rows) - normal} "
@@ -188,7 +189,7 @@ def _read_ids(config: LabelConfig, survey: str) -> list[str]:
 def _check_one_survey(scores: str, survey: str, ids: Sequence[str], name: str) -> None:
     """Raises InputError for a tile of an image that another survey has by the same name."""
     images = {tile_id.split("-")[0] for tile_id in ids}
-    rows = run_sql(scores, "SELECT DISTINCT survey, image_id FROM images").to_pylist()
+    rows = Scores(scores).sql("SELECT DISTINCT survey, image_id FROM images").to_pylist()
     others = sorted({row["survey"] for row in rows if row["image_id"] in images} - {survey})
     here = {row["image_id"] for row in rows if row["survey"] == survey}
     if others and images & here:

@@ -7,7 +7,7 @@ import shapely
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from shapely.geometry.base import BaseGeometry
 
-from ssvq.errors import InputError, one_line
+from ssvq.errors import InputError, one_line, reason_of
 from ssvq.io import storage
 from ssvq.results.findings.decisions import State
 from ssvq.results.settings import TileLabel
@@ -97,4 +97,4 @@ def read_setting(address: str, setting: str) -> bytes:
     except FileNotFoundError:
         raise InputError(f"{setting} {address} is not there") from None
     except storage.StorageError as error:
-        raise InputError(f"{setting} {address} cannot be read: {error}") from None
+        raise InputError(f"{setting} {address} cannot be read: {reason_of(error)}") from None

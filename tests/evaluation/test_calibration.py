@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ssvq.inference.scorer import TileScorer
-from ssvq.methods import build_method
+from ssvq.methods.build import build_method
 from ssvq.model.bundle import Preprocessing
 from ssvq.model.calibration import calibrate
 from tests.support.surveys import TILE, TINY, paint

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import shapely
 
@@ -15,9 +14,9 @@ from ssvq.errors import ImageError, InputError
 from ssvq.imagery.catalog import Mask, SourceImage, list_images
 from ssvq.imagery.grid import Tiling
 from ssvq.imagery.pixel_rule import PixelRule
-from ssvq.imagery.tile_labels import LABELS, add_labelled_tiles, encode_labels
+from ssvq.imagery.tile_labels import LABELS, add_labelled_tiles
 from ssvq.imagery.units import ImagePart, inspect, plan_units, read_unit
-from ssvq.io import storage
+from ssvq.io import parquet, storage
 from ssvq.training.tile_cache import cache_key
 from tests.conftest import write_image
 
@@ -35,7 +34,7 @@ def images(tmp_path: Path) -> list[SourceImage]:
 
 def write_labels(path: Path, *rows: dict[str, Any]) -> str:
     common = {"x": 0, "y": 0, "width": TILE, "height": TILE, "label": "normal", "who": "Ada", "when": datetime.now(UTC)}
-    storage.put(str(path), encode_labels(pa.Table.from_pylist([common | row for row in rows], LABELS)))
+    storage.put(str(path), parquet.encode(pa.Table.from_pylist([common | row for row in rows], LABELS)))
     return str(path)
 
 
@@ -119,7 +118,7 @@ def test_two_labels_of_parts_of_a_tile_are_two_samples(images: list[SourceImage]
 
 def test_a_table_of_before_has_no_outlines(images: list[SourceImage], tmp_path: Path) -> None:
     labels = write_labels(tmp_path / "l.parquet", of(images[0]))
-    storage.put(labels, encode_labels(pq.read_table(labels).drop_columns("outline")))
+    parquet.put(labels, parquet.read(labels).drop_columns("outline"))
     found, _ = add_labelled_tiles(images, labels, TILE, None)
     assert found[-1].region is None
 

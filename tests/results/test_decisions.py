@@ -15,8 +15,8 @@ from ssvq.errors import ExitCode, InputError
 from ssvq.imagery.tile_labels import LABELS, read_labels
 from ssvq.results.findings.decisions import DECISIONS, Decision, State, read_decisions
 from ssvq.results.findings.labels import label_tiles
-from ssvq.results.findings.schema import FINDINGS
 from ssvq.results.findings.states import decide, decisions_for
+from ssvq.scores.findings import FINDINGS
 from ssvq.scores.schema import LEDGER
 from tests.results.export.test_export import MODEL, NOWHERE, TILING, header_of, hot_cells, write_scores
 
@@ -229,7 +229,7 @@ def test_decisions_on_older_scores_are_named_and_the_others_taken(
     ("changes", "said"),
     [
         ({"survey": "t"}, "has no such survey, but s (asked for by --from"),
-        ({"model_id": "f" * 16}, f"no image was scored by such a model, but by {MODEL} (asked for by --from"),
+        ({"model_id": "f" * 16}, f"no image of survey s was scored by such a model, but by {MODEL} (asked for by --from"),
         ({"image_id": "zz"}, "its image zz is not among the scored images"),
         ({"state": "wrong"}, "is no file that a report page saved: decisions.0.state"),
         ({"outline": "POLYGON ((0 0, 1"}, "decisions.0.outline: is no WKT"),

@@ -13,15 +13,14 @@ from datetime import datetime
 from typing import Literal, get_args
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from ssvq.errors import InputError
-from ssvq.io import storage
-from ssvq.scores.damage import UNREADABLE, reason_of
+from ssvq.errors import InputError, reason_of
+from ssvq.io import parquet, storage
+from ssvq.io.parquet import DamagedError
 from ssvq.scores.layout import decisions_folder
-from ssvq.scores.schema import TIME, encode_parquet
+from ssvq.scores.schema import TIME
 
 State = Literal["new", "confirmed", "rejected", "resolved"]
 STATES: tuple[State, ...] = get_args(State)
@@ -97,9 +96,9 @@ def put_decisions(scores: str, survey: str, decisions: Sequence[Decision]) -> st
     name = f"{ordered[-1].decided_at:%Y%m%dT%H%M%SZ}-{digest}.parquet"
     address = storage.join(decisions_folder(scores, survey), name)
     try:
-        storage.put(address, encode_parquet(pa.Table.from_pylist(rows, DECISIONS)))
+        parquet.put(address, pa.Table.from_pylist(rows, DECISIONS))
     except storage.StorageError as error:
-        raise InputError(f"{address} cannot be written: {error.strerror or error}") from None
+        raise InputError(f"{address} cannot be written: {reason_of(error)}") from None
     return address
 
 
@@ -118,16 +117,14 @@ def read_decisions(scores: str, survey: str) -> list[Decision]:
 
 def _read_segment(address: str) -> list[Decision]:
     try:
-        data = storage.read_bytes(address)
-    except storage.StorageError as error:
-        raise InputError(f"{address} cannot be read: {error.strerror or error}") from None
-    try:
-        table = pq.read_table(pa.BufferReader(data)).select(DECISIONS.names).cast(DECISIONS)
+        table = parquet.read(address, schema=DECISIONS)
         rows = table.drop_columns("outline").to_pylist()
         regions = shapely.from_wkb(table["outline"].to_pylist())
         if any(row["state"] not in STATES or row["decided_at"] is None for row in rows) or None in list(regions):
-            raise ValueError("a decision lacks its state, time or region")
-    except (*UNREADABLE, KeyError, shapely.errors.ShapelyError) as error:
+            raise DamagedError("a decision lacks its state, time or region")
+    except storage.StorageError as error:
+        raise InputError(f"{address} cannot be read: {reason_of(error)}") from None
+    except (DamagedError, shapely.errors.ShapelyError) as error:
         raise InputError(
             f"{address} is damaged ({reason_of(error)}): restore it, or remove it and take the page's file again "
             "by `ssvq label --from`"

@@ -19,11 +19,10 @@ from ssvq.results.findings.severity import order_of, read_rules, severity_of
 from ssvq.results.findings.states import decide
 from ssvq.results.findings.stored import put_findings, told_states
 from ssvq.results.findings.table import Bounds, findings_of
-from ssvq.results.query import connect
 from ssvq.scores.choose import choose_images, count
+from ssvq.scores.data_set import Scores
 from ssvq.scores.layout import Partition
 from ssvq.scores.objects import HeatScale, read_heat_scale, score_at_rate
-from ssvq.scores.partitions import partitions
 
 AT_ONCE = 32  # images of a task of a process
 ALONE = 200  # images for which processes are not worth their start
@@ -37,8 +36,8 @@ def findings(config: FindingsConfig) -> ExitCode:
     """
     rules = read_rules(config.severity)
     order = order_of(rules)
-    with connect(config.scores) as connection:
-        states = {info.partition: info.state for info in partitions(connection, config.scores)}
+    with Scores(config.scores) as known:
+        states = {info.partition: info.state for info in known.partitions()}
     choice = choose_images(config.scores, None, config.survey, config.model_id)
     for (survey, model_id, tiling_id), group in groupby(choice.images, key=_partition_of):
         images = list(group)

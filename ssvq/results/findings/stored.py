@@ -6,17 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from ssvq.errors import InputError
-from ssvq.io import storage
+from ssvq.errors import InputError, reason_of
+from ssvq.io import parquet, storage
+from ssvq.io.parquet import DamagedError
 from ssvq.results.findings.decisions import STATES, Decision, read_decisions
-from ssvq.results.findings.schema import FINDINGS
 from ssvq.results.findings.states import decide
-from ssvq.scores.damage import UNREADABLE, reason_of
+from ssvq.scores.findings import FINDINGS
 from ssvq.scores.layout import Partition, findings_folder
 from ssvq.scores.partitions import METADATA
-from ssvq.scores.schema import encode_parquet
 
 TRIES = 5  # of a refresh while others put decisions too
 
@@ -77,26 +75,21 @@ def _partitions_with_table(scores: str, survey: str) -> list[Partition]:
 def _put(partition: Partition, table: pa.Table, described: dict[str, Any]) -> None:
     metadata = {**(FINDINGS.metadata or {}), METADATA: json.dumps(described)}
     try:
-        storage.put(partition.findings, encode_parquet(table.replace_schema_metadata(metadata)))
+        parquet.put(partition.findings, table.replace_schema_metadata(metadata))
     except storage.StorageError as error:
-        raise InputError(f"{partition.findings} cannot be written: {error.strerror or error}") from None
+        raise InputError(f"{partition.findings} cannot be written: {reason_of(error)}") from None
 
 
 def _read(partition: Partition) -> tuple[pa.Table, dict[str, Any]] | None:
+    """The table, in which columns that an earlier version did not have are null, and what its metadata say."""
     try:
         data = storage.read_bytes(partition.findings)
+        metadata = parquet.decode(data).schema.metadata or {}
+        table = parquet.decode(data, schema=FINDINGS, optional=FINDINGS.names)
     except FileNotFoundError:
         return None
     except storage.StorageError as error:
-        raise InputError(f"{partition.findings} cannot be read: {error.strerror or error}") from None
-    try:
-        table = pq.read_table(pa.BufferReader(data))
-        described = json.loads((table.schema.metadata or {}).get(METADATA, b"{}"))
-        for field in FINDINGS:  # columns that an earlier version did not have
-            if field.name not in table.column_names:
-                table = table.append_column(field, pa.nulls(len(table), field.type))
-        return table.select(FINDINGS.names).cast(FINDINGS), described
-    except UNREADABLE as error:
-        raise InputError(
-            f"{partition.findings} is damaged ({reason_of(error)}): make it anew by `ssvq findings`"
-        ) from None
+        raise InputError(f"{partition.findings} cannot be read: {reason_of(error)}") from None
+    except DamagedError as error:
+        raise InputError(f"{partition.findings} is damaged ({error}): make it anew by `ssvq findings`") from None
+    return table, json.loads(metadata.get(METADATA, b"{}"))
