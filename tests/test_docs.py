@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from ssvq.imagery.tile_labels import LABELS
+from ssvq.results.findings.decisions import DECISIONS
 from ssvq.scores.findings import FINDINGS
 from ssvq.scores.schema import LEDGER, SCORE_MAP
 
@@ -21,9 +22,10 @@ def documented(part: str) -> dict[str, str]:
     return {name: kind for names, kind in rows for name in names.split(", ") if kind != "type"}
 
 
-@pytest.mark.parametrize(
-    ("part", "schema"), [("Score maps", SCORE_MAP), ("Ledger", LEDGER), ("Findings", FINDINGS), ("Labels", LABELS)]
-)
+TABLES = {"Score maps": SCORE_MAP, "Ledger": LEDGER, "Findings": FINDINGS, "Decisions": DECISIONS, "Labels": LABELS}
+
+
+@pytest.mark.parametrize(("part", "schema"), TABLES.items(), ids=TABLES)
 def test_every_column_is_documented_with_its_type(part: str, schema: pa.Schema) -> None:
     found = documented(part)
     assert list(found) == [name for name in found if name in schema.names]

@@ -38,6 +38,8 @@ class SourceImage:
     `beside`: the files that say where it lies, where there are such.
 
     `window`: x, y, width and height of the part of the stored raster that this image is, where it is a part.
+
+    `region`: the part of it that its label is of, as WKT in pixels of the stored raster; of the rest nothing is known.
     """
 
     uri: str
@@ -50,6 +52,7 @@ class SourceImage:
     split: str | None = None
     drivers: tuple[str, ...] = ()
     window: tuple[int, int, int, int] | None = None
+    region: str | None = None
     beside: Beside | None = None
 
     @property

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
+import shapely
 
 from ssvq.errors import ImageError, InputError
 from ssvq.imagery.catalog import NORMAL_LABEL, SourceImage
@@ -26,9 +27,14 @@ LABELS = pa.schema(
         ("label", pa.string()),
         ("who", pa.string()),
         ("when", pa.timestamp("us", tz="UTC")),
+        ("outline", pa.binary()),
     ]
 )
-"""A row a tile. fingerprint: of the image that was scored. x, y, width, height: pixels of the stored raster."""
+"""A row for what is known of a tile. fingerprint: of the image that was scored. x, y, width, height: pixels of the
+stored raster. outline: the part of the tile that has the label, WKB in pixels of the stored raster, of whose rest
+nothing is known; null where the label is that of the whole tile.
+"""
+ADDED = "outline"  # which tables of version 0.1 do not have
 PLACE = ("image_uri", "x", "y", "width", "height")
 
 
@@ -45,6 +51,8 @@ def read_labels(address: str, setting: str) -> pa.Table:
         raise InputError(f"{setting} {address} cannot be read: {error}") from None
     except DamagedError as error:
         raise InputError(f"{setting} {address} is no Parquet file: {error}") from None
+    if ADDED not in table.column_names:
+        table = table.append_column(ADDED, pa.nulls(len(table), pa.binary()))
     missing = [name for name in LABELS.names if name not in table.column_names]
     if missing:
         raise InputError(f"{setting} {address} has no column {missing[0]}: give a table that `ssvq label` wrote")
@@ -64,7 +72,8 @@ def add_labelled_tiles(
     tiles whose image is gone or is not what was labelled.
 
     They train and nothing else: tiles that were chosen for how they scored would bend every figure. So does what
-    shares an image with them, and its group. An anomalous tile of an image with a mask keeps the mask.
+    shares an image with them, and its group. An anomalous tile of an image with a mask keeps the mask. A label with an
+    outline is of that part of the tile alone.
 
     Raises InputError when the table cannot be used, and when a tile is larger than `tile_size`, if that is not None.
     """
@@ -100,17 +109,21 @@ def _tile(row: dict[str, Any], image: SourceImage | None, drivers: tuple[str, ..
     """The image that a row's tile is. Its fingerprint is that of what it was cut from, mask and all."""
     x, y, width, height = (row[name] for name in PLACE[1:])
     normal = row["label"] == NORMAL
+    region = None if row["outline"] is None else shapely.to_wkt(shapely.from_wkb(row["outline"]), trim=True)
+    masked = image is not None and not normal and region is None
+    part = "" if region is None else f", {row['label']} part"
     return SourceImage(
         uri=row["image_uri"],
-        path=f"{row['image_uri'] if image is None else image.path} at {x},{y}, {width}x{height}",
-        fingerprint=row["fingerprint"] if image is None or normal else image.fingerprint,
+        path=f"{row['image_uri'] if image is None else image.path} at {x},{y}, {width}x{height}{part}",
+        fingerprint=image.fingerprint if image is not None and masked else row["fingerprint"],
         size=0,
-        mask=None if image is None or normal else image.mask,
+        mask=image.mask if image is not None and masked else None,
         label=NORMAL_LABEL if normal else ANOMALOUS,
         group=row["image_uri"] if image is None else image.group,
         split=SPLITS[0],
         drivers=drivers,
         window=(x, y, width, height),
+        region=region,
     )
 
 

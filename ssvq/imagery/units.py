@@ -12,9 +12,12 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
+from rasterio.features import rasterize
 from rasterio.io import DatasetReader
+from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from ssvq.errors import ImageError
@@ -116,7 +119,8 @@ def read_classes(
     source: SourceImage, x: int, y: int, width: int, height: int, shape: tuple[int, int] | None = None
 ) -> NDArray[np.uint8] | None:
     """Class of each pixel of a window, uint8 (height, width), or of some of them, uint8 of `shape`; 0 normal: from the
-    mask, or the same for all pixels from the image's label where it has no mask. None where nothing is known.
+    mask, or the same for all pixels from the image's label where it has no mask. None where nothing is known. Of an
+    image whose label is that of a region, the pixels of the region have the class ANOMALOUS, whatever the label is.
 
     Raises ImageError (stage `mask`).
     """
@@ -149,6 +153,8 @@ def _reader(source: SourceImage, mask: DatasetReader | None, image: DatasetReade
 def _classes(
     source: SourceImage, mask: MaskReader | None, window: tuple[int, int, int, int], shape: tuple[int, int]
 ) -> NDArray[np.uint8] | None:
+    if source.region is not None:
+        return _burn(source, window, shape)
     if mask is not None and source.mask is not None:
         with _mask_errors(source.mask):
             x, y, width, height = window
@@ -158,6 +164,17 @@ def _classes(
     if source.label is None:
         return None
     return np.full(shape, 0 if source.label == NORMAL_LABEL else ANOMALOUS, np.uint8)
+
+
+def _burn(source: SourceImage, window: tuple[int, int, int, int], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Which pixels of a window have their centre in the image's region, uint8 of `shape`, as ANOMALOUS."""
+    x, y, width, height = window
+    left, top = source.origin[0] + x, source.origin[1] + y
+    to_raster = Affine.translation(left, top) * Affine.scale(width / shape[1], height / shape[0])
+    burned: NDArray[np.uint8] = rasterize(
+        [(shapely.from_wkt(source.region), ANOMALOUS)], out_shape=shape, transform=to_raster, dtype=np.uint8
+    )
+    return burned
 
 
 def split_image(

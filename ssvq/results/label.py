@@ -1,125 +1,198 @@
-"""`ssvq label`: what people say of scored tiles, as a table that `ssvq train --labels` learns from."""
+"""`ssvq label`: what people say of tiles and findings, as labels for `ssvq train --labels` and states of findings."""
 
 import csv
 import getpass
 import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, ValidationError
+import shapely
 
+from ssvq import logs
 from ssvq.errors import ExitCode, InputError
 from ssvq.imagery.csv_files import decode_csv, separator_of
-from ssvq.imagery.tile_labels import LABELS, PLACE, read_labels
-from ssvq.io import parquet, storage
+from ssvq.imagery.tile_labels import LABELS, NORMAL, PLACE, read_labels
+from ssvq.io import parquet
+from ssvq.results.findings.decisions import Decision, put_decisions, read_decisions, version_of
+from ssvq.results.findings.labels import label_tiles
+from ssvq.results.findings.stored import refresh_states, told_states
+from ssvq.results.findings.taking import Taken, check_decisions, contradictions
+from ssvq.results.page_file import PageFile, read_page_file, read_setting
 from ssvq.results.settings import LabelConfig, TileLabel
 from ssvq.scores.choose import choose_images, count, read_object
 from ssvq.scores.data_set import Scores
+from ssvq.scores.layout import Partition, labels_file
 from ssvq.scores.objects import put_output
 
+NAMED = 5  # of the lines about single findings; the rest is counted
 NAMED_UNKNOWN = 3
 
-
-class Mark(BaseModel):
-    """A tile that a person marked on the report page."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    tile_id: str
-    label: TileLabel
+Place = tuple[Any, ...]
 
 
-class Marks(BaseModel):
-    """What the report page downloads."""
+@dataclass
+class Labels:
+    """Rows of LABELS that are new, and the places of tiles whose earlier rows they replace."""
 
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    places: set[Place] = field(default_factory=set)
 
-    survey: str
-    model_id: str
-    tiling_id: str
-    labels: list[Mark]
+    def add(self, rows: Sequence[dict[str, Any]], places: set[Place]) -> None:
+        """Add rows about some tiles, in place of what has been said about these."""
+        self.rows = [*(row for row in self.rows if place_of(row) not in places), *rows]
+        self.places |= places
+
+
+def place_of(row: Mapping[str, Any]) -> Place:
+    """What tells a tile from all others: its image, and where it lies in it."""
+    return tuple(row[name] for name in PLACE)
 
 
 def label(config: LabelConfig) -> ExitCode:
-    """Add labels of tiles to a table, which is made where there is none; a tile that it has gets its new label.
+    """Add labels to a table, which is made where there is none, and decisions to those beside the findings. A tile that
+    has a label gets its new one. Decisions on images that have changed since are named and left out, and the exit code
+    says so.
 
-    Raises InputError, and writes nothing, when a tile is not among the scores of the survey.
+    Raises InputError, and writes nothing, when a tile is not among the scores of the survey, when no decision is of the
+    current scores, and when the file is of another survey or model.
     """
-    model_id, wanted = _wanted(config)
-    now = datetime.now(UTC)
+    page = None if config.marks is None else read_page_file(config.marks)
+    survey, model_id = _check_source(config, page)
+    try:
+        choice = choose_images(config.scores, None, survey, model_id)
+    except InputError as error:
+        raise InputError(f"{error} (asked for by --from {config.marks})" if page else str(error)) from None
+    images = {row["image_id"]: row for row in choice.images}
     who = config.who or getpass.getuser()
-    rows = _rows(config, model_id, wanted, {"who": who, "when": now})
-    try:
-        before = read_labels(config.out, "--out").to_pylist()
-    except FileNotFoundError:
-        before = []
-    labels = {tuple(row[name] for name in PLACE): row for row in [*before, *rows]}
-    table = pa.Table.from_pylist(list(labels.values()), LABELS)
-    put_output(config.out, parquet.encode(table), config.out)
-    normal = sum(row["label"] == "normal" for row in rows)
-    print(
-        f"{config.out}: {count(len(rows), 'tile')} labelled ({normal} normal, {len(rows) - normal} anomalous), "
-        f"{len(table)} in all; learn from them with `ssvq train --labels {config.out}`"
-    )
-    return ExitCode.DONE
-
-
-def _wanted(config: LabelConfig) -> tuple[str | None, dict[str, TileLabel]]:
-    """The model that the settings or the page name, if any, and the label of each tile by its tile_id."""
-    if config.marks is None:
-        assert config.tiles is not None
-        assert config.label is not None
-        return config.model_id, dict.fromkeys(_read_ids(config), config.label)
-    text = _read(config.marks, "--from")
-    try:
-        marks = Marks.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+    out = config.out or labels_file(config.scores, survey)
+    before = _labels_before(out)
+    labels = Labels()
+    taken = Taken([], [])
+    if page is not None and page.decisions:
+        taken = check_decisions(page, str(config.marks), images, who)
+    wanted = _wanted(config, page, survey)
+    if not wanted and not taken.decisions:
         raise InputError(
-            f"--from {config.marks} is no file of labels that a report page saved: {where or 'it'}: {first['msg']}"
-        ) from None
+            f"{'--from' if page else '--tiles'} {config.marks or config.tiles} names no tile and no finding"
+        )
+    of_tiles = _tile_rows(config.scores, images, wanted, survey, {"who": who, "when": datetime.now(UTC)})
+    if taken.decisions:
+        _take(config.scores, survey, taken.decisions, images, labels)
+    labels.add(of_tiles, {place_of(row) for row in of_tiles})
+    _put_labels(out, before, labels)
+    for line in [*taken.older[:NAMED], *_more(taken.older, "decision")]:
+        logs.warning(f"left out: {line}")
+    return ExitCode.SOME_IMAGES_FAILED if taken.older else ExitCode.DONE
+
+
+def _check_source(config: LabelConfig, page: PageFile | None) -> tuple[str, str | None]:
+    """The survey, and the model if one is named. Raises InputError where a page's file is of another one."""
+    if page is None:
+        return str(config.survey), config.model_id
     for name, given in (("survey", config.survey), ("model_id", config.model_id)):
-        if given is not None and given != getattr(marks, name):
+        if given is not None and given != getattr(page, name):
             flag = f"--{name.replace('_', '-')}"
-            raise InputError(f"{flag} {given}: the labels of {config.marks} are of {getattr(marks, name)}")
-    return marks.model_id, {mark.tile_id: mark.label for mark in marks.labels}
+            raise InputError(f"{flag} {given}: the labels of {config.marks} are of {getattr(page, name)}")
+    return page.survey, page.model_id
 
 
-def _read_ids(config: LabelConfig) -> list[str]:
+def _take(
+    scores: str, survey: str, taken: Sequence[Decision], images: Mapping[str, dict[str, Any]], labels: Labels
+) -> None:
+    """Put decisions, tell the findings their states, and add the labels of the tiles around them."""
+    before = read_decisions(scores, survey)
+    address = put_decisions(scores, survey, taken)
+    people = ", ".join(sorted({one.decided_by for one in taken}))
+    print(f"{address}: {count(len(taken), 'decision')} by {people}")
+    told = contradictions(before, taken)
+    for line in [*told[:NAMED], *_more(told, "contradiction")]:
+        print(f"  {line}")
+    tables = refresh_states(scores, survey)
+    for partition, table in tables.items():
+        print(f"survey {survey!r}, model {partition.model_id}: {told_states(Counter(table['state'].to_pylist()))}")
+    decisions = read_decisions(scores, survey)
+    for image_id in sorted({one.image_id for one in taken}):
+        image = images[image_id]
+        table = tables.get(Partition(scores, survey, image["model_id"], image["tiling_id"]))
+        undecided = None if table is None else _undecided(table, image)
+        version = image_id, version_of(image["fingerprint"])
+        own = [one for one in decisions if (one.image_id, one.version) == version]
+        near = [one.region for one in taken if one.image_id == image_id]
+        tiles = read_object(scores, image, ["fingerprint", *PLACE]).to_pylist()
+        labels.add(*label_tiles(tiles, own, undecided, near))
+
+
+def _undecided(table: pa.Table, image: Mapping[str, Any]) -> list[shapely.Geometry]:
+    names = ("image_id", "fingerprint", "state", "outline")
+    rows = zip(*(table[name].to_pylist() for name in names), strict=True)
+    own = (image["image_id"], image["fingerprint"], "new")
+    return [shapely.from_wkb(outline) for *key, outline in rows if tuple(key) == own]
+
+
+def _labels_before(address: str) -> list[dict[str, Any]]:
+    try:
+        rows: list[dict[str, Any]] = read_labels(address, "--out").to_pylist()
+    except FileNotFoundError:
+        return []
+    return rows
+
+
+def _put_labels(address: str, before: Sequence[dict[str, Any]], labels: Labels) -> None:
+    kept = [row for row in before if place_of(row) not in labels.places]
+    table = pa.Table.from_pylist([*kept, *labels.rows], LABELS)
+    put_output(address, parquet.encode(table), address)
+    normal = sum(row["label"] == NORMAL for row in labels.rows)
+    print(
+        f"{address}: {count(len(labels.rows), 'tile')} labelled ({normal} normal, {len(labels.rows) - normal} "
+        f"anomalous), {len(table)} in all; learn from them with `ssvq train --labels {address}`"
+    )
+
+
+def _wanted(config: LabelConfig, page: PageFile | None, survey: str) -> dict[str, TileLabel]:
+    """The label of each tile that is named, by its tile_id."""
+    if page is not None:
+        return {mark.tile_id: mark.label for mark in page.labels}
+    assert config.label is not None
+    return dict.fromkeys(_read_ids(config, survey), config.label)
+
+
+def _read_ids(config: LabelConfig, survey: str) -> list[str]:
     """The column `tile_id` of a CSV, or the first column of one without such a heading.
 
     Images of two surveys may have one name, and their tiles one identity. So a column `survey` is heeded; and without
     one, a tile that another survey has too is refused.
     """
     name = f"--tiles {config.tiles}"
-    text = decode_csv(_read(str(config.tiles), "--tiles"), name)
+    text = decode_csv(read_setting(str(config.tiles), "--tiles"), name)
     rows = [row for row in csv.reader(io.StringIO(text), delimiter=separator_of(text)) if any(row)]
     heading = [cell.strip() for cell in rows[0]] if rows else []
     if "tile_id" not in heading:
         ids = [row[0].strip() for row in rows]
-        _check_one_survey(config, ids, name)
+        _check_one_survey(config.scores, survey, ids, name)
         return ids
     column = heading.index("tile_id")
     rows = [row for row in rows[1:] if len(row) > column]
     ids = [row[column].strip() for row in rows]
     if "survey" not in heading:
-        _check_one_survey(config, ids, name)
+        _check_one_survey(config.scores, survey, ids, name)
         return ids
     of_survey = heading.index("survey")
-    others = sorted({row[of_survey].strip() for row in rows if len(row) > of_survey} - {str(config.survey)})
+    others = sorted({row[of_survey].strip() for row in rows if len(row) > of_survey} - {survey})
     if others:
-        raise InputError(f"{name} has tiles of survey {others[0]}, and --survey is {config.survey}: give those of one")
+        raise InputError(f"{name} has tiles of survey {others[0]}, and --survey is {survey}: give those of one")
     return ids
 
 
-def _check_one_survey(config: LabelConfig, ids: list[str], name: str) -> None:
+def _check_one_survey(scores: str, survey: str, ids: Sequence[str], name: str) -> None:
     """Raises InputError for a tile of an image that another survey has by the same name."""
     images = {tile_id.split("-")[0] for tile_id in ids}
-    rows = Scores(config.scores).sql("SELECT DISTINCT survey, image_id FROM images").to_pylist()
-    others = sorted({row["survey"] for row in rows if row["image_id"] in images} - {str(config.survey)})
-    here = {row["image_id"] for row in rows if row["survey"] == config.survey}
+    rows = Scores(scores).sql("SELECT DISTINCT survey, image_id FROM images").to_pylist()
+    others = sorted({row["survey"] for row in rows if row["image_id"] in images} - {survey})
+    here = {row["image_id"] for row in rows if row["survey"] == survey}
     if others and images & here:
         raise InputError(
             f"{name} does not say which survey its tiles are of, and survey {others[0]} has images of the same names: "
@@ -127,22 +200,17 @@ def _check_one_survey(config: LabelConfig, ids: list[str], name: str) -> None:
         )
 
 
-def _read(address: str, setting: str) -> bytes:
-    try:
-        return storage.read_bytes(address)
-    except FileNotFoundError:
-        raise InputError(f"{setting} {address} is not there") from None
-    except storage.StorageError as error:
-        raise InputError(f"{setting} {address} cannot be read: {error}") from None
-
-
-def _rows(
-    config: LabelConfig, model_id: str | None, wanted: dict[str, TileLabel], said: dict[str, Any]
+def _tile_rows(
+    scores: str,
+    images: Mapping[str, dict[str, Any]],
+    wanted: Mapping[str, TileLabel],
+    survey: str,
+    said: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
-    """Rows of the schema LABELS. Each tile is looked up in the score map of its image."""
-    if not wanted:
-        raise InputError(f"{'--from' if config.marks else '--tiles'} {config.marks or config.tiles} names no tile")
-    images = {row["image_id"]: row for row in choose_images(config.scores, None, config.survey, model_id).images}
+    """Rows of the schema LABELS of whole tiles. Each tile is looked up in the score map of its image.
+
+    Raises InputError when one is not there.
+    """
     by_image: dict[str, set[str]] = {}
     for tile_id in wanted:
         by_image.setdefault(tile_id.split("-")[0], set()).add(tile_id)
@@ -150,11 +218,15 @@ def _rows(
     for image_id, tile_ids in by_image.items():
         if image_id not in images:
             continue
-        tiles = read_object(config.scores, images[image_id], ["tile_id", "fingerprint", *PLACE]).to_pylist()
-        rows += [tile | {"label": wanted[tile["tile_id"]]} | said for tile in tiles if tile["tile_id"] in tile_ids]
+        tiles = read_object(scores, images[image_id], ["tile_id", "fingerprint", *PLACE]).to_pylist()
+        rows += [{**tile, "label": wanted[tile["tile_id"]], **said} for tile in tiles if tile["tile_id"] in tile_ids]
     unknown = sorted(wanted.keys() - {row["tile_id"] for row in rows})
     if unknown:
         named = ", ".join(unknown[:NAMED_UNKNOWN]) + (", ..." if len(unknown) > NAMED_UNKNOWN else "")
-        scored = f"the tiles of survey {config.survey}"
-        raise InputError(f"{count(len(unknown), 'tile')} not among {scored} in {config.scores}: {named}")
+        raise InputError(f"{count(len(unknown), 'tile')} not among the tiles of survey {survey} in {scores}: {named}")
     return rows
+
+
+def _more(lines: Sequence[str], noun: str) -> list[str]:
+    """A line that counts what is not named."""
+    return [f"and {count(len(lines) - NAMED, f'more {noun}')}"] if len(lines) > NAMED else []

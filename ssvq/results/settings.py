@@ -69,28 +69,28 @@ class PublishConfig(Command):
 
 
 class LabelConfig(Command):
-    """Label scored tiles as normal or anomalous, for `ssvq train --labels`."""
+    """Take what people say of scored tiles and findings: labels for `ssvq train --labels`, and states of findings."""
 
     scores: CliPositionalArg[Location]
     """Folder or s3:// prefix that `ssvq score --out` wrote."""
 
-    survey: str
-    """Name of the survey in the output."""
+    survey: str | None = None
+    """Name of the survey in the output (default: the one that the file of --from names)."""
 
-    out: Output
-    """Parquet file of labels, local or s3://; it is made, or added to."""
+    out: Output | None = None
+    """Parquet file of labels, local or s3://; it is made, or added to (default: SCORES/labels/SURVEY.parquet)."""
 
     marks: Location | None = Field(None, validation_alias="from")
-    """File that a page of `ssvq report` saved."""
+    """File that a page of `ssvq report` saved: labels of tiles, and decisions on findings."""
 
     tiles: Location | None = None
-    """CSV with a column tile_id, such as `ssvq query --format csv` writes; goes with --as."""
+    """CSV with a column tile_id, such as `ssvq query --format csv` writes; goes with --survey and --as."""
 
     label: TileLabel | None = Field(None, validation_alias="as")
     """What these tiles are: normal or anomalous."""
 
     who: str | None = None
-    """Who says so (default: the user's name)."""
+    """Who says so, where the page's file does not name a person (default: the user's name)."""
 
     model_id: str | None = None
     """Model whose tiles are meant (default: the one that the file names, else the latest)."""
@@ -101,4 +101,6 @@ class LabelConfig(Command):
             raise ValueError("give --from and the file of a report page, or --tiles and --as, and not both")
         if (self.tiles is None) != (self.label is None):
             raise ValueError("--tiles and --as go together: a file of --from says what each tile is")
+        if self.tiles is not None and self.survey is None:
+            raise ValueError("--survey is missing: it says which survey the tiles of --tiles are of")
         return self

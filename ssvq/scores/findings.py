@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from ssvq.scores.schema import BBOX, GEO_METADATA
+from ssvq.scores.schema import BBOX, GEO_METADATA, TIME
 
 FINDINGS = pa.schema(
     [
@@ -15,6 +15,9 @@ FINDINGS = pa.schema(
         ("finding_id", pa.string()),
         ("severity", pa.string()),
         ("state", pa.string()),
+        ("decided_by", pa.string()),
+        ("decided_at", TIME),
+        ("note", pa.string()),
         ("x", pa.int32()),
         ("y", pa.int32()),
         ("width", pa.int32()),
@@ -42,7 +45,8 @@ FINDINGS = pa.schema(
     GEO_METADATA,
 )
 """finding_id: of image, model, tiling and the place of its largest distance, so that it lasts over other thresholds.
-state: `new`. x, y, width, height: of the smallest rectangle of pixels around it. area_from: `georeference`, `gsd`, or
+state: `new`, or what a person decided, with who, when (UTC) and a note, all null where nobody did. x, y, width, height:
+of the smallest rectangle of pixels around it. area_from: `georeference`, `gsd`, or
 null where the area in square metres is not known. p_value_worst, p_value_mean: of the tiles that it lies in, of which
 there are `tiles`. outline: WKB in pixels; geometry: WKB in longitude and latitude, null without a place on the map.
 

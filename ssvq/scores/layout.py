@@ -7,6 +7,8 @@ runs/<run_id>.json                                          configuration and su
 published/<survey>/<model_id>/<tiling_id>.parquet           score maps of a partition as one file, for analysts
 findings/<survey>/<model_id>/<tiling_id>.parquet            findings of a partition, made anew by each `ssvq findings`
 gone/<survey>/<model_id>/<tiling_id>.parquet                what an earlier survey found and is gone, with --previous
+decisions/<survey>/<time>-<digest>.parquet                  what people decided about findings: immutable segments
+labels/<survey>.parquet                                     labels that `ssvq label` wrote, without another --out
 staging/                                                    unfinished puts; safe to delete when no job runs
 """
 
@@ -66,6 +68,16 @@ def findings_folder(out: str) -> str:
 def gone_folder(out: str) -> str:
     """Folder of the tables of what is gone."""
     return storage.join(out, "gone")
+
+
+def decisions_folder(out: str, survey: str) -> str:
+    """Folder of the segments that hold the decisions on a survey's findings."""
+    return storage.join(out, "decisions", survey)
+
+
+def labels_file(out: str, survey: str) -> str:
+    """The labels of a survey's tiles, where no other place is given."""
+    return storage.join(out, "labels", f"{survey}.parquet")
 
 
 def staging_folder(out: str) -> str:

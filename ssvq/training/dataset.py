@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ssvq.errors import InputError
 from ssvq.imagery.catalog import NORMAL_LABEL, SourceImage
 from ssvq.imagery.manifest import SPLITS
+from ssvq.methods.build import method_class
 from ssvq.model.bundle import Preprocessing
 from ssvq.model.encoders import cell_of
 from ssvq.training.preprocessing import preprocessing_of
@@ -64,6 +65,8 @@ class TileSets:
     """Split of each image that has a usable tile, by its image_id."""
     knows_pixels: NDArray[np.bool_]
     """Of each row of the index, whether the labels of its pixels are known, bool (rows,)."""
+    label_in_mask: NDArray[np.bool_]
+    """Of each row, whether its label is that of the part which its mask shows, bool (rows,)."""
     counts: TileCounts
     preprocessing: Preprocessing
 
@@ -85,8 +88,9 @@ def draw_tile_sets(index: pa.Table, images: list[SourceImage], config: TrainConf
         whole &= index[side].fill_null(0).to_numpy() >= cell_of(config.architecture)
     image_ids = index["image_id"].to_numpy(zero_copy_only=False)
     by_hand = np.array([i in by_id and by_id[i].window is not None for i in image_ids], bool)
-    anomalous, between = _labels(index, image_ids, by_id, by_hand, config)
-    usable = ~failed & whole & ~between & ~_labelled_anew(index, image_ids, by_id, by_hand)
+    of_part = np.array([i in by_id and by_id[i].region is not None for i in image_ids], bool)
+    anomalous, between = _labels(index, image_ids, by_id, by_hand, of_part, config)
+    usable = ~failed & whole & ~between & ~_labelled_anew(index, image_ids, by_id, by_hand, of_part)
 
     splits = _splits([by_id[i] for i in np.unique(image_ids[usable])], image_ids, anomalous, usable, config, rng)
     of_split = np.array([splits.get(image_id, "") for image_id in image_ids], dtype=object)
@@ -129,6 +133,7 @@ def draw_tile_sets(index: pa.Table, images: list[SourceImage], config: TrainConf
         },
         splits=splits,
         knows_pixels=_knows_pixels(image_ids, by_id),
+        label_in_mask=of_part if _by_cell(config) else np.zeros_like(of_part),
         counts=counts,
         preprocessing=preprocessing_of(index, normal, config),
     )
@@ -139,12 +144,14 @@ def _labels(
     image_ids: NDArray[np.object_],
     by_id: dict[str, SourceImage],
     by_hand: NDArray[np.bool_],
+    of_part: NDArray[np.bool_],
     config: TrainConfig,
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which tiles are anomalous, and which are neither that nor normal, bool (tiles,) each.
 
     A whole image has the label that its layout gives it, if any: a small defect is one all the same. A tile that was
-    labelled by hand has that label.
+    labelled by hand has that label; where a part of it was, and labels act by tile, an anomalous part of at least
+    `anomalous_fraction` makes the tile anomalous, and any other says nothing of it.
     """
     fraction = index["anomalous_fraction"].fill_null(0).to_numpy()
     anomalous = fraction >= config.anomalous_fraction
@@ -154,7 +161,14 @@ def _labels(
         known = np.array([label is not None for label in labels], bool) & (config.whole_images | by_hand)
         anomalous = np.where(known, [label not in (None, NORMAL_LABEL) for label in labels], anomalous)
         between &= ~known
+    if not _by_cell(config):
+        unknown = of_part & ~(anomalous & (fraction >= config.anomalous_fraction))
+        anomalous, between = anomalous & ~unknown, between | unknown
     return anomalous, between
+
+
+def _by_cell(config: TrainConfig) -> bool:
+    return method_class(config.method).labels_by_cell(config.objective)
 
 
 def _knows_pixels(image_ids: NDArray[np.object_], by_id: dict[str, SourceImage]) -> NDArray[np.bool_]:
@@ -168,15 +182,20 @@ def _knows_pixels(image_ids: NDArray[np.object_], by_id: dict[str, SourceImage])
 
 
 def _labelled_anew(
-    index: pa.Table, image_ids: NDArray[np.object_], by_id: dict[str, SourceImage], by_hand: NDArray[np.bool_]
+    index: pa.Table,
+    image_ids: NDArray[np.object_],
+    by_id: dict[str, SourceImage],
+    by_hand: NDArray[np.bool_],
+    of_part: NDArray[np.bool_],
 ) -> NDArray[np.bool_]:
-    """Which tiles are also there as labelled by hand, bool (tiles,)."""
-    if not by_hand.any():
-        return by_hand
+    """Which tiles are also there as labelled by hand as a whole, bool (tiles,)."""
+    whole = by_hand & ~of_part
+    if not whole.any():
+        return whole
     columns = [index[name].to_pylist() for name in ("x", "y", "width", "height")]
     uris = [by_id[image_id].uri if image_id in by_id else None for image_id in image_ids]
     places = list(zip(uris, *columns, strict=True))
-    given = {place for place, flag in zip(places, by_hand, strict=True) if flag}
+    given = {place for place, flag in zip(places, whole, strict=True) if flag}
     return ~by_hand & np.array([place in given for place in places], bool)
 
 

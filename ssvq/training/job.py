@@ -118,12 +118,13 @@ def _check_output(config: TrainConfig) -> None:
 def task_data(config: TrainConfig, folder: str, index: pa.Table, tile_sets: TileSets) -> dict[str, Any]:
     """What the workers train and validate on, as fields of a TrainTask."""
     unused = method_class(config.method).anomalies == "unused"
-    anomalous = [] if unused else tile_refs(index, tile_sets.train_anomalous, tile_sets.knows_pixels)
+    known = tile_sets.knows_pixels, tile_sets.label_in_mask
+    anomalous = [] if unused else tile_refs(index, tile_sets.train_anomalous, *known)
     by_cell = method_class(config.method).labels_by_cell(config.objective)
     anomalous_in_batch = config.anomalous_in_batch if anomalous else 0
     plan = BatchPlan(
         cache=folder,
-        normal=tile_refs(index, tile_sets.train_normal, tile_sets.knows_pixels),
+        normal=tile_refs(index, tile_sets.train_normal, *known),
         anomalous=anomalous,
         tile_size=config.tile_size,
         sample_size=config.sample_size,

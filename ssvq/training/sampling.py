@@ -17,6 +17,7 @@ from ssvq.training.tile_cache import TileRef
 from ssvq.training.tile_reader import crop_of_mask, tile_pixels
 
 CROP_TRIES = 8
+MOSTLY_IN_PART = 0.5  # share of a cell that makes it one of the part of a tile that a label is of
 _NORMAL, _ANOMALOUS, _CROP, _FIT = range(4)  # streams of random numbers that must not meet
 
 
@@ -114,13 +115,14 @@ def _stream(*numbers: int) -> np.random.Generator:
 
 @dataclass(frozen=True)
 class Sample:
-    """A square of a tile, and how it is changed."""
+    """A square of a tile, how it is changed, and whether it is a sample of the anomalous tiles."""
 
     plan: BatchPlan
     tile: TileRef
     y: int
     x: int
     change: "Change"
+    is_anomalous: bool
 
     def pixels(self) -> NDArray[np.uint8]:
         """uint8 (size, size, 3)."""
@@ -130,7 +132,7 @@ class Sample:
 
     def shares(self, cell: int) -> NDArray[np.float32]:
         """Share of anomalous pixels of each cell, float32 (size / cell, size / cell). NaN where it is not known: of a
-        tile that is labelled as a whole, and in the padding of a small image.
+        tile that is labelled as a whole, in the padding of a small image, and outside of the part that a label is of.
         """
         tile, size = self.tile, self.plan.sample_size
         side = size // cell
@@ -143,6 +145,11 @@ class Sample:
                 mask = crop_of_mask(self.plan.cache, tile, self.plan.tile_size, self.y, self.x, size)
                 cells = mask[: height * cell, : width * cell].reshape(height, cell, width, cell)
                 shares[:height, :width] = cells.mean((1, 3), dtype=np.float32)
+        if tile.label_in_mask:
+            # A part as small as a cell may lie across several: then those that have most of it have its label.
+            most = float(np.nanmax(shares, initial=0.0))
+            in_part = shares >= min(MOSTLY_IN_PART, most) if most > 0 else np.zeros_like(shares, bool)
+            shares = np.where(in_part, np.float32(self.is_anomalous), np.float32(np.nan))
         return self.change.turned(shares)
 
 
@@ -155,7 +162,11 @@ def draw_sample(plan: BatchPlan, tile: TileRef, wants_anomalous: bool, rng: np.r
     """Which crop of a tile is taken, and how it is changed, at random as the plan says."""
     size = plan.sample_size
     if size == plan.tile_size:
-        return Sample(plan, tile, 0, 0, draw_change(plan.augmentation, rng))
+        return Sample(plan, tile, 0, 0, draw_change(plan.augmentation, rng), wants_anomalous)
+    if tile.label_in_mask:
+        mask = crop_of_mask(plan.cache, tile, plan.tile_size, 0, 0, plan.tile_size)[: tile.height, : tile.width]
+        y, x = choose_crop_with_part(mask, size, rng)
+        return Sample(plan, tile, y, x, draw_change(plan.augmentation, rng), wants_anomalous)
 
     def fits(fraction: float) -> bool:
         anomalous = fraction >= plan.anomalous_fraction
@@ -168,7 +179,7 @@ def draw_sample(plan: BatchPlan, tile: TileRef, wants_anomalous: bool, rng: np.r
         return np.count_nonzero(mask) / mask.size
 
     y, x = choose_crop((tile.height, tile.width), share_at, size, fits, wants_anomalous, rng)
-    return Sample(plan, tile, y, x, draw_change(plan.augmentation, rng))
+    return Sample(plan, tile, y, x, draw_change(plan.augmentation, rng), wants_anomalous)
 
 
 class Change(NamedTuple):
@@ -225,3 +236,18 @@ def choose_crop(
         if nearness > best_fraction:
             best, best_fraction = (y, x), nearness
     return best
+
+
+def choose_crop_with_part(mask: NDArray[np.bool_], size: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Corner y, x of a random crop that holds a random pixel of the part that a mask (height, width) shows, and lies
+    within the mask if that is large enough. Of an empty mask any crop.
+    """
+    ys, xs = np.nonzero(mask)
+    if not len(ys):
+        ys, xs = (np.array([rng.integers(length)]) for length in mask.shape)
+    pixel = int(rng.integers(len(ys)))
+    corner = []
+    for at, length in zip((int(ys[pixel]), int(xs[pixel])), mask.shape, strict=True):
+        first, last = max(0, at - size + 1), min(at, max(0, length - size))
+        corner.append(int(rng.integers(min(first, last), last + 1)))
+    return corner[0], corner[1]

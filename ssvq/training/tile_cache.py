@@ -62,7 +62,8 @@ cannot read back nulls of fixed-size lists.
 class TileRef:
     """Where a tile lies in the cache, and how many columns and rows of its array are image and not padding. A tile that
     `is_clean` has no anomalous pixel, so that its mask needs no look. Where `knows_pixels` is false, the label is of
-    the tile as a whole, and its mask says nothing.
+    the tile as a whole, and its mask says nothing. Of a tile with `label_in_mask` the mask is the part that the label
+    is of, normal or anomalous, and nothing is known of the rest.
     """
 
     file: str
@@ -72,15 +73,24 @@ class TileRef:
     height: int
     is_clean: bool = False
     knows_pixels: bool = True
+    label_in_mask: bool = False
 
 
-def tile_refs(index: pa.Table, rows: NDArray[np.int64], knows_pixels: NDArray[np.bool_] | None = None) -> list[TileRef]:
-    """Where the tiles of some rows of an index are. `knows_pixels`: of each row of the index; default: all do."""
+def tile_refs(
+    index: pa.Table,
+    rows: NDArray[np.int64],
+    knows_pixels: NDArray[np.bool_] | None = None,
+    label_in_mask: NDArray[np.bool_] | None = None,
+) -> list[TileRef]:
+    """Where the tiles of some rows of an index are. `knows_pixels`, `label_in_mask`: of each row of the index; default:
+    all know them, none has it there.
+    """
     chosen = index.take(rows)
     columns = [chosen[name].to_pylist() for name in ("file", "batch", "row", "width", "height")]
     is_clean = (chosen["anomalous_fraction"].to_numpy() == 0).tolist()
     known = [True] * len(rows) if knows_pixels is None else knows_pixels[rows].tolist()
-    return [TileRef(*place) for place in zip(*columns, is_clean, known, strict=True)]
+    parts = [False] * len(rows) if label_in_mask is None else label_in_mask[rows].tolist()
+    return [TileRef(*place) for place in zip(*columns, is_clean, known, parts, strict=True)]
 
 
 def cache_key(images: list[SourceImage], tiling: Tiling, rule: PixelRule) -> str:
@@ -88,7 +98,7 @@ def cache_key(images: list[SourceImage], tiling: Tiling, rule: PixelRule) -> str
     described: list[object] = [FORMAT, tiling.tiling_id, rule.model_dump(mode="json")]
     for image in images:
         labels = image.label if image.mask is None else [image.mask.uri, image.mask.anomalous_classes]
-        where = [] if image.window is None else [image.window]
+        where = [] if image.window is None else [image.window, *([image.region] if image.region else [])]
         described.append([image.uri, image.fingerprint, labels, *where])
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
 

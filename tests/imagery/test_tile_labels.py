@@ -1,5 +1,6 @@
 """Labelled tiles as images to train on: windows of their rasters, with the label that a person gave."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -7,13 +8,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import shapely
 
 from ssvq.errors import ImageError, InputError
 from ssvq.imagery.catalog import Mask, SourceImage, list_images
 from ssvq.imagery.grid import Tiling
+from ssvq.imagery.pixel_rule import PixelRule
 from ssvq.imagery.tile_labels import LABELS, add_labelled_tiles
-from ssvq.imagery.units import inspect, plan_units, read_unit
+from ssvq.imagery.units import ImagePart, inspect, plan_units, read_unit
 from ssvq.io import parquet, storage
+from ssvq.training.tile_cache import cache_key
 from tests.conftest import write_image
 
 TILE = 16
@@ -78,6 +82,45 @@ def test_an_anomalous_tile_keeps_what_the_mask_shows_of_it(
     (_, result) = next(read_unit(unit))
     assert not isinstance(result, ImageError)
     assert result.anomalous_fraction.tolist() == [fraction]
+
+
+@pytest.mark.parametrize("label", ["normal", "anomalous"])
+def test_a_label_with_an_outline_is_of_that_part_of_its_tile(
+    images: list[SourceImage], tmp_path: Path, label: str
+) -> None:
+    """Whatever the image's mask says: what is known of the tile is the label of the part."""
+    mask = write_image(tmp_path / "m.png", np.ones((24, 40), np.uint8))
+    masked = [SourceImage(**(vars(images[0]) | {"mask": Mask(str(mask))})), images[1]]
+    outline = shapely.to_wkb(shapely.box(26, 10, 34, 14))
+    labels = write_labels(tmp_path / "l.parquet", of(images[0], x=24, y=8, label=label, outline=outline))
+    (*_, tile), unusable = add_labelled_tiles(masked, labels, TILE, None)
+    assert unusable == []
+    assert (tile.label, tile.mask) == ("good" if label == "normal" else "anomalous", None)
+    for tiling, scale in ((Tiling(tile_size=TILE, stride=TILE), 1), (Tiling(tile_size=32, stride=32, whole=True), 2)):
+        unit = plan_units([(tile, inspect(tile))], tiling)[0]
+        (_, result) = next(read_unit([ImagePart.from_json(part.to_json()) for part in unit]))
+        assert not isinstance(result, ImageError)
+        expected = np.zeros((16 * scale, 16 * scale), bool)
+        expected[2 * scale : 6 * scale, 2 * scale : 10 * scale] = True
+        np.testing.assert_array_equal(result.classes[0] > 0, expected)
+
+
+def test_two_labels_of_parts_of_a_tile_are_two_samples(images: list[SourceImage], tmp_path: Path) -> None:
+    parts = {"normal": shapely.box(0, 0, 4, 4), "anomalous": shapely.box(8, 8, 12, 12)}
+    rows = [of(images[0], label=label, outline=shapely.to_wkb(part)) for label, part in parts.items()]
+    found, _ = add_labelled_tiles(images, write_labels(tmp_path / "l.parquet", *rows), TILE, None)
+    tiles = found[2:]
+    assert len({tile.image_id for tile in tiles}) == 2
+    rule = PixelRule()
+    tiling = Tiling(tile_size=TILE, stride=TILE)
+    assert cache_key(tiles[:1], tiling, rule) != cache_key([replace(tiles[0], region=None)], tiling, rule)
+
+
+def test_a_table_of_before_has_no_outlines(images: list[SourceImage], tmp_path: Path) -> None:
+    labels = write_labels(tmp_path / "l.parquet", of(images[0]))
+    parquet.put(labels, parquet.read(labels).drop_columns("outline"))
+    found, _ = add_labelled_tiles(images, labels, TILE, None)
+    assert found[-1].region is None
 
 
 def test_tiles_whose_image_is_gone_or_changed_or_too_small_are_said(images: list[SourceImage], tmp_path: Path) -> None:

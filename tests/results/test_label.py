@@ -59,7 +59,7 @@ def test_ids_without_a_heading(output: Path, tmp_path: Path) -> None:  # noqa: F
         ({"zz-0-9": "normal"}, {}, "zz-0-9"),
         ({"../x": "normal"}, {}, "../x"),
         ({}, {}, "names no tile"),
-        ({"i0-0-1": "rusty"}, {}, "no file of labels that a report page saved: labels.0.label"),
+        ({"i0-0-1": "rusty"}, {}, "no file that a report page saved: labels.0.label"),
         ({"i0-0-1": "normal"}, {"survey": "t"}, "--survey s: the labels of"),
         ({"i0-0-1": "normal"}, {"model_id": "other"}, "--model-id other"),
     ],

@@ -119,7 +119,7 @@ def test_nothing_in_the_data_is_markup(output: Path, tmp_path: Path) -> None:
     report(output, page)
     text = page.read_text()
     found = Elements(text).found
-    assert [tag for tag, _ in found].count("script") == 3
+    assert [tag for tag, _ in found].count("script") == 4
     assert not [tag for tag, _ in found if tag == "b"]
     assert "alert('1')" not in text
     assert text.count("&lt;script&gt;alert(&#39;1&#39;)") >= 2
@@ -360,7 +360,7 @@ def test_nothing_hangs_over_the_edge(opened: Any, width: int) -> None:
 
 
 def test_tiles_are_labelled_and_saved_for_ssvq_label(opened: Any, output: Path, tmp_path: Path) -> None:
-    assert not opened.locator("#labels").is_visible()
+    assert not opened.locator("#unsaved").is_visible()
     opened.locator(".open").nth(1).click()
     box = opened.locator("#stage .layers").bounding_box()
     opened.mouse.click(box["x"] + 0.4 * box["width"], box["y"] + 0.5 * box["height"])
@@ -373,10 +373,10 @@ def test_tiles_are_labelled_and_saved_for_ssvq_label(opened: Any, output: Path, 
     assert opened.locator("#stage rect.label").count() == 2
     assert opened.inner_text("#viewer-name") == "b.png", "the arrows move within the picture"
     opened.keyboard.press("Escape")
-    assert opened.inner_text("#labels-count") == "2 tiles labelled: 1 anomalous, 1 normal"
+    assert opened.inner_text("#unsaved-count") == "2 tile labels: 1 anomalous, 1 normal (not saved yet)"
     with opened.expect_download() as download:
-        opened.click("#save-labels")
-    assert download.value.suggested_filename == "s-labels.json"
+        opened.click("#save")
+    assert download.value.suggested_filename == "s-review.json"
     saved = tmp_path / "saved.json"
     download.value.save_as(saved)
     out = tmp_path / "labels.parquet"

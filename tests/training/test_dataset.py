@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssvq.config import Architecture, TrainConfig
+from ssvq.config import Architecture, Objective, TrainConfig
 from ssvq.errors import InputError
 from ssvq.imagery.catalog import SourceImage
 from ssvq.training.dataset import TileSets, draw_tile_sets
@@ -401,3 +401,25 @@ def test_tiles_labelled_by_hand_are_all_taken_and_replace_what_the_mask_says() -
     assert {"image_id": "000", "x": 0} not in used
     assert {"image_id": "001", "x": 0} not in used
     assert {"image_id": "000", "x": 32} in used
+
+
+@pytest.mark.parametrize("by_cell", [True, False])
+def test_labels_of_parts_count_by_cell_or_where_they_make_the_whole_tile_anomalous(by_cell: bool) -> None:
+    index = index_of({**many(8), "small": [0.1], "large": [0.7], "normal": [0.3]})
+    config = config_of(objective=Objective(labels="cell" if by_cell else "tile"), supervision=0.5)
+    images = [Named(f"/images/{name}.png", name, "1", 1) for name in dict.fromkeys(index["image_id"].to_pylist())]
+    labels = {"small": "anomalous", "large": "anomalous", "normal": "good"}
+    region = {"window": (0, 0, 32, 32), "region": "POLYGON EMPTY", "split": "train"}
+    images = [
+        replace(image, label=labels[i], **region) if (i := image.image_id) in labels else image for image in images
+    ]
+    sets = draw_tile_sets(index, images, config)
+
+    def given(rows: Any) -> set[str]:
+        return {name for name in index["image_id"].take(rows).to_pylist() if name in labels}
+
+    assert given(sets.train_anomalous) == ({"small", "large"} if by_cell else {"large"})
+    assert given(sets.train_normal) == ({"normal"} if by_cell else set())
+    assert (sets.counts.labelled_anomalous, sets.counts.labelled_normal) == ((2, 1) if by_cell else (1, 0))
+    in_mask = {i for i, flag in zip(index["image_id"].to_pylist(), sets.label_in_mask, strict=True) if flag}
+    assert in_mask == (set(labels) if by_cell else set())

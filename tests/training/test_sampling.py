@@ -309,3 +309,29 @@ def test_shares_are_unknown_where_the_label_is_of_the_tile_and_in_padding(plan: 
     shares = draw_sample(whole, small, False, rng).shares(4)
     assert (shares[:, :2] == 0).all()
     assert np.isnan(shares[:, 2:]).all()
+
+
+def test_a_label_of_a_part_says_nothing_of_the_rest(plan: BatchPlan) -> None:
+    """The masks of the anomalous tiles are their left halves: as a part that has the label, normal or anomalous."""
+    whole = replace(plan, sample_size=TILE, augmentation=STILL)
+    rng = np.random.default_rng(0)
+    part = replace(plan.anomalous[0], label_in_mask=True)
+    for is_anomalous in (True, False):
+        shares = draw_sample(whole, part, is_anomalous, rng).shares(4)
+        assert (shares[:, :2] == is_anomalous).all()
+        assert np.isnan(shares[:, 2:]).all()
+    turned = replace(plan, sample_size=TILE)
+    assert {int(np.isnan(draw_sample(turned, part, True, rng).shares(4)).sum()) for _ in range(10)} == {8}
+
+
+def test_crops_of_a_part_always_hold_some_of_it(plan: BatchPlan, tmp_path: Path) -> None:
+    mask = np.zeros((1, TILE, TILE), bool)
+    mask[0, 5:7, 13:15] = True  # less than half of any cell of 4 pixels
+    (tile,) = write_tiles(tmp_path, "small", np.zeros((1, TILE, TILE, 3), np.uint8), mask)
+    small = replace(plan, cache=str(tmp_path))
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        sample = draw_sample(small, replace(tile, label_in_mask=True), False, rng)
+        assert 0 <= sample.y <= TILE - 8
+        assert 0 <= sample.x <= TILE - 8
+        assert (sample.shares(4) == 0).any()

@@ -13,13 +13,17 @@ from ssvq.errors import ExitCode, InputError, reason_of
 from ssvq.io import storage
 from ssvq.results.findings.change.image import Tolerance
 from ssvq.results.findings.change.since import Since
+from ssvq.results.findings.decisions import read_decisions
 from ssvq.results.findings.settings import FindingsConfig
 from ssvq.results.findings.severity import SeverityRule, order_of, read_rules
 from ssvq.results.findings.sorted_rows import SortedRows
+from ssvq.results.findings.states import Decided
+from ssvq.results.findings.stored import told_states
 from ssvq.results.findings.summary import Summary
 from ssvq.results.findings.table import Bounds
 from ssvq.results.findings.work import Comparing, Found, Item, Shares, Work, share
-from ssvq.scores.choose import choose_images
+from ssvq.scores.choose import choose_images, count
+from ssvq.scores.data_set import Scores
 from ssvq.scores.layout import Partition
 from ssvq.scores.objects import read_heat_scale, read_pixel_rule, score_at_rate, temporary_folder
 from ssvq.scores.partitions import METADATA
@@ -32,10 +36,12 @@ def findings(config: FindingsConfig) -> ExitCode:
     """Make the table of each survey anew, and say what is in it. Source images that cannot be read are named, and the
     exit code says so.
 
-    Raises InputError, and writes nothing, when there is nothing to read, when a score map is damaged, when the survey
-    cannot be compared with the previous one, and when a table cannot be put.
+    Raises InputError, and writes nothing, when there is nothing to read, when a score map or a decision is damaged,
+    when the survey cannot be compared with the previous one, and when a table cannot be put.
     """
     rules = read_rules(config.severity)
+    with Scores(config.scores) as known:
+        states = {info.partition: info.state for info in known.partitions()}
     choice = choose_images(config.scores, None, config.survey, config.model_id)
     code = ExitCode.DONE
     for (survey, model_id, tiling_id), group in groupby(choice.images, key=_partition_of):
@@ -43,8 +49,11 @@ def findings(config: FindingsConfig) -> ExitCode:
         partition = Partition(config.scores, survey, model_id, tiling_id)
         with temporary_folder(config.scores) as folder:
             since = None if config.previous is None else Since(config, partition, images, folder)
-            summary = _make(config, partition, images, since, rules, folder)
+            decided = Decided(read_decisions(config.scores, survey))
+            described = {METADATA: json.dumps({"state": states.get(partition)} | _settings(config))}
+            summary = _make(config, partition, images, since, rules, decided, described, folder)
         print(f"survey {survey!r}: {summary.told(len(images), order_of(rules))}")
+        _tell_decisions(decided)
         print(f"table: {partition.findings}")
         if since is not None:
             print(since.told())
@@ -57,6 +66,23 @@ def findings(config: FindingsConfig) -> ExitCode:
     return code
 
 
+def _tell_decisions(decided: Decided) -> None:
+    """What people decided before, and how much of it fits no finding of now."""
+    if decided.states.keys() - {"new"}:
+        print(f"by earlier decisions, {told_states(decided.states)}")
+    unused = sum(decision.state != "new" for decision in decided.left)
+    if unused:
+        print(
+            f"{count(unused, 'earlier decision')} {'is' if unused == 1 else 'are'} about no finding of this table: the "
+            "region is under the threshold now, or its image has changed"
+        )
+
+
+def _settings(config: FindingsConfig) -> dict[str, Any]:
+    """What a later comparison must have been made with too."""
+    return {"thresholds": config.thresholds.model_dump()}
+
+
 def _partition_of(image: dict[str, Any]) -> tuple[str, str, str]:
     return image["survey"], image["model_id"], image["tiling_id"]
 
@@ -67,16 +93,17 @@ def _make(
     images: Sequence[dict[str, Any]],
     since: Since | None,
     rules: list[SeverityRule],
+    decided: Decided,
+    described: dict[bytes, str],
     folder: Path,
 ) -> Summary:
-    """Make and put the tables of a partition."""
+    """Make and put the tables of a partition. `described`: metadata of their files."""
     order, summary = order_of(rules), Summary()
-    described = {METADATA: json.dumps({"thresholds": config.thresholds.model_dump()})}
     with SortedRows(folder / "findings") as rows, SortedRows(folder / "gone") as gone:
         shown = iter(images)
         for found in _all_found(config, partition, images, since, rules):
             summary.add(found.rows)
-            rows.add(found.rows)
+            rows.add(decided.fill(found.rows))
             if since is not None:
                 for outcome in found.outcomes:
                     since.add(next(shown), outcome)

@@ -55,6 +55,8 @@ class ReportData:
     """None without a tile or a threshold."""
     tiles_on_map: list[dict[str, Any]] = field(repr=False)
     """`image_id`, `score` and `geometry` (WKB) of the worst tiles that have a place, worst first."""
+    state: str | None
+    """Of the ledger, as `PartitionInfo` has it."""
 
 
 def read_data(scores: str, survey: str, model_id: str | None) -> ReportData:
@@ -68,7 +70,7 @@ def read_data(scores: str, survey: str, model_id: str | None) -> ReportData:
     by_worst = calibration.get("decides") == "score_worst"
     if by_worst:  # the page is by the column that decides
         calibration = calibration["worst"]
-    connection, lost = _open_tiles(partition, latest, images, by_worst)
+    connection, lost, state = _open_tiles(partition, latest, images, by_worst)
     with connection:
         by_image = {row["image_id"]: row for row in connection.sql(_BY_IMAGE).to_arrow_table().to_pylist()}
         bins = choose_bins(connection, _threshold(by_image, calibration), calibration)
@@ -90,7 +92,7 @@ def read_data(scores: str, survey: str, model_id: str | None) -> ReportData:
     if runs and runs[0].get("summary") is None:
         left_out.append(f"what run {runs[0]['run_id']} had still to do: it was interrupted, or is running")
     images.sort(key=lambda image: -math.inf if image["worst"] is None else image["worst"], reverse=True)
-    return ReportData(partition, images, failures, len(others), lost, left_out, model, runs, bins, placed)
+    return ReportData(partition, images, failures, len(others), lost, left_out, model, runs, bins, placed, state)
 
 
 def _not_read(others: list[dict[str, Any]], images: list[dict[str, Any]]) -> list[str]:
@@ -115,9 +117,9 @@ def _choose(scores: str, survey: str, model_id: str | None) -> tuple[Partition, 
 
 def _open_tiles(
     partition: Partition, latest: pa.Table, images: Sequence[dict[str, Any]], by_worst: bool
-) -> tuple[duckdb.DuckDBPyConnection, list[str]]:
-    """A connection with the table `scored`, the finite scores of the partition's tiles; and objects that are missing
-    or damaged, in words. The rest is still read.
+) -> tuple[duckdb.DuckDBPyConnection, list[str], str | None]:
+    """A connection with the table `scored`, the finite scores of the partition's tiles; objects that are missing or
+    damaged, in words; and the state of the partition. The rest is still read.
     """
     connection = connect(partition.out)
     connection.register("images", latest)
@@ -139,7 +141,7 @@ def _open_tiles(
             raise InputError(f"score maps of {partition.out} cannot be read: {reason_of(error)}") from None
         lost += damaged.values()
         _load(connection, [file for file in files if file not in damaged], by_worst)
-    return connection, lost
+    return connection, lost, info.state
 
 
 def _load(connection: duckdb.DuckDBPyConnection, files: Sequence[str], by_worst: bool) -> None:

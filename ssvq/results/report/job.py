@@ -4,6 +4,7 @@ from ssvq import logs
 from ssvq.errors import ExitCode, InputError
 from ssvq.progress import Progress
 from ssvq.results.report.data import read_data
+from ssvq.results.report.findings import ReportFindings, make_findings
 from ssvq.results.report.page import render
 from ssvq.results.report.pictures import make_pictures
 from ssvq.results.report.settings import ReportConfig
@@ -23,24 +24,30 @@ def report(config: ReportConfig) -> ExitCode:
     if config.out in {image["image_uri"] for image in data.images}:
         raise InputError(f"--out {config.out} is an image of the survey: give another file")
     rule = read_pixel_rule(config.scores, data.partition.model_id)
+    findings = make_findings(data.partition, data.state, data.images, rule, config.findings)
+    crops = [] if findings is None else findings.crops
     worst = data.images[: config.pictures]
     pictures = []
     with Progress("drawing", len(worst), "images") as progress:
-        for picture in make_pictures(config.scores, worst, rule):
+        taken = sum(len(crop.picture) for crop in crops) * 3 // 4  # base64 makes 4 bytes of 3
+        for picture in make_pictures(config.scores, worst, rule, taken):
             pictures.append(picture)
             progress.advance(1)
-    page = render(data, pictures)
+    page = render(data, pictures, findings)
     put_output(config.out, page, config.out)
     drawn = sum(picture.problem is None for picture in pictures)
     failed = f", {len(data.failures):,} failed" if data.failures else ""
     print(
-        f"{config.out}: {count(len(data.images), 'image')} ({drawn:,} with pictures{failed}), {len(page) / 1e6:.1f} MB"
+        f"{config.out}: {count(len(data.images), 'image')} ({drawn:,} with pictures{failed}), "
+        f"{_tell_findings(findings)}, {len(page) / 1e6:.1f} MB"
     )
-    missing = [
-        f"no picture of {image['image_uri']}: {picture.problem}"
-        for image, picture in zip(worst, pictures, strict=True)
-        if picture.problem is not None
-    ]
+    problems = {
+        image["image_uri"]: picture.problem for image, picture in zip(worst, pictures, strict=True) if picture.problem
+    }
+    for row, crop in [] if findings is None else findings.listed:
+        if crop.problem is not None:
+            problems.setdefault(row["image_uri"], crop.problem)
+    missing = [f"no picture of {uri}: {problem}" for uri, problem in problems.items()]
     more = len(missing) - NAMED_MISSING
     for line in [*data.lost, *missing[:NAMED_MISSING]]:
         logs.warning(f"warning: {line}")
@@ -49,3 +56,12 @@ def report(config: ReportConfig) -> ExitCode:
     for line in data.left_out:
         logs.warning(f"left out: {line}")
     return ExitCode.SOME_IMAGES_FAILED if data.lost or missing else ExitCode.DONE
+
+
+def _tell_findings(findings: ReportFindings | None) -> str:
+    if findings is None:
+        return "no table of findings (make it by `ssvq findings`)"
+    if not findings.is_current:
+        logs.warning("warning: images were scored after the table of findings was made: run `ssvq findings` again")
+    more = len(findings.rows) - len(findings.crops)
+    return count(len(findings.rows), "finding") + (f" (the worst {len(findings.crops):,} listed)" if more > 0 else "")

@@ -1,8 +1,7 @@
 "use strict";
 (() => {
   const $ = (id) => document.getElementById(id);
-  const parse = (id) => JSON.parse($(id).textContent);
-  const data = parse("data");
+  const { data, labels, parse } = store;
   const table = $("images");
   const rows = table ? [...table.tBodies[0].rows] : [];
   const count = (number) => number.toLocaleString("en");
@@ -114,12 +113,10 @@
     return stack;
   }
 
-  // Labels: a person says of tiles what they are, and saves that for `ssvq label`. The tiles of an image follow from its
-  // size and the tiling, as in ssvq/imagery/grid.py.
+  // Labels: a person says of tiles what they are. The tiles of an image follow from its size and the tiling, as in
+  // ssvq/imagery/grid.py.
 
   const [side, stride] = data.tiling_id.split("-").map((part) => (part === "whole" ? 0 : Number(part)));
-  const labels = new Map();
-  let saved = true;
 
   function offsets(length) {
     if (!stride || length <= side) return [0];
@@ -159,8 +156,7 @@
     function mark(label) {
       if (labels.get(name()) === label) labels.delete(name());
       else labels.set(name(), label);
-      saved = false;
-      showLabels();
+      store.changed();
       draw();
     }
 
@@ -189,34 +185,6 @@
     });
     draw();
   }
-
-  function showLabels() {
-    const anomalous = [...labels.values()].filter((label) => label === "anomalous").length;
-    const tiles = labels.size === 1 ? "tile" : "tiles";
-    $("labels").hidden = !labels.size;
-    $("labels-count").textContent =
-      `${labels.size} ${tiles} labelled: ${anomalous} anomalous, ${labels.size - anomalous} normal`;
-  }
-
-  if ($("labels")) {
-    $("save-labels").addEventListener("click", () => {
-      const { survey, model_id, tiling_id } = data;
-      const list = [...labels].map(([tile_id, label]) => ({ tile_id, label }));
-      const text = JSON.stringify({ survey, model_id, tiling_id, labels: list }, null, 1);
-      const address = URL.createObjectURL(new Blob([text], { type: "application/json" }));
-      element("a", { href: address, download: `${survey}-labels.json` }).click();
-      URL.revokeObjectURL(address);
-      saved = true;
-    });
-    $("drop-labels").addEventListener("click", () => {
-      labels.clear();
-      saved = true;
-      showLabels();
-    });
-  }
-  window.addEventListener("beforeunload", (event) => {
-    if (labels.size && !saved) event.preventDefault();
-  });
 
   const buttons = () => [...table.querySelectorAll(".open")];
 

@@ -16,6 +16,7 @@ from ssvq.results.html import page_template, read_part
 from ssvq.results.pictures.heat import FULL_SCALE
 from ssvq.results.report.bins import Bins
 from ssvq.results.report.data import ReportData
+from ssvq.results.report.findings import ReportFindings, script_data, template_parts
 from ssvq.results.report.ground_map import draw_map, heat_colour
 from ssvq.results.report.pictures import Picture
 
@@ -23,9 +24,10 @@ BARS = 64  # of the distribution; more are finer than a calibration of some hund
 LEGEND_STEPS = 8
 
 
-def render(data: ReportData, pictures: Sequence[Picture]) -> bytes:
+def render(data: ReportData, pictures: Sequence[Picture], findings: ReportFindings | None = None) -> bytes:
     """The page as UTF-8. The first images have the pictures."""
     filters = {"number": _number, "time": _time, "fixed": _fixed, "share": _share, "as_json": _indented}
+    filters |= {"area": _area, "percent": _percent}
     bins = data.bins
     threshold = None if bins is None else bins.threshold
     shown = [*pictures, *[None] * (len(data.images) - len(pictures))]
@@ -34,8 +36,10 @@ def render(data: ReportData, pictures: Sequence[Picture]) -> bytes:
     calibration = model.get("calibration", {})
     page = page_template("ssvq.results.report/page.html", filters).render(
         data=data,
-        css=Markup(read_part("ssvq.results.report/page.css")),
-        js=Markup(read_part("ssvq.results.report/page.js")),
+        css=Markup("".join(read_part(f"ssvq.results.report/{name}.css") for name in ("page", "findings"))),
+        js=Markup("".join(read_part(f"ssvq.results.report/{name}.js") for name in ("store", "page", "findings"))),
+        findings=findings,
+        **({} if findings is None else template_parts(findings)),
         decimals=_decimals(data),
         rows=list(zip(data.images, shown, strict=True)),
         names=[image["image_uri"].rsplit("/", 1)[-1] for image in data.images],
@@ -49,6 +53,7 @@ def render(data: ReportData, pictures: Sequence[Picture]) -> bytes:
         since=min(times, default=None),
         until=max(times, default=None),
         script_data=_in_script(_script_data(data)),
+        script_findings=_in_script(script_data(findings, data.images, pictures)),
         script_pictures=_in_script([_for_viewer(*shown) for shown in zip(pictures, data.images, strict=False)]),
         version=ssvq.__version__,
         made=datetime.now(UTC),
@@ -138,6 +143,18 @@ def _fixed(value: float, decimals: int) -> str:
 
 def _share(part: int, whole: int) -> str:
     return "–" if not whole else f"{100 * part / whole:.3g} %"  # noqa: RUF001
+
+
+def _area(finding: dict[str, Any]) -> str:
+    """In square metres where they are known, else in pixels."""
+    area = finding["area_m2"]
+    if area is None:
+        return f"{finding['area_pixels']:,.0f} px"
+    return f"{area:,.0f} m²" if area >= 100 else f"{area:.3g} m²"
+
+
+def _percent(share: float) -> str:
+    return "under 0.01 %" if share < 1e-4 else f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
 
 
 def _time(value: datetime | None) -> str:

@@ -48,16 +48,18 @@ class Picture:
     """Of the worst anomalous tiles: x, y, width and height as shares of the image's."""
 
 
-def make_pictures(scores: str, images: Sequence[dict[str, Any]], rule: PixelRule) -> Iterator[Picture]:
-    """The pictures of images, in their order, with the pixels as the model sees them."""
-    most = bytes_for(len(images))
+def make_pictures(scores: str, images: Sequence[dict[str, Any]], rule: PixelRule, taken: int = 0) -> Iterator[Picture]:
+    """The pictures of images, in their order, with the pixels as the model sees them. `taken`: bytes of the page that
+    other pictures take.
+    """
+    most = bytes_for(len(images), taken)
     with ThreadPoolExecutor(THREADS) as pool:
         yield from pool.map(lambda image: make_picture(scores, image, rule, most), images)
 
 
-def bytes_for(number: int) -> int:
-    """Bytes that each of a number of images may take, before base64."""
-    return min(MOST_BYTES, ALL_PICTURES // max(1, number))
+def bytes_for(number: int, taken: int = 0) -> int:
+    """Bytes that each of a number of images may take, before base64, of those that are not taken."""
+    return min(MOST_BYTES, (ALL_PICTURES - taken) // max(1, number))
 
 
 def make_picture(scores: str, image: dict[str, Any], rule: PixelRule, most_bytes: int) -> Picture:

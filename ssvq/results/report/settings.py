@@ -7,7 +7,7 @@ from ssvq.settings import Command, Location, Output
 
 
 class ReportConfig(Command):
-    """Make one self-contained HTML page of a survey: numbers, threshold, worst images with overlays, map, failures."""
+    """Make one self-contained HTML page of a survey, to review its findings: crops, overlays, map, numbers."""
 
     scores: CliPositionalArg[Location]
     """Folder or s3:// prefix that `ssvq score --out` wrote."""
@@ -23,3 +23,6 @@ class ReportConfig(Command):
 
     pictures: int = Field(200, ge=0, le=2000)
     """Images with a thumbnail and an overlay, those with the worst scores; the others have numbers only."""
+
+    findings: int = Field(1000, ge=0, le=20_000)
+    """Findings that are listed with a crop, the worst ones; the others are counted."""

@@ -1,0 +1,147 @@
+"""Which decision a finding has: the table is made anew, and people's decisions are found again by their region.
+
+The rule, for findings and decisions of the same version of the same image:
+
+1. A decision is about a finding where the intersection of both regions is at least half of their union (IoU >= 0.5).
+   So it outlives another model, threshold or tiling, as long as the region is the same.
+2. A confirmation also holds for the finding with its id, whatever became of the outline.
+3. Of several decisions the latest counts.
+4. A rejected or resolved region must not hide a confirmed one: a finding that holds at least half of a confirmed region
+   which the rejection was not about, or that was confirmed later, is `new` again.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from ssvq.results.findings.decisions import Decision, in_order, version_of
+
+SAME_REGION = 0.5
+"""Least intersection over union of two regions that count as one."""
+
+HIDING = ("rejected", "resolved")
+DECIDED = ("state", "decided_by", "decided_at", "note")
+"""Columns of the table of findings that decisions fill."""
+
+ImageVersion = tuple[str, str]
+"""Id of an image, and the version of its file."""
+
+
+def decide(findings: Sequence[dict[str, Any]], decisions: Sequence[Decision]) -> list[Decision]:
+    """Fill the columns DECIDED of findings, rows of FINDINGS of one survey. Returns the latest decisions that no
+    finding has, such as those on images that have changed since.
+    """
+    by_image: dict[ImageVersion, list[Decision]] = {}
+    for decision in in_order(decisions):
+        by_image.setdefault((decision.image_id, decision.version), []).append(decision)
+    rows_of: dict[ImageVersion, list[dict[str, Any]]] = {}
+    for row in findings:
+        row |= dict.fromkeys(DECIDED) | {"state": "new"}
+        rows_of.setdefault((row["image_id"], version_of(row["fingerprint"])), []).append(row)
+    left: list[Decision] = []
+    for version, made in by_image.items():
+        rows = rows_of.get(version, [])
+        outlines = shapely.from_wkb([row["outline"] for row in rows])
+        found = decisions_for([row["finding_id"] for row in rows], outlines, made)
+        for row, of_row in zip(rows, found, strict=True):
+            if of_row is not None:
+                row |= {name: getattr(of_row, name) for name in DECIDED}
+        used = {id(of_row) for of_row in found}
+        left += [decision for decision in latest_by_region(made) if id(decision) not in used]
+    return left
+
+
+class Decided:
+    """Fills the states of findings that come by whole images, from the decisions on their survey.
+
+    `states` counts them; `left` are the latest decisions that no finding so far has had.
+    """
+
+    def __init__(self, decisions: Iterable[Decision]) -> None:
+        self.states: Counter[str] = Counter()
+        self._left: list[Decision] = []
+        self._waiting: dict[str, list[Decision]] = {}
+        for decision in decisions:
+            self._waiting.setdefault(decision.image_id, []).append(decision)
+
+    def fill(self, findings: pa.Table) -> pa.Table:
+        """Rows of FINDINGS, all of their images, with their states."""
+        here = [self._waiting.pop(image_id, []) for image_id in pc.unique(findings["image_id"]).to_pylist()]
+        if any(here):
+            rows = findings.to_pylist()
+            self._left += decide(rows, list(chain.from_iterable(here)))
+            findings = pa.Table.from_pylist(rows, findings.schema)
+        self.states.update(findings["state"].to_pylist())
+        return findings
+
+    @property
+    def left(self) -> list[Decision]:
+        """The latest decisions that no finding has; known once all findings have come."""
+        return self._left + decide([], list(chain.from_iterable(self._waiting.values())))
+
+
+def decisions_for(
+    ids: Sequence[str], outlines: Sequence[BaseGeometry], decisions: Sequence[Decision]
+) -> list[Decision | None]:
+    """The decision on each finding of one version of an image, by the rule above; None for one that is new.
+    `decisions`: all on that version, from the earliest to the latest.
+    """
+    regions = [decision.region for decision in decisions]
+    same = overlaps(outlines, regions) >= SAME_REGION
+    latest_of_id = {decision.finding_id: position for position, decision in enumerate(decisions)}
+    found: list[Decision | None] = []
+    for row, (finding_id, outline) in enumerate(zip(ids, outlines, strict=True)):
+        about = np.flatnonzero(same[row]).tolist()
+        own = latest_of_id.get(finding_id)
+        if own is not None and decisions[own].state == "confirmed":
+            about.append(own)
+        latest = decisions[max(about)] if about else None
+        if latest is not None and latest.state in HIDING:
+            others = [one for position, one in enumerate(decisions) if position not in about]
+            if any(_is_hidden(one, outline, latest) for one in others if one.state == "confirmed"):
+                latest = None
+        found.append(latest)
+    return found
+
+
+def latest_by_region(decisions: Iterable[Decision]) -> list[Decision]:
+    """The decisions that count on one version of an image, from the earliest to the latest: those that no later one
+    about the same region, or the same finding, replaces.
+    """
+    ordered = in_order(decisions)
+    same = overlaps([one.region for one in ordered], [one.region for one in ordered]) >= SAME_REGION
+    return [
+        one
+        for position, one in enumerate(ordered)
+        if not same[position, position + 1 :].any()
+        and all(later.finding_id != one.finding_id for later in ordered[position + 1 :])
+    ]
+
+
+def overlaps(first: Sequence[BaseGeometry], second: Sequence[BaseGeometry]) -> NDArray[np.float64]:
+    """Intersection over union of each pair of regions, float64 (n, m)."""
+    found = np.zeros((len(first), len(second)))
+    if not found.size:
+        return found
+    a, b = np.asarray(first, dtype=object), np.asarray(second, dtype=object)
+    left, right = shapely.STRtree(b).query(a)
+    common = shapely.area(shapely.intersection(a[left], b[right]))
+    found[left, right] = common / (shapely.area(a[left]) + shapely.area(b[right]) - common)
+    return found
+
+
+def _is_hidden(confirmed: Decision, outline: BaseGeometry, hiding: Decision) -> bool:
+    """Whether a finding that another decision hides holds a confirmed region, which that decision was not about."""
+    half = 0.5 * confirmed.region.area
+    if shapely.intersection(confirmed.region, outline).area < half:
+        return False
+    was_seen = shapely.intersection(confirmed.region, hiding.region).area >= half
+    return not was_seen or confirmed.decided_at > hiding.decided_at

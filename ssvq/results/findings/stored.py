@@ -1,0 +1,85 @@
+"""The table of findings as a file: put whole, read with the columns that an earlier version lacks, and told states."""
+
+import json
+from collections import Counter
+from typing import Any
+
+import pyarrow as pa
+
+from ssvq.errors import InputError, reason_of
+from ssvq.io import parquet, storage
+from ssvq.io.parquet import DamagedError
+from ssvq.results.findings.decisions import STATES, Decision, read_decisions
+from ssvq.results.findings.states import decide
+from ssvq.scores.findings import FINDINGS
+from ssvq.scores.layout import Partition, findings_folder
+from ssvq.scores.partitions import METADATA
+
+TRIES = 5  # of a refresh while others put decisions too
+
+
+def read_findings(partition: Partition) -> tuple[pa.Table, str | None] | None:
+    """The table of a partition and the state of the ledger that it was made from; None where there is no table.
+
+    Raises InputError for a damaged one.
+    """
+    found = _read(partition)
+    return None if found is None else (found[0], found[1].get("state"))
+
+
+def refresh_states(scores: str, survey: str) -> dict[Partition, pa.Table]:
+    """Fill the states of a survey's tables, of all models and tilings, from its decisions. Returns the tables.
+
+    Others may put decisions meanwhile: the last to write has read what both put.
+    """
+    partitions = _partitions_with_table(scores, survey)
+    tables: dict[Partition, pa.Table] = {}
+    decisions: list[Decision] = []
+    for _ in range(TRIES):
+        before, decisions = decisions, read_decisions(scores, survey)
+        if tables and len(before) == len(decisions):
+            break
+        for partition in partitions:
+            found = _read(partition)
+            if found is None:
+                continue
+            rows = found[0].to_pylist()
+            decide(rows, decisions)
+            tables[partition] = pa.Table.from_pylist(rows, FINDINGS)
+            _put(partition, tables[partition], found[1])
+    return tables
+
+
+def told_states(states: Counter[str]) -> str:
+    """`40 findings: 28 new, 12 confirmed`."""
+    told = ", ".join(f"{states[name]:,} {name}" for name in STATES if states[name])
+    return f"{states.total():,} finding{'' if states.total() == 1 else 's'}" + (f": {told}" if told else "")
+
+
+def _partitions_with_table(scores: str, survey: str) -> list[Partition]:
+    folder = storage.join(findings_folder(scores), survey)
+    names = [info.path.split("/") for info in storage.list_files(folder) if info.path.endswith(".parquet")]
+    return [Partition(scores, survey, path[0], path[1].removesuffix(".parquet")) for path in names if len(path) == 2]
+
+
+def _put(partition: Partition, table: pa.Table, described: dict[str, Any]) -> None:
+    metadata = {**(FINDINGS.metadata or {}), METADATA: json.dumps(described)}
+    try:
+        parquet.put(partition.findings, table.replace_schema_metadata(metadata))
+    except storage.StorageError as error:
+        raise InputError(f"{partition.findings} cannot be written: {reason_of(error)}") from None
+
+
+def _read(partition: Partition) -> tuple[pa.Table, dict[str, Any]] | None:
+    """The table, in which columns that an earlier version did not have are null, and what its metadata say."""
+    try:
+        data = storage.read_bytes(partition.findings)
+        metadata = parquet.decode(data).schema.metadata or {}
+        table = parquet.decode(data, schema=FINDINGS, optional=FINDINGS.names)
+    except FileNotFoundError:
+        return None
+    except storage.StorageError as error:
+        raise InputError(f"{partition.findings} cannot be read: {reason_of(error)}") from None
+    except DamagedError as error:
+        raise InputError(f"{partition.findings} is damaged ({error}): make it anew by `ssvq findings`") from None
+    return table, json.loads(metadata.get(METADATA, b"{}"))

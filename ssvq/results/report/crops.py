@@ -1,0 +1,132 @@
+"""Close-ups of findings for a report: a part of the image around each, and its outline as a path over it."""
+
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from PIL import Image
+from shapely.geometry.base import BaseGeometry
+
+from ssvq.errors import ImageError
+from ssvq.imagery.pixel_rule import PixelRule
+from ssvq.imagery.pixels import read_rgb
+from ssvq.imagery.raster import open_raster
+from ssvq.progress import Progress
+from ssvq.results.html import data_uri, encode_webp
+
+THREADS = 4  # images in work at a time
+AROUND = 1.6  # side of a crop, in sides of the finding
+LEAST_SIDE = 256  # pixels of the image in a crop: a small finding is told by what is around it
+# Longest side of a crop and quality of its WebP: the first that fits the bytes.
+CROPS = ((384, 72), (320, 68), (256, 64), (192, 58), (128, 50), (96, 40))
+ALL_CROPS = 4_500_000  # bytes of a page, before base64
+MOST_BYTES = 24_000  # for a finding
+
+ImageVersion = tuple[str, str]
+"""Id and fingerprint of an image."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A part of an image around a finding, x, y, width and height in its pixels, as a data URI; or why there is none.
+    `path`: the outline as an SVG path in pixels of the crop's part of the image.
+    """
+
+    x: int
+    y: int
+    width: int
+    height: int
+    path: str = ""
+    picture: str = ""
+    problem: str | None = None
+
+
+def version_of_image(row: dict[str, Any]) -> ImageVersion:
+    """Which version of which image a finding is of, or a row of the ledger."""
+    return row["image_id"], row["fingerprint"]
+
+
+def make_crops(
+    rows: Sequence[dict[str, Any]], images: dict[ImageVersion, dict[str, Any]], rule: PixelRule
+) -> list[Crop]:
+    """Crops of findings, rows of the table, in their order. Each image is opened once. `images`: rows of the ledger."""
+    of_images = [
+        (images[version], list(group)) for version, group in groupby(sorted(rows, key=_by_place), key=version_of_image)
+    ]
+    most_bytes = min(MOST_BYTES, ALL_CROPS // max(1, len(rows)))
+    crops: dict[str, Crop] = {}
+
+    def crops_of(of_image: tuple[dict[str, Any], list[dict[str, Any]]]) -> dict[str, Crop]:
+        return dict(_crops_of(of_image[0], of_image[1], rule, most_bytes))
+
+    with ThreadPoolExecutor(THREADS) as pool, Progress("cutting findings", len(of_images), "images") as progress:
+        for done in pool.map(crops_of, of_images):
+            crops |= done
+            progress.advance(1)
+    return [crops[row["finding_id"]] for row in rows]
+
+
+def _by_place(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Findings of an image from top to bottom, as formats without random access are read."""
+    return *version_of_image(row), row["y"], row["x"]
+
+
+def _crops_of(
+    image: dict[str, Any], rows: Sequence[dict[str, Any]], rule: PixelRule, most_bytes: int
+) -> Iterator[tuple[str, Crop]]:
+    windows = [crop_window(row, image["image_width"], image["image_height"]) for row in rows]
+    done = 0
+    try:
+        with open_raster(image["image_uri"], [image["driver"]]) as dataset:
+            if (dataset.width, dataset.height) != (image["image_width"], image["image_height"]):
+                raise ImageError("read", "changed after it was scored")
+            for row, (x, y, width, height) in zip(rows, windows, strict=True):
+                path = outline_path(shapely.from_wkb(row["outline"]), x, y, max(width, height) / CROPS[0][0])
+                shrink = max(1.0, max(width, height) / CROPS[0][0])
+                shape = (max(1, round(height / shrink)), max(1, round(width / shrink)))
+                pixels, _ = read_rgb(dataset, x, y, width, height, shape, rule)
+                yield row["finding_id"], Crop(x, y, width, height, path, _encode(pixels, most_bytes))
+                done += 1
+    except ImageError as error:
+        gone = isinstance(error.__cause__, FileNotFoundError)
+        problem = "the source image is missing" if gone else error.message
+        for row, window in zip(rows[done:], windows[done:], strict=True):
+            yield row["finding_id"], Crop(*window, problem=problem)
+
+
+def crop_window(row: dict[str, Any], image_width: int, image_height: int) -> tuple[int, int, int, int]:
+    """The square around a finding that is shown of its image, x, y, width and height in pixels, moved and cut so that
+    it is within the image.
+    """
+    side = max(LEAST_SIDE, math.ceil(AROUND * max(row["width"], row["height"])))
+    width, height = min(side, image_width), min(side, image_height)
+    x = row["x"] + row["width"] // 2 - width // 2
+    y = row["y"] + row["height"] // 2 - height // 2
+    return min(max(0, x), image_width - width), min(max(0, y), image_height - height), width, height
+
+
+def outline_path(outline: BaseGeometry, x: int, y: int, pixel: float) -> str:
+    """An outline as an SVG path in pixels from x, y on; what is finer than half a `pixel` is left out."""
+    simple = shapely.simplify(outline, pixel / 2)
+    rings = [ring for part in shapely.get_parts(simple) for ring in (part.exterior, *part.interiors)]
+    return "".join(
+        "M" + "L".join(f"{round(px - x)},{round(py - y)}" for px, py in shapely.get_coordinates(ring)[:-1]) + "Z"
+        for ring in rings
+    )
+
+
+def _encode(pixels: NDArray[np.uint8], most_bytes: int) -> str:
+    photograph = Image.fromarray(pixels)
+    for side, quality in CROPS:
+        shown = photograph.copy()
+        shown.thumbnail((side, side), Image.Resampling.LANCZOS)
+        encoded = encode_webp(shown, quality)
+        if len(encoded) <= most_bytes:
+            break
+    return data_uri(encoded)
