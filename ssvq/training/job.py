@@ -32,9 +32,12 @@ from ssvq.io import storage
 from ssvq.logs import FailedImages
 from ssvq.methods import method_class, method_settings
 from ssvq.model import bundle as bundles
+from ssvq.model.accuracy import ACCURACY
+from ssvq.model.accuracy import saved as saved_accuracy
 from ssvq.model.alexnet import read_alexnet
 from ssvq.model.bundle import COLUMNS, Backbone, Bundle
 from ssvq.model.calibration import auroc, average_precision, calibrate_columns
+from ssvq.model.card import render_card
 from ssvq.model.encoders import PAPER
 from ssvq.model.encoders.weights import Pretrained
 from ssvq.runtime.placement import GPU_WAIT, anywhere, gpus_for, leave_out_broken_nodes
@@ -43,7 +46,7 @@ from ssvq.scores.schema import encode_parquet
 from ssvq.training.cut import cut_into_cache
 from ssvq.training.dataset import TileSets, draw_tile_sets
 from ssvq.training.defaults import check_sides, has_anomalies, resolved
-from ssvq.training.held_out import HELD_OUT, held_out_table
+from ssvq.training.held_out import HELD_OUT, accuracy_by_split, held_out_table
 from ssvq.training.loop import TrainOutcome, TrainTask, train_worker
 from ssvq.training.metrics_log import watch_training
 from ssvq.training.near_duplicates import tell_near_duplicates
@@ -108,7 +111,7 @@ def train(config: TrainConfig) -> ExitCode:
         outcome = _fit(config, task_data(config, folder, index, tile_sets))
         held_out = held_out_table(index, images, tile_sets, outcome.scores)
         storage.put(storage.join(config.out, HELD_OUT), encode_parquet(held_out))
-        bundle = _write_bundle(given, config, tile_sets, storage.base_name(folder), outcome, backbone)
+        bundle = _write_bundle(given, config, tile_sets, storage.base_name(folder), outcome, backbone, held_out)
     remove_starting_weights(config.out)
     storage.remove(storage.join(config.out, CHECKPOINTS))
     if config.tile_cache is None:
@@ -285,9 +288,10 @@ def _write_bundle(
     data_fingerprint: str,
     outcome: TrainOutcome,
     backbone: Pretrained | None,
+    held_out_tiles: pa.Table,
 ) -> Bundle:
     """Make the bundle from the best weights, calibrated on tiles that did not choose them. `given`: the settings before
-    what is decided for the user was filled in.
+    what is decided for the user was filled in. `held_out_tiles`: as `held_out_table` makes it.
     """
     settings = method_settings(config)
     digest = bundles.sha256(outcome.weights)
@@ -316,11 +320,12 @@ def _write_bundle(
             "decided": {name: getattr(config, name) for name in ("crop", "batch_size", "steps", "validate_every")},
             "counts": tile_sets.counts.as_dict(),
             "data_fingerprint": data_fingerprint,
+            ACCURACY: saved_accuracy(accuracy_by_split(held_out_tiles, calibration)),
         },
         created_at=datetime.now(UTC),
         ssvq_version=ssvq.__version__,
     )
-    bundles.save_bundle(config.out, bundle, outcome.weights)
+    bundles.save_bundle(config.out, bundle, outcome.weights, render_card(bundle))
     return bundle
 
 

@@ -16,6 +16,7 @@ from ssvq.handover import onnx_graph
 from ssvq.inference.scorer import TileScorer, normalise
 from ssvq.io import storage
 from ssvq.model.bundle import Preprocessing, read_description
+from ssvq.model.card import render_card
 from ssvq.model.encoders import PACKAGED
 from ssvq.model.encoders.weights import find_weights
 from ssvq.model.settings import Architecture
@@ -180,3 +181,33 @@ def test_weights_that_no_file_holds_are_refused(tmp_path: Path, monkeypatch: pyt
     scorer = TileScorer.from_bundle(str(tmp_path), 4, "cpu", "fp32")
     with pytest.raises(InputError, match=r"--model x has 0\.0 GB of weights"):
         onnx_graph.encode_onnx(scorer.method, read_description(str(tmp_path)), "--model x")
+
+
+def test_the_model_card_lies_beside_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = make_bundle(tmp_path / "model")
+    folder = tmp_path / "handover"
+    for _ in range(2):  # the second time it is its own card that is there
+        assert export_model(tmp_path / "model", folder / "model.onnx") == ExitCode.DONE
+        said = capsys.readouterr()
+        assert f"model card: {folder / 'README.md'}" in said.out
+        assert said.err == ""
+    text = (folder / "README.md").read_text()
+    assert bundle.model_id in text
+    assert 'InferenceSession("model.onnx")' in text
+
+
+def test_another_readme_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_bundle(tmp_path / "model")
+    (tmp_path / "README.md").write_text("# Our repository\n")
+    assert export_model(tmp_path / "model", tmp_path / "model.onnx") == ExitCode.DONE
+    assert (tmp_path / "README.md").read_text() == "# Our repository\n"
+    said = capsys.readouterr()
+    assert f"no model card: {tmp_path / 'README.md'} is there and is of something else" in said.err
+    assert "model card:" not in said.out
+
+
+def test_in_the_bundles_folder_the_bundles_card_stays(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path)
+    (tmp_path / "README.md").write_text(render_card(bundle))
+    assert export_model(tmp_path, tmp_path / "m.onnx") == ExitCode.DONE
+    assert (tmp_path / "README.md").read_text() == render_card(bundle)

@@ -18,6 +18,7 @@ TILE = 32
 TINY = Architecture(hidden=16, residual_hidden=8, residual_layers=1, codes=32, dimensions=8)
 
 BUNDLE_FILES = [
+    "README.md",
     "bundle.json",
     "config.json",
     "held-out.parquet",
