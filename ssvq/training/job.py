@@ -37,7 +37,7 @@ from ssvq.model.accuracy import saved as saved_accuracy
 from ssvq.model.alexnet import read_alexnet
 from ssvq.model.bundle import COLUMNS, Backbone, Bundle
 from ssvq.model.calibration import auroc, average_precision, calibrate_columns
-from ssvq.model.card import render_card
+from ssvq.model.card import describe, render_card
 from ssvq.model.encoders import PAPER
 from ssvq.model.encoders.weights import Pretrained
 from ssvq.runtime.placement import GPU_WAIT, anywhere, gpus_for, leave_out_broken_nodes
@@ -55,6 +55,8 @@ from ssvq.training.settings import TrainConfig, training_identity
 from ssvq.training.splits import CALIBRATION, TEST, VALIDATION
 from ssvq.training.starting_weights import keep_starting_weights, remove_starting_weights
 from ssvq.training.tile_cache import tile_refs
+from ssvq.training.tracking.pictures import draw_mistakes, draw_scores
+from ssvq.training.tracking.tracking import Tracking, check_installed, track_training
 from ssvq.training.validation import HeldOutTiles
 
 CONFIG, MANIFEST = "config.json", "manifest.csv"
@@ -78,6 +80,7 @@ def train(config: TrainConfig) -> ExitCode:
         print(f"{config.out} is finished (model {bundle.model_id}, {bundle.created_at:%Y-%m-%d %H:%M}): nothing to do.")
         print("To train on other images or with other settings, give another --out.")
         return ExitCode.DONE
+    check_installed(config.track)
     images, unusable = find_images(config)
     if config.labels is not None:
         largest = None if config.whole_images else config.tile_size
@@ -108,10 +111,14 @@ def train(config: TrainConfig) -> ExitCode:
         if "architecture" in method_class(config.method).sections:
             print(encoder, flush=True)
         storage.put_text(storage.join(config.out, MANIFEST), manifest_csv(images, tile_sets.splits))
-        outcome = _fit(config, task_data(config, folder, index, tile_sets))
-        held_out = held_out_table(index, images, tile_sets, outcome.scores)
-        storage.put(storage.join(config.out, HELD_OUT), encode_parquet(held_out))
-        bundle = _write_bundle(given, config, tile_sets, storage.base_name(folder), outcome, backbone, held_out)
+        with track_training(
+            config.track, config.out, config.saved() | {"counts": tile_sets.counts.as_dict()}
+        ) as tracking:
+            outcome = _fit(config, task_data(config, folder, index, tile_sets), tracking)
+            held_out = held_out_table(index, images, tile_sets, outcome.scores)
+            storage.put(storage.join(config.out, HELD_OUT), encode_parquet(held_out))
+            bundle = _write_bundle(given, config, tile_sets, storage.base_name(folder), outcome, backbone, held_out)
+            _track_result(tracking, bundle, config.steps, held_out, folder, index, tile_sets)
     remove_starting_weights(config.out)
     storage.remove(storage.join(config.out, CHECKPOINTS))
     if config.tile_cache is None:
@@ -213,13 +220,13 @@ def task_data(config: TrainConfig, folder: str, index: pa.Table, tile_sets: Tile
     }
 
 
-def _fit(config: TrainConfig, data: dict[str, Any]) -> TrainOutcome:
+def _fit(config: TrainConfig, data: dict[str, Any], tracking: Tracking) -> TrainOutcome:
     """Run Ray Train to its last step. Running again with the same storage goes on from the last checkpoint, as is done
     here when it fails for a node that can be left out.
 
     Raises InputError when the training diverges.
     """
-    with watch_training(config) as progress:
+    with watch_training(config, tracking) as progress:
         while True:
             try:
                 result = _trainer(config, TrainTask(**data, progress=progress)).fit()
@@ -327,6 +334,30 @@ def _write_bundle(
     )
     bundles.save_bundle(config.out, bundle, outcome.weights, render_card(bundle))
     return bundle
+
+
+def _track_result(
+    tracking: Tracking,
+    bundle: Bundle,
+    step: int,
+    held_out: pa.Table,
+    folder: str,
+    index: pa.Table,
+    tile_sets: TileSets,
+) -> None:
+    """Show bundle, figures and pictures of the held-out tiles that say most of new ones, with a tracker."""
+    split, calibration = describe(bundle).judged_by, bundle.calibration
+    if split is not None:
+        labelled = tile_sets.held_out[split]
+        scores = held_out.filter(pc.equal(held_out["split"], split))[calibration.decides].to_numpy()
+        tiles, side = tile_refs(index, labelled.rows), bundle.preprocessing.tile_size
+        threshold = calibration.deciding.threshold
+        tracking.picture(f"scores-{split}", lambda: draw_scores(held_out, split, calibration))
+        tracking.picture(
+            f"mistakes-{split}", lambda: draw_mistakes(folder, side, tiles, scores, labelled.anomalous, threshold)
+        )
+    figures = {"threshold": calibration.deciding.threshold, **bundle.metrics}
+    tracking.bundle(bundle.model_id, step, {name: value for name, value in figures.items() if math.isfinite(value)})
 
 
 def _print_result(config: TrainConfig, bundle: Bundle) -> None:

@@ -1,14 +1,15 @@
 """Settings of `ssvq train`."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from ssvq.imagery.settings import StoredPixels
 from ssvq.methods.settings import Bottleneck, Flow, Hypersphere, Kernel, Memory, Objective, Pretraining
 from ssvq.model.settings import Architecture, CodebookSettings
 from ssvq.runtime.settings import ImageJob
 from ssvq.settings import Location, Output, Section
+from ssvq.training.tracking.address import check_address
 
 MethodName = Literal[
     "ss-vq-vae",
@@ -141,6 +142,10 @@ class TrainConfig(StoredPixels, ImageJob):
     loaders: int = Field(2, gt=0)
     """Tasks at a time that load and crop samples, for each worker and on its node."""
 
+    track: Annotated[str, AfterValidator(check_address)] | None = None
+    """Show the training in a tracker too: mlflow, mlflow://HOST:PORT, mlflow+URI, wandb or wandb://ENTITY/PROJECT.
+    Credentials come from the tracker's own variables."""
+
     seed: int = Field(0, ge=0)
     """Seed of every draw."""
 
@@ -220,5 +225,6 @@ def training_identity(saved: dict[str, Any]) -> dict[str, Any]:
         "log_every",
         "read",
         "storage_timeout",
+        "track",
     }
     return {name: value for name, value in saved.items() if name not in elsewhere}
