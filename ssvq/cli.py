@@ -38,6 +38,7 @@ COMMANDS = {
     "findings": CommandSpec(config.FindingsConfig, "ssvq.results.findings.job:findings"),
     "overlay": CommandSpec(config.OverlayConfig, "ssvq.results.pictures.overlay:overlay"),
     "export": CommandSpec(config.ExportConfig, "ssvq.results.export.job:export"),
+    "export-model": CommandSpec(config.ExportModelConfig, "ssvq.handover.job:export_model"),
     "report": CommandSpec(config.ReportConfig, "ssvq.results.report.job:report"),
     "label": CommandSpec(config.LabelConfig, "ssvq.results.label:label"),
     "experiment": CommandSpec(config.ExperimentConfig, "ssvq.experiments.job:experiment"),
@@ -158,7 +159,7 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 
 def _overview() -> str:
-    lines = [f"  {name:<12}{spec.settings.__doc__}" for name, spec in COMMANDS.items()]
+    lines = [f"  {name:<14}{spec.settings.__doc__}" for name, spec in COMMANDS.items()]
     return "\n".join(
         [
             "usage: ssvq COMMAND [settings]",

@@ -4,6 +4,7 @@ from ssvq.check.settings import CheckConfig
 from ssvq.demo.settings import DemoConfig
 from ssvq.evaluation.settings import EvaluateConfig
 from ssvq.experiments.settings import ExperimentConfig
+from ssvq.handover.settings import ExportModelConfig
 from ssvq.imagery.settings import LabelledImages, ReadLimits, StoredPixels
 from ssvq.methods.settings import Bottleneck, Flow, Hypersphere, Kernel, Memory, Objective, Pretraining
 from ssvq.model.settings import Architecture, CodebookSettings
@@ -30,6 +31,7 @@ __all__ = [
     "EvaluateConfig",
     "ExperimentConfig",
     "ExportConfig",
+    "ExportModelConfig",
     "FindingsConfig",
     "Flow",
     "Hypersphere",

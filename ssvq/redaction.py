@@ -4,7 +4,14 @@ import os
 import re
 
 # Values of these variables are written nowhere. A shorter one would be found in ordinary words.
-SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "RAY_AUTH_TOKEN")
+SECRET_VARIABLES = (
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "RAY_AUTH_TOKEN",
+    "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_TRACKING_TOKEN",
+    "WANDB_API_KEY",
+)
 SHORTEST_SECRET = 8
 HIDDEN = "***"
 
@@ -26,13 +33,10 @@ def redact(text: str) -> str:
     return text
 
 
-def refuse_credentials(location: str) -> str:
+def refuse_credentials(location: str, advice: str = "give credentials by the AWS variables") -> str:
     """The location itself. Raises ValueError when it holds a password or a signature, which would be saved beside the
     output and in every row.
     """
     if "://" in location and (_USER.search(location) or _SIGNATURE.search(location)):
-        raise ValueError(
-            "an address with a password or a signature in it would be saved with the output; "
-            "give credentials by the AWS variables"
-        )
+        raise ValueError(f"an address with a password or a signature in it would be saved with the output; {advice}")
     return location

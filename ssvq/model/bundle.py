@@ -1,4 +1,4 @@
-"""The bundle: all that scoring needs. `model.safetensors`, and a readable `bundle.json` that is written last.
+"""The bundle: all that scoring needs. `model.safetensors`, a model card, and a readable `bundle.json`, written last.
 
 A folder with a `bundle.json` is whole; one without is unfinished. Nothing in a bundle is ever unpickled.
 """
@@ -31,6 +31,7 @@ FORMAT_VERSION = 3
 READABLE_VERSIONS = (2, 3)  # one of version 2 has the paper's encoder, and decides by `score`
 DESCRIPTION = "bundle.json"
 WEIGHTS = "model.safetensors"
+CARD = "README.md"  # the name that the Hugging Face hub shows
 MAX_DESCRIPTION = (
     64 * 2**20
 )  # bytes; a score of the calibration has some 20, and JSON in memory takes ten times its size
@@ -143,9 +144,13 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def save_bundle(location: str, bundle: Bundle, weights: bytes) -> None:
-    """Write weights, then description: a crash between leaves an unfinished bundle, never a wrong one."""
+def save_bundle(location: str, bundle: Bundle, weights: bytes, card: str | None = None) -> None:
+    """Write weights, model card and then the description: a crash between leaves an unfinished bundle, never a wrong
+    one. Nothing reads the card.
+    """
     storage.put(storage.join(location, WEIGHTS), weights)
+    if card is not None:
+        storage.put_text(storage.join(location, CARD), card)
     storage.put_text(storage.join(location, DESCRIPTION), bundle.model_dump_json(indent=2) + "\n")
 
 

@@ -154,8 +154,10 @@ def in_bf16(values: Tensor, parts: int) -> list[Tensor]:
 
 def _blocks(latents: Tensor) -> tuple[Tensor, ...]:
     """Latents (cells, D) in float32, so many at a time that their distances to all codes stay in the cache."""
-    at_once = CELLS_AT_ONCE_ON_GPU if latents.is_cuda else CELLS_AT_ONCE
-    return latents.detach().float().split(at_once)
+    latents = latents.detach().float()
+    if torch.compiler.is_exporting():  # their number is not known, and a graph has no loop over them
+        return (latents,)
+    return latents.split(CELLS_AT_ONCE_ON_GPU if latents.is_cuda else CELLS_AT_ONCE)
 
 
 def _drawn(latents: Tensor, positions: Tensor) -> Tensor:

@@ -2,9 +2,13 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ssvq.evaluation.bootstrap import Multiplicities, Ranking, Statistic, bootstrap, interval
 from ssvq.imagery.catalog import SourceImage
+from ssvq.model.accuracy import SPLITS, Estimated, Split, SplitAccuracy
+from ssvq.model.calibration import Calibration
 from ssvq.training.dataset import TileSets
 
 HELD_OUT = "held-out.parquet"
@@ -30,3 +34,41 @@ def held_out_table(
             table = table.append_column(name, values)
         tables.append(table)
     return pa.concat_tables(tables)
+
+
+def accuracy_by_split(held_out: pa.Table, calibration: Calibration) -> dict[Split, SplitAccuracy]:
+    """How well the column that decides tells the tiles of each split apart, with intervals over images or groups."""
+    tables = {split: held_out.filter(pc.equal(held_out["split"], split)) for split in SPLITS}
+    return {split: _accuracy(table, calibration) for split, table in tables.items() if len(table)}
+
+
+def _accuracy(tiles: pa.Table, calibration: Calibration) -> SplitAccuracy:
+    anomalous = tiles["anomalous"].to_numpy()
+    scores = tiles[calibration.decides].to_numpy()
+    over = scores >= calibration.deciding.threshold
+    model = Ranking(scores, anomalous)
+    statistics: dict[str, Statistic] = {
+        "auroc": model.auroc,
+        "average_precision": model.average_precision,
+        "found": lambda taken: _share(over, taken * anomalous),
+        "false_alarms": lambda taken: _share(over, taken * ~anomalous),
+        "colour_auroc": Ranking(tiles["redness"].to_numpy(), anomalous).auroc,
+    }
+    values = bootstrap(pc.coalesce(tiles["group"], tiles["path"]).to_pylist(), statistics)
+    once = np.ones(len(tiles), np.int64)
+    estimates = {}
+    for name, statistic in statistics.items():
+        bounds = interval(values[name])
+        estimates[name] = Estimated(value=statistic(once), low=bounds.low, high=bounds.high)
+    return SplitAccuracy(
+        images=pc.count_distinct(tiles["path"]).as_py(),
+        normal_tiles=int((~anomalous).sum()),
+        anomalous_tiles=int(anomalous.sum()),
+        **estimates,
+    )
+
+
+def _share(having: NDArray[np.bool_], taken: Multiplicities) -> float:
+    """Share of the tiles that are taken, each so many times, that have something; NaN where none is."""
+    number = taken.sum()
+    return float(taken[having].sum() / number) if number else float("nan")

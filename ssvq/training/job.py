@@ -18,9 +18,12 @@ from ssvq.imagery.tile_labels import add_labelled_tiles
 from ssvq.io import parquet, storage
 from ssvq.methods.build import method_class, method_settings
 from ssvq.model import bundle as bundles
+from ssvq.model.accuracy import ACCURACY
+from ssvq.model.accuracy import saved as saved_accuracy
 from ssvq.model.alexnet import read_alexnet
 from ssvq.model.bundle import Backbone, Bundle
 from ssvq.model.calibration import COLUMNS, calibrate_columns
+from ssvq.model.card import describe, render_card
 from ssvq.model.encoders import PAPER
 from ssvq.model.encoders.weights import Pretrained
 from ssvq.model.metrics import auroc, average_precision
@@ -29,7 +32,7 @@ from ssvq.training.announcements import print_counts, print_failures
 from ssvq.training.cut import cut_into_cache
 from ssvq.training.dataset import TileSets, draw_tile_sets
 from ssvq.training.defaults import check_sides, has_anomalies, resolved
-from ssvq.training.held_out import HELD_OUT, held_out_table
+from ssvq.training.held_out import HELD_OUT, accuracy_by_split, held_out_table
 from ssvq.training.loop import TrainOutcome
 from ssvq.training.near_duplicates import tell_near_duplicates
 from ssvq.training.sampling import BatchPlan
@@ -37,6 +40,8 @@ from ssvq.training.settings import TrainConfig
 from ssvq.training.splits import CALIBRATION, TEST, VALIDATION
 from ssvq.training.starting_weights import keep_starting_weights, remove_starting_weights
 from ssvq.training.tile_cache import tile_refs
+from ssvq.training.tracking.pictures import draw_mistakes, draw_scores
+from ssvq.training.tracking.tracking import Tracking, check_installed, track_training
 from ssvq.training.validation import HeldOutTiles
 from ssvq.training.workers import CHECKPOINTS, fit
 
@@ -55,6 +60,7 @@ def train(config: TrainConfig) -> ExitCode:
         print(f"{config.out} is finished (model {bundle.model_id}, {bundle.created_at:%Y-%m-%d %H:%M}): nothing to do.")
         print("To train on other images or with other settings, give another --out.")
         return ExitCode.DONE
+    check_installed(config.track)
     images, unusable = find_images(config)
     if config.labels is not None:
         largest = None if config.whole_images else config.tile_size
@@ -85,10 +91,14 @@ def train(config: TrainConfig) -> ExitCode:
         if "architecture" in method_class(config.method).sections:
             print(encoder, flush=True)
         storage.put_text(storage.join(config.out, MANIFEST), manifest_csv(images, tile_sets.splits))
-        outcome = fit(config, task_data(config, folder, index, tile_sets))
-        held_out = held_out_table(index, images, tile_sets, outcome.scores)
-        parquet.put(storage.join(config.out, HELD_OUT), held_out)
-        bundle = _write_bundle(given, config, tile_sets, storage.base_name(folder), outcome, backbone)
+        with track_training(
+            config.track, config.out, config.saved() | {"counts": tile_sets.counts.as_dict()}
+        ) as tracking:
+            outcome = fit(config, task_data(config, folder, index, tile_sets), tracking)
+            held_out = held_out_table(index, images, tile_sets, outcome.scores)
+            parquet.put(storage.join(config.out, HELD_OUT), held_out)
+            bundle = _write_bundle(given, config, tile_sets, storage.base_name(folder), outcome, backbone, held_out)
+            _track_result(tracking, bundle, config.steps, held_out, folder, index, tile_sets)
     remove_starting_weights(config.out)
     storage.remove(storage.join(config.out, CHECKPOINTS))
     if config.tile_cache is None:
@@ -155,9 +165,10 @@ def _write_bundle(
     data_fingerprint: str,
     outcome: TrainOutcome,
     backbone: Pretrained | None,
+    held_out_tiles: pa.Table,
 ) -> Bundle:
     """Make the bundle from the best weights, calibrated on tiles that did not choose them. `given`: the settings before
-    what is decided for the user was filled in.
+    what is decided for the user was filled in. `held_out_tiles`: as `held_out_table` makes it.
     """
     settings = method_settings(config)
     digest = bundles.sha256(outcome.weights)
@@ -186,12 +197,37 @@ def _write_bundle(
             "decided": {name: getattr(config, name) for name in ("crop", "batch_size", "steps", "validate_every")},
             "counts": tile_sets.counts.as_dict(),
             "data_fingerprint": data_fingerprint,
+            ACCURACY: saved_accuracy(accuracy_by_split(held_out_tiles, calibration)),
         },
         created_at=datetime.now(UTC),
         ssvq_version=ssvq.__version__,
     )
-    bundles.save_bundle(config.out, bundle, outcome.weights)
+    bundles.save_bundle(config.out, bundle, outcome.weights, render_card(bundle))
     return bundle
+
+
+def _track_result(
+    tracking: Tracking,
+    bundle: Bundle,
+    step: int,
+    held_out: pa.Table,
+    folder: str,
+    index: pa.Table,
+    tile_sets: TileSets,
+) -> None:
+    """Show bundle, figures and pictures of the held-out tiles that say most of new ones, with a tracker."""
+    split, calibration = describe(bundle).judged_by, bundle.calibration
+    if split is not None:
+        labelled = tile_sets.held_out[split]
+        scores = held_out.filter(pc.equal(held_out["split"], split))[calibration.decides].to_numpy()
+        tiles, side = tile_refs(index, labelled.rows), bundle.preprocessing.tile_size
+        threshold = calibration.deciding.threshold
+        tracking.picture(f"scores-{split}", lambda: draw_scores(held_out, split, calibration))
+        tracking.picture(
+            f"mistakes-{split}", lambda: draw_mistakes(folder, side, tiles, scores, labelled.anomalous, threshold)
+        )
+    figures = {"threshold": calibration.deciding.threshold, **bundle.metrics}
+    tracking.bundle(bundle.model_id, step, {name: value for name, value in figures.items() if math.isfinite(value)})
 
 
 def _print_result(config: TrainConfig, bundle: Bundle) -> None:

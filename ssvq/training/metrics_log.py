@@ -1,4 +1,6 @@
-"""The training's figures on their way from the workers to a person: a progress bar, a JSON-lines file, TensorBoard."""
+"""The training's figures on their way from rank 0 to a person: a progress bar, a JSON-lines file, TensorBoard, and a
+tracker where one is set.
+"""
 
 import json
 import tempfile
@@ -17,6 +19,7 @@ from ssvq.io import storage
 from ssvq.progress import Progress
 from ssvq.runtime.telemetry import show_training
 from ssvq.training.settings import TrainConfig
+from ssvq.training.tracking.tracking import Tracking
 
 METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
 
@@ -33,13 +36,13 @@ class SendFigures:
 
 
 @contextmanager
-def watch_training(config: TrainConfig) -> Iterator[SendFigures]:
-    """While training runs, show its progress and keep its figures in the output."""
+def watch_training(config: TrainConfig, tracking: Tracking) -> Iterator[SendFigures]:
+    """While training runs, show its progress and keep its figures, in the output and with a tracker."""
     # On the driver's node: anywhere else it could be lost with a node that the training itself can do without.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     ended = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(config, queue, ended), daemon=True)
+    watcher = threading.Thread(target=_watch, args=(config, tracking, queue, ended), daemon=True)
     watcher.start()
     try:
         yield SendFigures(queue)
@@ -49,7 +52,7 @@ def watch_training(config: TrainConfig) -> Iterator[SendFigures]:
         queue.shutdown()
 
 
-def _watch(config: TrainConfig, queue: Queue, ended: threading.Event) -> None:
+def _watch(config: TrainConfig, tracking: Tracking, queue: Queue, ended: threading.Event) -> None:
     auroc = ""
     with FigureLog(config.out) as log, Progress("training", config.steps, "steps") as progress:
         while True:
@@ -60,6 +63,7 @@ def _watch(config: TrainConfig, queue: Queue, ended: threading.Event) -> None:
                     return
                 continue
             log.add(figures)
+            tracking.figures(figures)
             show_training(storage.base_name(config.out), figures)
             if not progress.done:  # what starting took, or an earlier run did, says nothing of the time left
                 progress.begin_at(int(figures["step"]))

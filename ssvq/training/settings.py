@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from ssvq.imagery.settings import StoredPixels
 from ssvq.methods.registry import MethodName
@@ -10,6 +10,7 @@ from ssvq.methods.settings import MethodSettings
 from ssvq.model.settings import Architecture, CodebookSettings
 from ssvq.runtime.settings import ImageJob
 from ssvq.settings import HOW_IT_RUNS, Location, Output, Section
+from ssvq.training.tracking.address import check_address
 
 
 class Optimiser(Section):
@@ -125,6 +126,10 @@ class TrainConfig(StoredPixels, ImageJob, MethodSettings):
 
     loaders: Annotated[int, HOW_IT_RUNS] = Field(2, gt=0)
     """Tasks at a time that load and crop samples, for each worker and on its node."""
+
+    track: Annotated[Annotated[str, AfterValidator(check_address)] | None, HOW_IT_RUNS] = None
+    """Show the training in a tracker too: mlflow, mlflow://HOST:PORT, mlflow+URI, wandb or wandb://ENTITY/PROJECT.
+    Credentials come from the tracker's own variables."""
 
     seed: int = Field(0, ge=0)
     """Seed of every draw."""

@@ -21,6 +21,7 @@ from ssvq.runtime.placement import GPU_WAIT, anywhere, gpus_for, leave_out_broke
 from ssvq.training.loop import TrainOutcome, TrainTask, train_worker
 from ssvq.training.metrics_log import watch_training
 from ssvq.training.settings import TrainConfig
+from ssvq.training.tracking.tracking import Tracking
 
 # How often Ray Train looks at its workers and nodes; with its own 2 and 5 a training ends 5 s after its last step.
 CHECKPOINTS = "checkpoints"
@@ -33,13 +34,13 @@ WORKER_FAILURES_ALLOWED = 3
 START_FAILURES_ALLOWED = int(GPU_WAIT / 60)
 
 
-def fit(config: TrainConfig, data: dict[str, Any]) -> TrainOutcome:
+def fit(config: TrainConfig, data: dict[str, Any], tracking: Tracking) -> TrainOutcome:
     """Run Ray Train to its last step. Running again with the same storage goes on from the last checkpoint, as is done
     here when it fails for a node that can be left out.
 
     Raises InputError when the training diverges.
     """
-    with watch_training(config) as progress:
+    with watch_training(config, tracking) as progress:
         while True:
             try:
                 result = _trainer(config, TrainTask(**data, progress=progress)).fit()

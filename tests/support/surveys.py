@@ -1,5 +1,6 @@
 """Tiny labelled surveys, and settings that train on them in seconds."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ from ssvq.methods.build import build_method, method_settings
 from ssvq.model import bundle as bundles
 from ssvq.model.bundle import Bundle, Preprocessing
 from ssvq.model.calibration import calibrate_columns
+from ssvq.model.encoders import cell_of
 from tests.conftest import write_image
 
 TILE = 32
 TINY = Architecture(hidden=16, residual_hidden=8, residual_layers=1, codes=32, dimensions=8)
 
 BUNDLE_FILES = [
+    "README.md",
     "bundle.json",
     "config.json",
     "held-out.parquet",
@@ -73,16 +76,22 @@ def make_bundle(
     seed: int = 0,
     tile_size: int = TILE,
     architecture: Architecture = TINY,
+    method: str = "ss-vq-vae",
+    prepare: Callable[[Any], None] = lambda method: None,
 ) -> Bundle:
-    """A bundle of untrained weights, for tests and timings of what is done with one."""
+    """A bundle of untrained weights, for tests and timings of what is done with one; `prepare` may change them."""
     import torch
 
     torch.manual_seed(seed)
     untrained = {"objective": Objective(), "codebook": CodebookSettings(), "architecture": architecture}
-    config = tiny_training(Path("survey"), str(location), **untrained)
+    config = tiny_training(Path("survey"), str(location), method=method, **untrained)
     settings = method_settings(config)
-    weights = bundles.encode_weights(build_method(config.method, settings).state_dict())
-    preprocessing = Preprocessing(tile_size=tile_size, mean=(0.4, 0.4, 0.4), std=(0.2, 0.2, 0.2))
+    built = build_method(config.method, settings)
+    prepare(built)
+    weights = bundles.encode_weights(built.state_dict())
+    preprocessing = Preprocessing(
+        tile_size=tile_size, cell=cell_of(architecture), mean=(0.4, 0.4, 0.4), std=(0.2, 0.2, 0.2)
+    )
     scores = np.linspace(1, 20, 50)
     calibration = calibrate_columns(np.stack([scores, 2 * scores], axis=1), np.arange(50) >= 40, "score")
     if threshold is not None:

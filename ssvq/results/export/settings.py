@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import CliPositionalArg
 
 from ssvq.settings import Command, Location, Output
@@ -32,3 +32,10 @@ class ExportConfig(Command):
     threshold: float | None = Field(None, gt=0)
     """Cell distance at which a region of geojson is anomalous (default: what, all over a tile, gives it the model's
     threshold)."""
+
+    @field_validator("format", mode="before")
+    @classmethod
+    def _is_of_score_maps(cls, format: str) -> str:
+        if format == "onnx":
+            raise ValueError("this command writes score maps; `ssvq export-model` writes a model as ONNX")
+        return format

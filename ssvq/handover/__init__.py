@@ -1,0 +1,1 @@
+"""Hand-over: a trained model as one file for other runtimes."""

@@ -1,0 +1,1 @@
+"""Tracking: a training shown in MLflow or Weights & Biases too, while nothing depends on it."""
