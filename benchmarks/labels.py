@@ -21,8 +21,8 @@ from rasterio.windows import Window
 from ssvq.config import EvaluateConfig, LabelConfig, ScoreConfig, TrainConfig
 from ssvq.evaluation.job import evaluate_model
 from ssvq.results.label import label
-from ssvq.results.query import run_sql
 from ssvq.runtime.session import ray_session
+from ssvq.scores.data_set import Scores
 from ssvq.scoring.job import score
 from ssvq.training.job import train
 
@@ -116,7 +116,7 @@ def look(out: Path, masks: Path) -> list[tuple[str, float, bool]]:
     """tile_id, score and whether half of it or more is anomalous, of each tile of the survey."""
     sql = "SELECT image_uri, tile_id, x, y, width, height, score FROM tiles WHERE isfinite(score) ORDER BY image_uri"
     found: dict[str, list[dict[str, Any]]] = {}
-    for row in run_sql(str(out / "scores"), sql).to_pylist():
+    for row in Scores(str(out / "scores")).sql(sql).to_pylist():
         found.setdefault(row["image_uri"], []).append(row)
     truth = []
     for uri, rows in found.items():

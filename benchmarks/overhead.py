@@ -47,11 +47,11 @@ from ssvq.imagery.units import ImagePart, inspect, plan_units, read_unit
 from ssvq.inference.devices import Gpu, Results
 from ssvq.inference.scorer import TileScorer
 from ssvq.methods.base import Method
-from ssvq.model.bundle import Preprocessing
 from ssvq.model.calibration import calibrate_columns
-from ssvq.results.query import run_sql
+from ssvq.model.description import Preprocessing
 from ssvq.runtime.planning import UNIT
 from ssvq.runtime.session import ray_session
+from ssvq.scores.data_set import Scores
 from ssvq.scores.layout import Partition
 from ssvq.scoring.job import score
 from ssvq.scoring.reading import read_parts
@@ -263,7 +263,7 @@ def job_ratio(folder: Path, survey: Path, unit: list[ImagePart]) -> float:
     score(_settings(folder), make_scorer=instant_scorer)
     (run,) = (out / "runs").iterdir()
     summary = json.loads(run.read_text())["summary"]
-    assert run_sql(str(out), "SELECT count(*) AS n FROM tiles")["n"][0].as_py() == summary["tiles"]
+    assert Scores(str(out)).sql("SELECT count(*) AS n FROM tiles")["n"][0].as_py() == summary["tiles"]
     print(
         f"{summary['tiles']} tiles in {summary['scoring_seconds']} s; decoding allows {allowed:.0f} a second",
         file=sys.stderr,

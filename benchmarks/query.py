@@ -20,12 +20,12 @@ import pandas
 import pyarrow as pa
 
 from ssvq.config import PublishConfig
-from ssvq.io import storage
+from ssvq.io import parquet, storage
 from ssvq.results.publish import publish
-from ssvq.results.query import run_sql
+from ssvq.scores.data_set import Scores
 from ssvq.scores.layout import Partition
 from ssvq.scores.ledger import LedgerWriter
-from ssvq.scores.schema import SCORE_MAP, encode_parquet
+from ssvq.scores.schema import SCORE_MAP
 
 SURVEY, MODEL, TILING = "survey", "0" * 16, "512-512-shift"
 IMAGE = "i04321"
@@ -51,7 +51,7 @@ def main() -> None:
     Path(partition.published).unlink(missing_ok=True)
     raw = f"read_parquet('{partition.tiles}/*.parquet')"
     rows = [
-        ("`ssvq query` on the small objects", lambda sql: run_sql(out, sql.format(tiles="tiles")).num_rows),
+        ("`ssvq query` on the small objects", lambda sql: Scores(out).sql(sql.format(tiles="tiles")).num_rows),
         ("DuckDB on the small objects", lambda sql: len(duckdb.execute(sql.format(tiles=raw)).fetchall())),
     ]
     print(f"{arguments.images * arguments.tiles:,} tiles in {arguments.images:,} objects\n")
@@ -97,7 +97,7 @@ def make_score_maps(partition: Partition, images: int, tiles: int) -> None:
                 pa.array(columns[f.name]).cast(f.type) if f.name in columns else pa.nulls(tiles, f.type)
                 for f in SCORE_MAP
             ]
-            info = storage.put(partition.score_map(name), encode_parquet(pa.table(arrays, schema=SCORE_MAP)))
+            info = storage.put(partition.score_map(name), parquet.encode(pa.table(arrays, schema=SCORE_MAP)))
             ledger.add(
                 {"survey": SURVEY, "image_uri": columns["image_uri"][0], "image_id": name, "fingerprint": f"{i}"}
                 | {"model_id": MODEL, "tiling_id": TILING, "run_id": "run", "recorded_at": now, "status": "scored"}

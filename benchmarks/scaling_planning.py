@@ -34,9 +34,8 @@ from ssvq.config import ScoreConfig
 from ssvq.imagery.catalog import SourceImage
 from ssvq.imagery.raster import ImageHeader
 from ssvq.imagery.units import ImagePart, split_image
-from ssvq.io import storage
+from ssvq.io import parquet, storage
 from ssvq.scores.ledger import LedgerWriter
-from ssvq.scores.schema import encode_parquet
 from ssvq.scoring import plan as planning
 from ssvq.scoring.rows import ScoredPart
 from ssvq.scoring.writer import ScoredImage, ScoringRun, put_image, tile_table
@@ -221,7 +220,7 @@ def add_surveys(ledger: Path, number: int) -> None:
             table = pq.read_table(path)
             column = table.schema.get_field_index("survey")
             named = table.set_column(column, "survey", pa.array([name] * len(table)))
-            storage.put(str(ledger / f"{name}-{path.name}"), encode_parquet(named))
+            storage.put(str(ledger / f"{name}-{path.name}"), parquet.encode(named))
 
 
 def scored_image(part: ImagePart, run: ScoringRun) -> ScoredImage:

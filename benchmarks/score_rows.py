@@ -37,7 +37,7 @@ from ssvq.imagery.pixel_rule import AS_STORED
 from ssvq.imagery.raster import open_raster
 from ssvq.imagery.tiles import cut_tiles
 from ssvq.inference.scorer import TileScorer
-from ssvq.methods import SECTIONS, method_class
+from ssvq.methods.build import SECTIONS, method_class
 from ssvq.methods.ss_vqvae import SSVQVAE
 from ssvq.model import bundle as bundles
 from ssvq.model.precision import DTYPES, autocast

@@ -14,7 +14,7 @@ from pydantic_settings import CliApp, CliSettingsSource, SettingsError
 
 import ssvq
 from ssvq import config, logs
-from ssvq.errors import ExitCode, InputError, one_line
+from ssvq.errors import ExitCode, InputError, failure_of, one_line
 from ssvq.io import storage
 
 
@@ -97,8 +97,7 @@ def run(command: str, arguments: Sequence[str]) -> int:
     except InputError as error:
         return _fail(command, str(error), ExitCode.WRONG_INPUT, debug)
     except Exception as error:  # noqa: BLE001 - the last place: a bug ends as one line and exit code 1
-        reason = (str(error).strip().splitlines() or [""])[-1]
-        message = f"{type(error).__name__}: {reason} (this is a bug or a fault of the machine; --debug shows more)"
+        message = f"{failure_of(error)} (this is a bug or a fault of the machine; --debug shows more)"
         return _fail(command, message, ExitCode.INTERNAL_ERROR, debug)
 
 

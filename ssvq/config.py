@@ -16,7 +16,7 @@ from ssvq.results.report.settings import ReportConfig
 from ssvq.results.settings import LabelConfig, PublishConfig, QueryConfig, TileLabel
 from ssvq.scoring.settings import ScoreConfig, ScoringSettings
 from ssvq.settings import ENV_PREFIX, Command, Device, Location, Precision, Section
-from ssvq.training.settings import Augmentation, Optimiser, TrainConfig, training_identity
+from ssvq.training.settings import Augmentation, Optimiser, TrainConfig
 
 __all__ = [
     "ENV_PREFIX",
@@ -56,5 +56,4 @@ __all__ = [
     "StoredPixels",
     "TileLabel",
     "TrainConfig",
-    "training_identity",
 ]

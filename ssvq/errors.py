@@ -31,6 +31,24 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def reason_of(error: BaseException, *, first_line: bool = False, most: int | None = None) -> str:
+    """What an exception says, as one printable line: the operating system's own words where it has any; without the
+    stack of DuckDB's internal errors. `most`: characters.
+    """
+    text = str(getattr(error, "strerror", None) or error).split("Stack Trace")[0].strip()
+    if first_line:
+        text = text.partition("\n")[0]
+    return one_line(" ".join(text.split()))[:most] or type(error).__name__
+
+
+def failure_of(error: BaseException) -> str:
+    """The same of an exception that was not raised for a person: its type, and the last line of what it says, since
+    errors of Ray end with what its worker raised.
+    """
+    last = (str(error).strip().splitlines() or [""])[-1]
+    return one_line(f"{type(error).__name__}: {last}" if last else type(error).__name__)
+
+
 class InputError(Exception):
     """Wrong input or configuration: one line for a person, exit code 2."""
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import to_jsonable_python
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -18,7 +19,7 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
-from ssvq.errors import InputError
+from ssvq.errors import InputError, reason_of
 from ssvq.io import storage
 from ssvq.logs import LogFormat
 from ssvq.redaction import refuse_credentials
@@ -45,6 +46,10 @@ Output = Annotated[
 ]
 Device = Literal["auto", "cuda", "cpu"]
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
+
+
+HOW_IT_RUNS = "how it runs"
+"""Marks a setting that says where or how a job runs, and decides nothing of what it makes."""
 
 
 class Section(BaseModel):
@@ -74,7 +79,7 @@ class Command(BaseSettings):
     config: Path | None = None
     """YAML file with settings of this command."""
 
-    storage_timeout: float = Field(storage.DEFAULT_TIMEOUT, gt=0)
+    storage_timeout: Annotated[float, HOW_IT_RUNS] = Field(storage.DEFAULT_TIMEOUT, gt=0)
     """Seconds for which requests to S3 are repeated while it does not answer."""
 
     log_format: LogFormat = "text"
@@ -98,6 +103,28 @@ class Command(BaseSettings):
     def saved(self) -> dict[str, Any]:
         """The resolved settings as JSON values, for saving beside an output. No setting is a secret."""
         return self.model_dump(mode="json", exclude={"config", "debug", "log_format"})
+
+    @classmethod
+    def identity(cls, saved: dict[str, Any]) -> dict[str, Any]:
+        """What of saved settings decides what a job makes: without those marked HOW_IT_RUNS, and without those that
+        have today's default. So an output that was made before a setting existed is the same as one with its default.
+        """
+        fields = cls.model_fields.items()
+        defaults = to_jsonable_python({name: field.default for name, field in fields if not field.is_required()})
+        how_it_runs = {name for name, field in fields if HOW_IT_RUNS in field.metadata}
+        return {name: value for name, value in _changed(saved, defaults).items() if name not in how_it_runs}
+
+
+def _changed(saved: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """The saved settings that differ from the defaults, group by group."""
+    changed = {}
+    for name, value in saved.items():
+        default = defaults.get(name)
+        if isinstance(value, dict) and isinstance(default, dict):
+            value, default = _changed(value, default), {}
+        if value != default:
+            changed[name] = value
+    return changed
 
 
 class _TextForDates(yaml.SafeLoader):
@@ -123,9 +150,9 @@ class ConfigFile(YamlConfigSettingsSource):
         try:
             values = yaml.load(Path(path).read_text(), _TextForDates)
         except OSError as error:
-            raise InputError(f"--config {path} cannot be read: {error.strerror}") from None
+            raise InputError(f"--config {path} cannot be read: {reason_of(error)}") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InputError(f"--config {path} is not YAML: {' '.join(str(error).split())}") from None
+            raise InputError(f"--config {path} is not YAML: {reason_of(error)}") from None
         if not isinstance(values or {}, dict):
             raise InputError(f"--config {path} must hold `setting: value` lines")
         return values or {}

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from ssvq.imagery.tile_labels import LABELS
-from ssvq.results.findings.schema import FINDINGS
+from ssvq.scores.findings import FINDINGS
 from ssvq.scores.schema import LEDGER, SCORE_MAP
 
 ROOT = Path(__file__).parent.parent

@@ -9,7 +9,7 @@ import pytest
 from ssvq.config import Architecture, EvaluateConfig, OverlayConfig, ScoreConfig
 from ssvq.errors import ExitCode, InputError
 from ssvq.evaluation.job import evaluate_model
-from ssvq.methods import load_method
+from ssvq.methods.build import load_method
 from ssvq.model import bundle as bundles
 from ssvq.model.encoders import PACKAGED
 from ssvq.results.pictures.overlay import overlay

@@ -17,11 +17,12 @@ from ssvq.errors import ExitCode, InputError
 from ssvq.evaluation.job import evaluate_model
 from ssvq.model import bundle as bundles
 from ssvq.results.pictures.overlay import overlay
-from ssvq.results.query import run_sql
+from ssvq.scores.data_set import Scores
 from ssvq.scores.schema import SCORE_MAP
 from ssvq.scoring.job import score
 from ssvq.training.job import train
 from tests.conftest import write_image
+from tests.support.bundles import read_whole
 from tests.support.surveys import BUNDLE_FILES, TILE, make_bundle, make_survey, paint, tiny_training
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
@@ -45,7 +46,7 @@ def trained(survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_training_learns_and_leaves_a_bundle_and_nothing_else(survey: Path, trained: Path) -> None:
     assert files_of(trained) == BUNDLE_FILES
-    bundle = bundles.read_whole(str(trained))
+    bundle = read_whole(str(trained))
     assert bundle.metrics["validation_auroc"] > 0.95
     counts = bundle.training["counts"]
     assert counts["images"] == 8
@@ -140,7 +141,7 @@ def test_whole_images_in_the_mvtec_layout(tmp_path: Path, capsys: pytest.Capture
     assert report["auroc"] == pytest.approx(bundle.metrics["test_auroc"])
     scores = str(tmp_path / "scores")
     assert score(ScoreConfig(survey=str(tmp_path / "c" / "test"), model=str(out), out=scores)) == ExitCode.DONE
-    tiles = run_sql(scores, "SELECT x, y, width, height, len(score_map) AS side FROM tiles").to_pylist()
+    tiles = Scores(scores).sql("SELECT x, y, width, height, len(score_map) AS side FROM tiles").to_pylist()
     assert tiles == [{"x": 0, "y": 0, "width": 56, "height": 40, "side": 8}] * 15
     picture = tmp_path / "picture.png"
     assert overlay(OverlayConfig(scores=scores, image="rough/3.png", out=picture)) == ExitCode.DONE
@@ -202,12 +203,12 @@ def test_scoring_covers_every_pixel_and_again_scores_nothing(
     for path in folder.iterdir():
         assert pq.read_schema(path).equals(SCORE_MAP)
     for name, (height, width) in sizes.items():
-        tiles = run_sql(str(out), f"SELECT x, y, width, height FROM tiles WHERE ends_with(image_uri, '/{name}')")
+        tiles = Scores(str(out)).sql(f"SELECT x, y, width, height FROM tiles WHERE ends_with(image_uri, '/{name}')")
         covered = np.zeros((height, width), bool)
         for tile in tiles.to_pylist():
             covered[tile["y"] : tile["y"] + tile["height"], tile["x"] : tile["x"] + tile["width"]] = True
         assert covered.all(), name
-    images = run_sql(str(out), "SELECT * FROM images").to_pylist()
+    images = Scores(str(out)).sql("SELECT * FROM images").to_pylist()
     assert {row["status"] for row in images} == {"scored"}
     assert (out / "models" / f"{bundle.model_id}.json").is_file()
     (run,) = (out / "runs").iterdir()
@@ -229,7 +230,7 @@ def test_new_changed_lost_and_failed_images_are_scored_and_no_others(tmp_path: P
     assert score(config) == ExitCode.SOME_IMAGES_FAILED
     assert score(config.model_copy(update={"allow_failed_images": True})) == ExitCode.DONE
     sql = "SELECT regexp_extract(image_uri, '[^/]+$') AS name, status, tiles, run_id, error_message FROM images"
-    first = {row["name"]: row for row in run_sql(str(out), sql).to_pylist()}
+    first = {row["name"]: row for row in Scores(str(out)).sql(sql).to_pylist()}
     assert first["bad.png"]["status"] == "failed"
     assert "known kind" in first["bad.png"]["error_message"]
 
@@ -238,11 +239,11 @@ def test_new_changed_lost_and_failed_images_are_scored_and_no_others(tmp_path: P
     write_image(survey / "01.png", np.zeros((8, 8, 3), np.uint16))  # changed, and fails now
     write_image(survey / "bad.png", paint(rng, TILE, TILE, rough=False)[0])  # mended
     write_image(survey / "new.png", paint(rng, TILE, 2 * TILE, rough=False)[0])
-    image_id = run_sql(str(out), "SELECT image_id FROM images WHERE ends_with(image_uri, '02.png')")["image_id"][0]
+    image_id = Scores(str(out)).sql("SELECT image_id FROM images WHERE ends_with(image_uri, '02.png')")["image_id"][0]
     lost = out / "tiles" / "s" / bundle.model_id / f"{TILE}-{TILE}-shift" / f"{image_id}.parquet"
     lost.unlink()
     assert score(config) == ExitCode.SOME_IMAGES_FAILED
-    second = {row["name"]: row for row in run_sql(str(out), sql).to_pylist()}
+    second = {row["name"]: row for row in Scores(str(out)).sql(sql).to_pylist()}
     again = {name for name in second if name not in first or second[name]["run_id"] != first[name]["run_id"]}
     assert again == {"00.png", "01.png", "02.png", "bad.png", "new.png"}
     assert {name: second[name]["tiles"] for name in sorted(second)} == {
@@ -253,7 +254,7 @@ def test_new_changed_lost_and_failed_images_are_scored_and_no_others(tmp_path: P
         "bad.png": 1,
         "new.png": 2,
     }
-    counted = run_sql(str(out), "SELECT count(*) AS n, count(DISTINCT tile_id) AS d FROM tiles").to_pylist()
+    counted = Scores(str(out)).sql("SELECT count(*) AS n, count(DISTINCT tile_id) AS d FROM tiles").to_pylist()
     assert counted == [{"n": 20, "d": 20}], "no stale row, none twice"
     assert second["01.png"]["status"] == "failed"
     assert "uint16" in second["01.png"]["error_message"]
@@ -304,6 +305,6 @@ def test_corrosion_photographs_from_training_to_query(real_data: Path, tmp_path:
     assert (counts["images"], counts["failed_images"]) == (7, 1)
     out = str(tmp_path / "scores")
     assert score(ScoreConfig(survey=str(survey / "images"), model=config.out, out=out)) == ExitCode.DONE
-    answer = run_sql(out, "SELECT count(DISTINCT image_uri) AS images, count(*) AS tiles FROM tiles").to_pylist()
+    answer = Scores(out).sql("SELECT count(DISTINCT image_uri) AS images, count(*) AS tiles FROM tiles").to_pylist()
     assert answer[0]["images"] == 8
-    assert answer[0]["tiles"] == sum(run_sql(out, "SELECT tiles FROM images")["tiles"].to_pylist())
+    assert answer[0]["tiles"] == sum(Scores(out).sql("SELECT tiles FROM images")["tiles"].to_pylist())

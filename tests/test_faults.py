@@ -15,7 +15,7 @@ import torch
 
 from ssvq.errors import ExitCode
 from ssvq.model import bundle as bundles
-from ssvq.results.query import run_sql
+from ssvq.scores.data_set import Scores
 from tests.support import faulty_decoding
 from tests.support.commands import start
 from tests.support.surveys import make_bundle, make_survey, tiny_training
@@ -150,7 +150,7 @@ def test_scoring_that_is_stopped_goes_on_and_ends_as_if_it_had_not_been(
         run = start(*score_into(out))
         _, errors = run.communicate()
         assert run.returncode == ExitCode.DONE, errors
-    assert run_sql(str(stopped), SCORES).equals(run_sql(str(undisturbed), SCORES))
+    assert Scores(str(stopped)).sql(SCORES).equals(Scores(str(undisturbed)).sql(SCORES))
     files = [sorted(path.name for path in (out / "tiles").rglob("*")) for out in (stopped, undisturbed)]
     assert files[0] == files[1], "no stray file under tiles/"
 
@@ -180,7 +180,7 @@ def test_scoring_whose_worker_is_killed_goes_on_by_itself(tmp_path: Path, score_
     for run in (first, second):
         _, errors = run.communicate()
         assert run.returncode == ExitCode.DONE, errors
-    assert run_sql(str(hit), SCORES).equals(run_sql(str(undisturbed), SCORES))
+    assert Scores(str(hit)).sql(SCORES).equals(Scores(str(undisturbed)).sql(SCORES))
 
 
 @pytest.mark.soak  # test_exactly_once has it step by step
@@ -196,7 +196,7 @@ def test_two_jobs_started_at_once_end_as_one(tmp_path: Path) -> None:
     last = start(*command)
     output, errors = last.communicate()
     assert last.returncode == ExitCode.DONE, errors
-    counted = run_sql(str(out), "SELECT count(*) AS n, count(DISTINCT tile_id) AS d FROM tiles").to_pylist()
+    counted = Scores(str(out)).sql("SELECT count(*) AS n, count(DISTINCT tile_id) AS d FROM tiles").to_pylist()
     assert counted == [{"n": 24 * 25, "d": 24 * 25}]
     again = start(*command)
     output, errors = again.communicate()
@@ -215,7 +215,7 @@ def test_images_that_break_their_reader_are_rows_of_the_ledger(tmp_path: Path, m
     _, errors = run.communicate()
     assert run.returncode == ExitCode.SOME_IMAGES_FAILED, errors
     sql = "SELECT regexp_extract(image_uri, '[^/]+$') AS name, tiles, error_stage, error_message FROM images"
-    images = {row["name"]: row for row in run_sql(out, sql).to_pylist()}
+    images = {row["name"]: row for row in Scores(out).sql(sql).to_pylist()}
     assert {name: row["error_message"] for name, row in images.items() if row["error_stage"]} == {
         "crash header.png": "decoding crashed (SIGSEGV), 2 times",
         "crash pixels.png": "decoding crashed (SIGSEGV), 2 times",
@@ -255,6 +255,6 @@ def test_a_full_disk_ends_in_one_line_and_loses_nothing(tmp_path: Path) -> None:
         _, errors = run.communicate()
         assert run.returncode == ExitCode.DONE, errors
         assert kept <= {path.name for path in out.glob("tiles/*/*/*/*.parquet")}
-        assert run_sql(str(out), "SELECT count(*) AS n FROM tiles").to_pylist() == [{"n": 3000}]
+        assert Scores(str(out)).sql("SELECT count(*) AS n FROM tiles").to_pylist() == [{"n": 3000}]
     finally:
         subprocess.run(["umount", str(small)], check=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssvq.results.query import run_sql
+from ssvq.scores.data_set import Scores
 
 SCORES = "SELECT tile_id, score FROM tiles ORDER BY tile_id"
 PLACES = "SELECT tile_id, row, col, x, y, width, height, valid_fraction, score FROM tiles ORDER BY tile_id"
@@ -30,7 +30,7 @@ def test_a_survey_is_scored_and_a_gpu_that_torch_does_not_see_is_told(tmp_path: 
     done, errors = run(1, "once", tmp_path)
     assert done == {"default": [0, 1]}
     assert errors.count("Ray gave a scorer a GPU, and it works on the CPU: ") == 1
-    assert run_sql(str(tmp_path / "default"), "SELECT count(*) AS n FROM tiles")["n"].to_pylist() == [64]
+    assert Scores(str(tmp_path / "default")).sql("SELECT count(*) AS n FROM tiles")["n"].to_pylist() == [64]
 
 
 @pytest.mark.slow
@@ -40,7 +40,7 @@ def test_scorers_share_gpus_as_the_settings_say(tmp_path: Path) -> None:
     assert done == {"half": [0, 4], "one": [0, 1], "cpu": [0, 1]}
     assert grown[0] == 0
     assert 1 <= grown[1] <= 2
-    scores = [run_sql(str(tmp_path / name), SCORES) for name in ("half", "one", "grows", "cpu")]
+    scores = [Scores(str(tmp_path / name)).sql(SCORES) for name in ("half", "one", "grows", "cpu")]
     assert all(found.equals(scores[0]) for found in scores)
 
 
@@ -49,10 +49,10 @@ def test_files_that_the_scorer_decodes_are_scored_as_their_pixels_are(tmp_path: 
     done, _ = run(1, "files", tmp_path)
     assert re.match(r"--decode gpu: there is no GPU here \(.+\); use --decode cpu", done.pop("refusal"))
     assert done == {"cpu": 3, "gpu": 3}, "one file is broken"
-    cpu, gpu = (run_sql(str(tmp_path / f"decoded on {name}"), PLACES) for name in ("cpu", "gpu"))
+    cpu, gpu = (Scores(str(tmp_path / f"decoded on {name}")).sql(PLACES) for name in ("cpu", "gpu"))
     assert cpu.drop_columns(["score"]) == gpu.drop_columns(["score"])
     np.testing.assert_allclose(cpu["score"].to_numpy(), gpu["score"].to_numpy(), rtol=1e-5)
-    rows = run_sql(str(tmp_path / "decoded on gpu"), DECODERS).to_pylist()
+    rows = Scores(str(tmp_path / "decoded on gpu")).sql(DECODERS).to_pylist()
     assert {row["name"]: row["decoder"] for row in rows} == {
         **dict.fromkeys(("0.jpg", "1.jpg", "2.jpg", "grey.jpg"), "Pillow"),
         **dict.fromkeys(("other.png", "refused.jpg", "small.jpg"), "GDAL"),

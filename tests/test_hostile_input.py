@@ -20,7 +20,7 @@ from rasterio.errors import RasterioError
 from ssvq.cli import main
 from ssvq.errors import ExitCode
 from ssvq.imagery.catalog import list_images
-from ssvq.results.query import run_sql
+from ssvq.scores.data_set import Scores
 from tests.conftest import write_image
 from tests.results.test_report import Elements
 from tests.support import commands
@@ -48,7 +48,7 @@ def scoring(survey: Path, bundle: str, out: Path, *more: str) -> list[str]:
 
 def check_ledger(survey: Path, out: Path) -> pa.Table:
     """Every image of the survey has one row that is `scored`, or `failed` with stage and reason. Returns the rows."""
-    rows = run_sql(str(out), "SELECT * FROM images")
+    rows = Scores(str(out)).sql("SELECT * FROM images")
     assert sorted(rows["image_uri"].to_pylist()) == sorted(image.uri for image in list_images(str(survey), "--survey"))
     for status, stage, message in zip(
         *(rows[n].to_pylist() for n in ("status", "error_stage", "error_message")), strict=True
@@ -65,19 +65,19 @@ def check_ledger(survey: Path, out: Path) -> pa.Table:
 
 def check_results(out: Path, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Query, CSV and report take the names as text."""
-    rows = run_sql(str(out), "SELECT image_uri, status, tiles FROM images").to_pylist()
+    rows = Scores(str(out)).sql("SELECT image_uri, status, tiles FROM images").to_pylist()
     scored = {row["image_uri"]: row["tiles"] for row in rows if row["status"] == "scored"}
     capfd.readouterr()
     assert main(["query", str(out), "--named", "failures"]) == ExitCode.DONE
     lines = capfd.readouterr().out.splitlines()
     assert len(lines) == len(rows) - len(scored) + 3
     assert all(line.isprintable() for line in lines)
-    counts = run_sql(str(out), "SELECT image_uri, count(*) AS tiles FROM tiles GROUP BY image_uri").to_pylist()
+    counts = Scores(str(out)).sql("SELECT image_uri, count(*) AS tiles FROM tiles GROUP BY image_uri").to_pylist()
     assert {row["image_uri"]: row["tiles"] for row in counts} == {uri: tiles for uri, tiles in scored.items() if tiles}
     for uri in sorted(scored, key=lambda uri: ("'" not in uri, uri))[:3]:
         quoted = uri.replace("'", "''")
         sql = f"SELECT count(*) AS tiles FROM tiles WHERE image_uri = '{quoted}'"
-        assert run_sql(str(out), sql).to_pylist() == [{"tiles": scored[uri]}]
+        assert Scores(str(out)).sql(sql).to_pylist() == [{"tiles": scored[uri]}]
 
     assert main(["export", str(out), "--format", "csv", "--out", str(folder / "tiles.csv")]) == ExitCode.DONE
     with (folder / "tiles.csv").open(newline="", encoding="utf-8") as file:
@@ -211,7 +211,7 @@ def test_nothing_is_fetched_and_sixty_hostile_files_fail_by_themselves(
     write_files(survey / "more", hostile_files(60, seed=2))
     assert main(scoring(survey, bundle, out)) == ExitCode.SOME_IMAGES_FAILED
     check_ledger(survey, out)
-    rows = run_sql(str(out), "SELECT image_uri, status FROM images").to_pylist()
+    rows = Scores(str(out)).sql("SELECT image_uri, status FROM images").to_pylist()
     found = {row["image_uri"]: row["status"] for row in rows}
     assert {name: found[str(survey / name)] for name in expected} == expected
     check_results(out, tmp_path, capfd)

@@ -11,7 +11,7 @@ from ssvq.errors import ExitCode
 from ssvq.evaluation.job import evaluate_model
 from ssvq.model import bundle as bundles
 from ssvq.results.label import label
-from ssvq.results.query import run_sql
+from ssvq.scores.data_set import Scores
 from ssvq.scoring.job import score
 from ssvq.training.job import train
 from tests.conftest import write_image
@@ -60,7 +60,7 @@ def test_labels_of_the_worst_tiles_raise_the_auroc_on_other_images(tmp_path: Pat
     # A person looks: rust is known by its row.
     rusty = f"(y = {2 * TILE})"
     for said, what in (("normal", f"NOT {rusty} ORDER BY score DESC"), ("anomalous", f"{rusty} ORDER BY score")):
-        ids = run_sql(scores, f"SELECT tile_id FROM tiles WHERE {what} LIMIT {MARKED}")["tile_id"].to_pylist()
+        ids = Scores(scores).sql(f"SELECT tile_id FROM tiles WHERE {what} LIMIT {MARKED}")["tile_id"].to_pylist()
         (tmp_path / "ids.csv").write_text("\n".join(["tile_id", *ids]))
         settings = {"tiles": str(tmp_path / "ids.csv"), "as": said, "out": str(labels)}
         assert label(LabelConfig(scores=scores, survey="s", **settings)) == ExitCode.DONE

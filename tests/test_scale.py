@@ -8,7 +8,7 @@ import rasterio
 from rasterio.windows import Window
 
 from ssvq.errors import ExitCode
-from ssvq.results.query import run_sql
+from ssvq.scores.data_set import Scores
 from tests.support.commands import start
 from tests.support.memory import PeakMemory
 from tests.support.surveys import make_bundle
@@ -45,6 +45,6 @@ def test_an_orthomosaic_of_40000_pixels_a_side_in_2_gb_a_process(tmp_path: Path)
     assert run.returncode == ExitCode.DONE, errors
     print(output, f"peak {memory.peak / 1e9:.2f} GB in {memory.name_of_peak}")
     assert memory.peak < 2e9, memory.name_of_peak
-    (counted,) = run_sql(out, "SELECT count(*) AS n, count(DISTINCT (x, y)) AS places FROM tiles").to_pylist()
+    (counted,) = Scores(out).sql("SELECT count(*) AS n, count(DISTINCT (x, y)) AS places FROM tiles").to_pylist()
     assert counted == {"n": 79 * 79, "places": 79 * 79}
     assert len(list((tmp_path / "scores" / "tiles").rglob("*.parquet"))) == 1

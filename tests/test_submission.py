@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ssvq.errors import ExitCode
-from ssvq.results.query import run_sql
+from ssvq.scores.data_set import Scores
 from tests.conftest import REPOSITORY
 from tests.support.surveys import make_bundle, make_survey, tiny_training
 from tests.test_faults import SCORES, wait_for
@@ -188,8 +188,8 @@ def test_scoring_that_is_stopped_keeps_its_work_and_goes_on(cluster: Cluster, tm
     details = cluster.ask("jobs/night")
     assert (details["status"], details["driver_exit_code"]) == ("FAILED", ExitCode.SOME_IMAGES_FAILED)
     assert re.search(r"2026-11-23 +some images failed +1 +1 ", night.stdout)
-    undisturbed = run_sql(str(nights), SCORES.replace("tiles", "tiles WHERE survey = '2026-11-22'"))
-    assert run_sql(str(out), SCORES).equals(undisturbed)
+    undisturbed = Scores(str(nights)).sql(SCORES.replace("tiles", "tiles WHERE survey = '2026-11-22'"))
+    assert Scores(str(out)).sql(SCORES).equals(undisturbed)
 
     (root / "2026-11-23" / "broken.png").unlink()
     mended = cluster.submit("mended", *by_night, "--prune")

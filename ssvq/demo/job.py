@@ -13,9 +13,10 @@ from ssvq.results.findings.job import findings
 from ssvq.results.findings.settings import FindingsConfig
 from ssvq.results.pictures.overlay import overlay
 from ssvq.results.pictures.settings import OverlayConfig
-from ssvq.results.query import query, run_sql
+from ssvq.results.query import query
 from ssvq.results.settings import QueryConfig
 from ssvq.runtime.session import ray_session
+from ssvq.scores.data_set import Scores
 from ssvq.scoring.job import score
 from ssvq.scoring.settings import ScoreConfig
 from ssvq.training.job import train
@@ -116,4 +117,4 @@ def _most_telling(scores: Path) -> str:
         SELECT image_uri FROM tiles WHERE NOT ends_with(image_uri, '.tif') GROUP BY image_uri
         ORDER BY abs(avg(is_anomalous::INT) - 0.34), image_uri LIMIT 1
     """
-    return str(run_sql(str(scores), sql)["image_uri"][0])
+    return str(Scores(str(scores)).sql(sql)["image_uri"][0])

@@ -7,22 +7,22 @@ from typing import Any
 
 import pyarrow as pa
 
-from ssvq.errors import ExitCode, ImageError, InputError, images_exit_code
+from ssvq.errors import ExitCode, ImageError, InputError, images_exit_code, reason_of
 from ssvq.evaluation.collect import ScoredTiles, score_labelled
 from ssvq.evaluation.figures import clear_tiles, defect_figures, tile_figures
-from ssvq.evaluation.plot import draw_plot
 from ssvq.evaluation.report import print_report
 from ssvq.evaluation.settings import EvaluateConfig
 from ssvq.imagery.catalog import SourceImage
 from ssvq.imagery.layouts import Found, find_images
 from ssvq.imagery.masks import tell_full_masks
-from ssvq.io import storage
+from ssvq.io import parquet, storage
 from ssvq.logs import FailedImages
-from ssvq.methods import read_bundle
-from ssvq.model.bundle import COLUMNS, Bundle
-from ssvq.model.calibration import auroc
+from ssvq.methods.build import read_bundle
+from ssvq.model.calibration import COLUMNS
+from ssvq.model.description import Bundle
+from ssvq.model.metrics import auroc
+from ssvq.model.score_plot import draw_plot
 from ssvq.runtime.session import ray_session
-from ssvq.scores.schema import encode_parquet
 
 
 def evaluate(config: EvaluateConfig) -> ExitCode:
@@ -130,7 +130,7 @@ def _check_outputs(config: EvaluateConfig) -> None:
 
 def _write_predictions(address: str, tiles: pa.Table) -> None:
     try:
-        storage.put(address, encode_parquet(tiles))
+        parquet.put(address, tiles)
     except storage.StorageError as error:
         raise InputError(f"--predictions {address} cannot be written: {error}") from None
 
@@ -139,7 +139,7 @@ def _write_plot(path: Path, tiles: pa.Table, bundle: Bundle) -> None:
     try:
         draw_plot(tiles, bundle.calibration.deciding, bundle.calibration.decides).savefig(path, format="png")
     except OSError as error:
-        raise InputError(f"--plot {path} cannot be written: {error.strerror}") from None
+        raise InputError(f"--plot {path} cannot be written: {reason_of(error)}") from None
 
 
 def _without_nan(value: Any) -> Any:

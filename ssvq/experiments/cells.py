@@ -10,19 +10,17 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import ray
 
 from ssvq import logs
-from ssvq.errors import InputError
+from ssvq.errors import InputError, failure_of
 from ssvq.experiments.grid import Cell
-from ssvq.io import storage
+from ssvq.io import parquet, storage
 from ssvq.methods.settings import Flow
 from ssvq.model import bundle as bundles
-from ssvq.model.calibration import auroc
+from ssvq.model.metrics import auroc
 from ssvq.progress import Progress
 from ssvq.runtime.placement import anywhere, gpus_for
-from ssvq.scores.schema import encode_parquet
 from ssvq.training.held_out import HELD_OUT
 from ssvq.training.job import train
 from ssvq.training.splits import TEST, VALIDATION
@@ -71,7 +69,7 @@ def run_cells(cells: list[Cell], out: str, parallel: int | None) -> list[dict[st
         progress.begin_at(len(results))
         for result in _in_parallel(list(to_do.values()), parallel):
             name = result["cell"]
-            storage.put(_address(out, name), encode_parquet(pa.Table.from_pylist([result], SCHEMA)))
+            parquet.put(_address(out, name), pa.Table.from_pylist([result], SCHEMA))
             results[name] = result
             if result["status"] != "ok":
                 logs.warning(f"failed {name}: {result['error']}", cell=name)
@@ -85,16 +83,14 @@ def read_results(out: str, cells: list[Cell]) -> list[dict[str, Any]]:
     found = []
     for cell in cells:
         with contextlib.suppress(FileNotFoundError):
-            data = storage.read_bytes(_address(out, cell.name))
-            (result,) = pq.read_table(pa.BufferReader(data), schema=SCHEMA).to_pylist()
+            (result,) = parquet.read(_address(out, cell.name), schema=SCHEMA, optional=SCHEMA.names).to_pylist()
             found.append(result | {"row": cell.row.name})
     return found
 
 
 def test_tiles(cell: Cell) -> pa.Table:
     """The test tiles of a finished cell with their scores (see `held_out_table`)."""
-    data = storage.read_bytes(storage.join(cell.config.out, HELD_OUT))
-    table = pq.read_table(pa.BufferReader(data))
+    table = parquet.read(storage.join(cell.config.out, HELD_OUT))
     return table.filter(pc.equal(table["split"], TEST))
 
 
@@ -119,7 +115,7 @@ def _in_parallel(cells: list[Cell], parallel: int | None) -> Iterator[dict[str, 
         try:
             yield ray.get(done)
         except ray.exceptions.RayError as error:  # its process died
-            yield _failed(cell, f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}", None)
+            yield _failed(cell, failure_of(error), None)
 
 
 @ray.remote(num_cpus=0, max_retries=0)
@@ -134,8 +130,7 @@ def _run_cell(cell: Cell) -> dict[str, Any]:
         except InputError as error:
             return _failed(cell, str(error), time.monotonic() - started)
         except Exception as error:  # noqa: BLE001 - a cell that fails must not end the others
-            reason = (str(error).strip().splitlines() or [""])[-1]
-            return _failed(cell, f"{type(error).__name__}: {reason}", time.monotonic() - started)
+            return _failed(cell, failure_of(error), time.monotonic() - started)
         finally:
             storage.put_text(storage.join(cell.config.out, LOG), talk.getvalue())
 

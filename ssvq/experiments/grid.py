@@ -13,7 +13,7 @@ from ssvq.experiments.datasets import DataSet
 from ssvq.experiments.rows import ABLATION_ROWS, LATENT_ROWS, METHOD_ROWS, OURS, SENSITIVITY_ROWS, Row
 from ssvq.experiments.settings import ExperimentConfig
 from ssvq.io import storage
-from ssvq.training.settings import TrainConfig, training_identity
+from ssvq.training.settings import TrainConfig
 
 CELLS, TILE_CACHE = "cells", "tile-cache"
 GAMMAS = (0.0, 0.01, 0.05, 0.1, 0.2)  # of the paper
@@ -142,7 +142,7 @@ def _train_config(config: ExperimentConfig, data: DataSet, row: Row, gamma: floa
         first = error.errors()[0]
         raise InputError(f"--train {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     # The last part of the name tells other settings apart.
-    described = json.dumps(training_identity(made.saved()), sort_keys=True)
+    described = json.dumps(TrainConfig.identity(made.saved()), sort_keys=True)
     digest = hashlib.sha256(described.encode()).hexdigest()[:8]
     name = f"{data.name}-{made.method}-{gamma:g}-{seed}-{digest}"
     return made.model_copy(update={"out": storage.join(config.out, CELLS, name)})

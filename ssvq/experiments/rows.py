@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from ssvq.methods.registry import METHODS
 from ssvq.model.encoders import PACKAGED
 
 OURS = "ss-vq-vae"
@@ -26,7 +27,7 @@ def _method(name: str, label: str, *, uses_anomalies: bool = True) -> Row:
     return Row(name, label, {"method": name}, uses_anomalies)
 
 
-METHOD_ROWS = (
+_NAMED = (
     _method(OURS, "ss-VQ-VAE"),
     Row("vq-vae", "VQ-VAE", {"method": OURS}, uses_anomalies=False),
     _method("ss-gvae", "ss-gVAE"),
@@ -47,7 +48,12 @@ METHOD_ROWS = (
     ),
     _method("classifier", "classifier"),
 )
-"""The paper's methods in the order of its Table I, those without figures there, and the supervised reference."""
+METHOD_ROWS = _NAMED + tuple(
+    _method(name, name) for name in METHODS if name not in {row.settings["method"] for row in _NAMED}
+)
+"""The paper's methods in the order of its Table I, those without figures there, the supervised reference, and any that
+has been added since.
+"""
 
 
 def _variant(name: str, label: str, **settings: Any) -> Row:

@@ -15,13 +15,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.parquet as pq
 
-from ssvq.errors import ImageError, InputError
+from ssvq.errors import ImageError, InputError, reason_of
 from ssvq.imagery.catalog import Mask, SourceImage
 from ssvq.imagery.csv_files import read_csv
 from ssvq.imagery.vocabulary import label_of
-from ssvq.io import storage
+from ssvq.io import parquet, storage
+from ssvq.io.parquet import DamagedError
 from ssvq.redaction import refuse_credentials
 
 SPLITS = ("train", "validation", "calibration", "test")
@@ -91,13 +91,13 @@ def _read_rows(address: str) -> list[dict[str, str | None]]:
     try:
         data = storage.read_bytes(address)
         is_parquet = address.endswith(".parquet")
-        table = pq.read_table(pa.BufferReader(data)) if is_parquet else read_csv(data, name)
+        table = parquet.decode(data) if is_parquet else read_csv(data, name)
     except FileNotFoundError:
         raise InputError(f"{name} is not there") from None
     except storage.StorageError as error:
         raise InputError(f"{name} cannot be read: {error}") from None
-    except pa.ArrowException as error:
-        raise InputError(f"{name} is neither CSV nor Parquet: {' '.join(str(error).split())}") from None
+    except (DamagedError, pa.ArrowException) as error:
+        raise InputError(f"{name} is neither CSV nor Parquet: {reason_of(error)}") from None
     if "image" not in table.column_names:
         raise InputError(f"{name} has no column image (it has {', '.join(table.column_names)})")
     if not {"mask", "label"} & set(table.column_names):

@@ -1,18 +1,17 @@
 """Labels that people gave to scored tiles: the table that `ssvq label` writes, and its tiles as images to train on."""
 
-import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ssvq.errors import ImageError, InputError
 from ssvq.imagery.catalog import NORMAL_LABEL, SourceImage
 from ssvq.imagery.manifest import SPLITS, STAT_THREADS
-from ssvq.io import storage
+from ssvq.io import parquet, storage
+from ssvq.io.parquet import DamagedError
 
 NORMAL, ANOMALOUS = "normal", "anomalous"
 
@@ -33,26 +32,19 @@ LABELS = pa.schema(
 PLACE = ("image_uri", "x", "y", "width", "height")
 
 
-def encode_labels(labels: pa.Table) -> bytes:
-    """A table of the schema LABELS as Parquet."""
-    buffer = io.BytesIO()
-    pq.write_table(labels, buffer, compression="zstd")
-    return buffer.getvalue()
-
-
 def read_labels(address: str, setting: str) -> pa.Table:
     """A table of the schema LABELS.
 
     Raises FileNotFoundError, and InputError, naming the setting, for a file that is no such table.
     """
     try:
-        table = pq.read_table(pa.BufferReader(storage.read_bytes(address)))
+        table = parquet.read(address)
     except FileNotFoundError:
         raise
     except storage.StorageError as error:
         raise InputError(f"{setting} {address} cannot be read: {error}") from None
-    except pa.ArrowException as error:
-        raise InputError(f"{setting} {address} is no Parquet file: {' '.join(str(error).split())}") from None
+    except DamagedError as error:
+        raise InputError(f"{setting} {address} is no Parquet file: {error}") from None
     missing = [name for name in LABELS.names if name not in table.column_names]
     if missing:
         raise InputError(f"{setting} {address} has no column {missing[0]}: give a table that `ssvq label` wrote")

@@ -15,7 +15,7 @@ from rasterio.errors import CRSError
 from rasterio.io import DatasetReader
 from rasterio.transform import Affine
 
-from ssvq.errors import ImageError
+from ssvq.errors import ImageError, reason_of
 from ssvq.io import storage
 from ssvq.io.storage import ObjectInfo
 
@@ -96,7 +96,7 @@ def _read(address: str, parse: Callable[[str], Parsed]) -> Parsed:
             raise ValueError(f"has {len(data)} bytes")
         return parse(data.decode("utf-8-sig"))
     except (OSError, ValueError, CRSError) as error:
-        reason = (str(error).splitlines() or [""])[0]
+        reason = reason_of(error, first_line=True)
         raise ImageError("read", f"{name} beside it cannot be read ({reason}): mend or remove it") from error
 
 

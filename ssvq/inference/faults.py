@@ -2,13 +2,15 @@
 
 import torch
 
+from ssvq.errors import reason_of
+
 
 def why_no_gpu() -> str:
     """Why torch works without a GPU, in its own words: such as a driver that is too old for it."""
     try:
         torch.cuda.init()
     except (AssertionError, RuntimeError) as error:
-        return str(error).strip().splitlines()[0]
+        return reason_of(error, first_line=True)
     return "torch sees no CUDA device"
 
 

@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssvq.errors import InputError
+from ssvq.errors import InputError, reason_of
 from ssvq.inference.devices import Cells, Pixels, Results, runner_for
 from ssvq.inference.jpeg import JpegDecoder, NvJpeg
 from ssvq.inference.memory import batch_for
-from ssvq.methods import load_method
 from ssvq.methods.base import Method, Score
+from ssvq.methods.build import load_method
 from ssvq.model import bundle as bundles
-from ssvq.model.bundle import Preprocessing
+from ssvq.model.description import Preprocessing
 from ssvq.model.encoders import is_bounded
 from ssvq.model.precision import autocast, full_fp32, resolve_device, resolve_precision
 from ssvq.settings import Device, Precision
@@ -152,9 +152,9 @@ class TileScorer:
         try:
             self._score_batch(torch.zeros((batch, side, side, 3), dtype=torch.uint8, device=self.device), None)
         except TorchDynamoException as error:
-            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise InputError(
-                f"--compile: torch.compile failed ({reason}); install a C++ compiler, or leave --compile out"
+                f"--compile: torch.compile failed ({reason_of(error, first_line=True)}); install a C++ compiler, or "
+                "leave --compile out"
             ) from error
 
 

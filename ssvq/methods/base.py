@@ -12,7 +12,7 @@ from ssvq.methods.settings import Objective
 from ssvq.model.encoders.base import Encoder
 
 if TYPE_CHECKING:  # the former reads files, the latter brings timm
-    from ssvq.model.bundle import Preprocessing
+    from ssvq.model.description import Preprocessing
     from ssvq.model.encoders.backbone import BackboneEncoder
 
 Anomalies = Literal["unused", "optional", "needed"]

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from ssvq.settings import Location, Section
 
@@ -109,3 +109,15 @@ class Flow(Section):
     def extractor(self) -> str:
         """What the features are of: AlexNet, or autoencoder."""
         return "autoencoder" if self.alexnet is None else "AlexNet"
+
+
+class MethodSettings(BaseModel):
+    """The groups above as fields. `ssvq train` has them all, and a method takes those that it names in `sections`."""
+
+    objective: Objective = Objective()
+    pretraining: Pretraining = Pretraining()
+    hypersphere: Hypersphere = Hypersphere()
+    bottleneck: Bottleneck = Bottleneck()
+    kernel: Kernel = Kernel()
+    memory: Memory = Memory()
+    flow: Flow = Flow()

@@ -1,44 +1,72 @@
-"""Figures of merit of scores against labels, and the thresholds that follow from them."""
+"""What scores a model gives to normal tiles that it was not trained on, and the thresholds that follow from them."""
+
+from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
-
-from ssvq.model.bundle import Calibration, Column, ColumnCalibration
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict, FiniteFloat, model_validator
 
 FALSE_POSITIVE_RATES = (0.01, 0.05)
 
 
-def auroc(scores: NDArray[np.floating], anomalous: NDArray[np.bool_]) -> float:
-    """Area under the ROC curve; NaN unless both classes are there. Raises ValueError for scores that are NaN.
+class BundlePart(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
-    From ranks (Mann and Whitney), since every training worker needs it and scikit-learn takes 1.4 s to import.
+
+Column = Literal["score", "score_worst"]
+"""Of the score map, which may decide what is anomalous."""
+
+COLUMNS: tuple[Column, ...] = get_args(Column)
+"""The columns of scores that are calibrated."""
+
+
+class ColumnCalibration(BundlePart):
+    """What the values of a column of scores mean, from calibration tiles: of images that neither the training nor the
+    choice of the checkpoint saw.
     """
-    if anomalous.all() or not anomalous.any():
-        return float("nan")
-    if np.isnan(scores).any():
-        raise ValueError("scores are not numbers")
-    _, place, number = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(number) - (number - 1) / 2)[place]  # ties have the mean of their ranks
-    n = int(anomalous.sum())
-    return float((ranks[anomalous].sum() - n * (n + 1) / 2) / (n * (len(scores) - n)))
+
+    threshold: FiniteFloat
+    """Scores at or over it are anomalous."""
+
+    rule: Literal["equal error rate", "5 % false positives"]
+    """How the threshold was chosen; the second where no calibration tile is anomalous."""
+
+    thresholds_at_false_positive_rate: dict[str, FiniteFloat]
+    """Thresholds at given shares of false alarms among normal tiles."""
+
+    normal_scores: list[FiniteFloat]
+    """Scores of the normal calibration tiles, ascending."""
+
+    def p_values(self, scores: ArrayLike) -> NDArray[np.float64]:
+        """Conformal p-values (1 + k) / (n + 1), k of the n normal calibration tiles scoring at least as high."""
+        normal = np.asarray(self.normal_scores)
+        at_least = len(normal) - np.searchsorted(normal, np.asarray(scores), side="left")
+        return (1 + at_least) / (len(normal) + 1)
 
 
-def average_precision(scores: NDArray[np.floating], anomalous: NDArray[np.bool_]) -> float:
-    """Average precision of the anomalous class; NaN unless both classes are there."""
-    if anomalous.all() or not anomalous.any():
-        return float("nan")
-    from sklearn.metrics import average_precision_score
+class Calibration(ColumnCalibration):
+    """What `score` means, and `score_worst`, and which of them decides."""
 
-    return float(average_precision_score(anomalous, scores))
+    worst: ColumnCalibration | None = None
+    """Of `score_worst`; None where the method has no cells."""
 
+    decides: Column = "score"
+    """The column that `is_anomalous` follows."""
 
-def confusion(scores: NDArray[np.floating], anomalous: NDArray[np.bool_], threshold: float) -> dict[str, int]:
-    """Counts of tiles at a threshold; a score at or over it says anomalous."""
-    from sklearn.metrics import confusion_matrix
+    @model_validator(mode="after")
+    def _is_there(self) -> "Calibration":
+        if self.decides == "score_worst" and self.worst is None:
+            raise ValueError("decides by score_worst, which is not calibrated")
+        return self
 
-    matrix = confusion_matrix(anomalous, scores >= threshold, labels=[False, True])
-    names = ("true_normal", "false_anomalous", "missed_anomalous", "true_anomalous")
-    return dict(zip(names, (int(count) for count in matrix.ravel()), strict=True))
+    @property
+    def deciding(self) -> ColumnCalibration:
+        """Of the column that decides."""
+        return self if self.worst is None or self.decides == "score" else self.worst
+
+    def is_anomalous(self, score: ArrayLike, score_worst: ArrayLike) -> NDArray[np.bool_]:
+        """Which tiles are anomalous, bool (n,), by the column that decides."""
+        return np.asarray(score if self.decides == "score" else score_worst) >= self.deciding.threshold
 
 
 def equal_error_rate_threshold(scores: NDArray[np.floating], anomalous: NDArray[np.bool_]) -> float:

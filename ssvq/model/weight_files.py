@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from ssvq.errors import InputError
+from ssvq.errors import InputError, reason_of
 from ssvq.io import storage
 
 # What torch.load has been seen to raise for files that are cut off, damaged, of another kind, or that hold code.
@@ -38,9 +38,7 @@ def read_file(location: str, setting: str, advice: str) -> bytes:
     try:
         return storage.read_bytes(location)
     except storage.StorageError as error:
-        reason = (
-            "is not there" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror or error}"
-        )
+        reason = "is not there" if isinstance(error, FileNotFoundError) else f"cannot be read: {reason_of(error)}"
         raise InputError(f"{setting} {reason}; {advice}") from None
 
 

@@ -18,31 +18,18 @@ from rich.console import Console
 from rich.table import Table
 
 from ssvq import logs
-from ssvq.errors import ExitCode, InputError, one_line
+from ssvq.errors import ExitCode, InputError, failure_of, one_line, reason_of
 from ssvq.imagery.surveys import find_surveys, holds_images
 from ssvq.io import storage
-from ssvq.model import bundle as bundles
+from ssvq.methods.build import read_bundle
+from ssvq.model.description import Bundle
+from ssvq.nightly.publication import Known, count_since, is_told, publish_and_report, read_known
 from ssvq.nightly.settings import NightlyConfig
-from ssvq.results.publish import publish
-from ssvq.results.query import connect
-from ssvq.results.report.job import report
-from ssvq.results.report.settings import ReportConfig
-from ssvq.results.settings import PublishConfig
 from ssvq.runtime.session import ray_session
 from ssvq.scores.choose import count
-from ssvq.scores.layout import Partition, check_survey_name, images_folder, new_run_id, run_file
-from ssvq.scores.partitions import PartitionInfo, is_published, partitions
+from ssvq.scores.layout import check_survey_name, new_run_id, run_file
 from ssvq.scoring.job import score
 from ssvq.scoring.plan import ScorePlan, plan_scoring
-
-TRIES = 3  # to publish and report: another job may score images of the survey meanwhile
-
-_SINCE = """
-    SELECT count(*) FILTER (status = 'scored'), count(*) FILTER (status = 'failed'),
-           coalesce(sum(tiles), 0)::BIGINT, coalesce(sum(anomalous_tiles), 0)::BIGINT
-    FROM images WHERE survey = $survey AND model_id = $model_id AND tiling_id = $tiling_id
-                      AND NOT list_contains($runs, run_id)
-"""
 
 
 @dataclass(frozen=True)
@@ -63,24 +50,16 @@ class Outcome:
     problem: str | None = None
 
 
-@dataclass(frozen=True)
-class Known:
-    """What the ledger of an output says: the state of its partitions, and the runs that it has rows of."""
-
-    partitions: dict[Partition, PartitionInfo]
-    runs: list[str]
-
-
 def nightly(config: NightlyConfig) -> ExitCode:
     """Bring every survey up to date, the newest first. One that fails does not cost the others their turn.
 
     Raises InputError for a wrong model, when there is no survey, and for an output that cannot be written.
     """
     run_id, started = new_run_id(), time.monotonic()
-    bundles.read_whole(config.model)  # a wrong model is one error, and not one for each survey
+    bundle = read_bundle(config.model)  # a wrong model is one error, and not one for each survey
     surveys = _surveys(config)
-    known = _read_known(config.out)
-    due, outcomes = _look(config, surveys, known)
+    known = read_known(config.out)
+    due, outcomes = _look(config, bundle, surveys, known)
     new = len(due) + len(outcomes)
     if not new:
         print(f"nothing new in {count(len(surveys), 'survey')} of {config.root}")
@@ -126,17 +105,19 @@ def _surveys(config: NightlyConfig) -> list[str]:
     return surveys
 
 
-def _look(config: NightlyConfig, surveys: Sequence[str], known: Known) -> tuple[list[ScorePlan], list[Outcome]]:
+def _look(
+    config: NightlyConfig, bundle: Bundle, surveys: Sequence[str], known: Known
+) -> tuple[list[ScorePlan], list[Outcome]]:
     """Plans of the surveys with something to do, and what became of those of which it cannot be told."""
     due, outcomes = [], []
     for survey in surveys:
         try:
             _check_folder_name(survey)
-            plan = plan_scoring(config.of_survey(survey))
+            plan = plan_scoring(config.of_survey(survey), bundle)
         except InputError as error:
             outcomes.append(_failed(config, survey, error))
             continue
-        if plan.has_work or not _is_told(known.partitions.get(plan.partition), config.report(survey)):
+        if plan.has_work or not is_told(known.partitions.get(plan.partition), config.report(survey)):
             due.append(plan)
     return due, outcomes
 
@@ -172,8 +153,8 @@ def _turn(config: NightlyConfig, plan: ScorePlan, known: Known) -> Outcome:
     partition, started = plan.partition, time.monotonic()
     try:
         codes = [score(plan.config, plan)] if plan.has_work else []
-        page, code = _tell(config, partition)
-        counts = _count_since(known, partition)
+        page, code = publish_and_report(config, partition)
+        counts = count_since(known, partition)
     except Exception as error:  # noqa: BLE001 - one survey must not cost the others their turn
         return _failed(config, partition.survey, error)
     return Outcome(
@@ -186,66 +167,9 @@ def _turn(config: NightlyConfig, plan: ScorePlan, known: Known) -> Outcome:
     )
 
 
-def _tell(config: NightlyConfig, partition: Partition) -> tuple[str | None, ExitCode]:
-    """Publish what has been scored and write its page, unless that has been done. Returns the page's address.
-
-    Of two jobs the one that ends last looks at the ledger after both have written, so that the last word is its own.
-    """
-    page = config.report(partition.survey)
-    code = ExitCode.DONE
-    told: str | None = None
-    for _ in range(TRIES):
-        info = _read_known(partition.out).partitions.get(partition)
-        if info is None or not info.images:
-            return None, code
-        if info.state == told or (told is None and _is_told(info, page)):
-            break
-        names: dict[str, Any] = {"scores": partition.out, "survey": partition.survey, "model_id": partition.model_id}
-        publish(PublishConfig(**names))
-        code = report(ReportConfig(**names, out=page))
-        told = info.state
-    return page, code
-
-
-def _is_told(info: PartitionInfo | None, page: str) -> bool:
-    """Whether the published file is of what the ledger says, and the page was made after it; also when there is nothing
-    to tell. Both times are those of the storage: no clock of this machine matters.
-    """
-    if info is None or not info.images:
-        return True
-    if not is_published(info):
-        return False
-    try:
-        published, made = (fs.modified(path) for fs, path in map(storage.filesystem, (info.partition.published, page)))
-    except FileNotFoundError:
-        return False
-    return bool(made >= published)
-
-
-def _read_known(out: str) -> Known:
-    if next(storage.list_files(images_folder(out)), None) is None:
-        return Known({}, [])
-    with connect(out) as connection:
-        found = {info.partition: info for info in partitions(connection, out)}
-        return Known(found, [run for (run,) in connection.execute("SELECT DISTINCT run_id FROM images").fetchall()])
-
-
-def _count_since(known: Known, partition: Partition) -> dict[str, Any]:
-    """What the ledger has of a partition from runs that it did not know then."""
-    keys: dict[str, Any] = {
-        "survey": partition.survey,
-        "model_id": partition.model_id,
-        "tiling_id": partition.tiling_id,
-    }
-    with connect(partition.out) as connection:
-        counts = connection.execute(_SINCE, keys | {"runs": known.runs}).fetchone() or ()
-    return dict(zip(("scored", "failed", "tiles", "anomalous_tiles"), counts, strict=True))
-
-
 def _failed(config: NightlyConfig, survey: str, error: Exception) -> Outcome:
     wrong = isinstance(error, InputError)
-    text = (str(error).strip().splitlines() or [""])[-1]
-    problem = text if isinstance(error, InputError | OSError) else f"{type(error).__name__}: {text}"
+    problem = reason_of(error) if isinstance(error, InputError | OSError) else failure_of(error)
     logs.error(f"survey {survey!r}: error: {problem}", trace=config.debug)
     return Outcome(survey, ExitCode.WRONG_INPUT if wrong else ExitCode.INTERNAL_ERROR, problem=problem)
 

@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ssvq.errors import ExitCode, InputError
 from ssvq.imagery.csv_files import decode_csv, separator_of
-from ssvq.imagery.tile_labels import LABELS, PLACE, encode_labels, read_labels
-from ssvq.io import storage
-from ssvq.results.query import run_sql
+from ssvq.imagery.tile_labels import LABELS, PLACE, read_labels
+from ssvq.io import parquet, storage
 from ssvq.results.settings import LabelConfig, TileLabel
 from ssvq.scores.choose import choose_images, count, read_object
+from ssvq.scores.data_set import Scores
 from ssvq.scores.objects import put_output
 
 NAMED_UNKNOWN = 3
@@ -56,7 +56,7 @@ def label(config: LabelConfig) -> ExitCode:
         before = []
     labels = {tuple(row[name] for name in PLACE): row for row in [*before, *rows]}
     table = pa.Table.from_pylist(list(labels.values()), LABELS)
-    put_output(config.out, encode_labels(table), config.out)
+    put_output(config.out, parquet.encode(table), config.out)
     normal = sum(row["label"] == "normal" for row in rows)
     print(
         f"{config.out}: {count(len(rows), 'tile')} labelled ({normal} normal, {len(rows) - normal} anomalous), "
@@ -117,7 +117,7 @@ def _read_ids(config: LabelConfig) -> list[str]:
 def _check_one_survey(config: LabelConfig, ids: list[str], name: str) -> None:
     """Raises InputError for a tile of an image that another survey has by the same name."""
     images = {tile_id.split("-")[0] for tile_id in ids}
-    rows = run_sql(config.scores, "SELECT DISTINCT survey, image_id FROM images").to_pylist()
+    rows = Scores(config.scores).sql("SELECT DISTINCT survey, image_id FROM images").to_pylist()
     others = sorted({row["survey"] for row in rows if row["image_id"] in images} - {str(config.survey)})
     here = {row["image_id"] for row in rows if row["survey"] == config.survey}
     if others and images & here:

@@ -19,14 +19,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ssvq.errors import ExitCode, InputError
+from ssvq.errors import ExitCode
 from ssvq.io import storage
 from ssvq.progress import Progress
-from ssvq.results.query import connect, literal
 from ssvq.results.settings import PublishConfig
+from ssvq.scores.data_set import Scores
 from ssvq.scores.layout import Partition, staging_folder
 from ssvq.scores.objects import read_score_map
-from ssvq.scores.partitions import METADATA, PartitionInfo, is_published, partitions
+from ssvq.scores.partitions import METADATA, PartitionInfo, is_published
 from ssvq.scores.schema import SCORE_MAP
 
 ROWS_IN_GROUP = 16_384  # with their score maps some 8 MB
@@ -42,29 +42,22 @@ def publish(config: PublishConfig) -> ExitCode:
 
     Raises InputError for a survey or model that is not there, and for score maps that are damaged or missing.
     """
-    with connect(config.scores) as connection:
-        known = partitions(connection, config.scores)
-        found = [
-            info
-            for info in known
-            if info.partition.survey == config.survey
-            and config.model_id in (None, info.partition.model_id)
-            and info.images
-        ]
-        if not found:
-            surveys = ", ".join(dict.fromkeys(info.partition.survey for info in known)) or "none"
-            of_model = f" of model {config.model_id}" if config.model_id else ""
-            raise InputError(f"{config.scores} has no survey {config.survey!r}{of_model}; surveys: {surveys}")
-        for info in found:
-            address = info.partition.published
-            if is_published(info):
-                print(f"{address} holds what has been scored: nothing to do.")
+    with Scores(config.scores) as scores:
+        scores.check_known(config.survey, config.model_id)
+        for info in scores.partitions():
+            partition = info.partition
+            if partition.survey != config.survey or config.model_id not in (None, partition.model_id):
                 continue
-            where = f"survey = {literal(config.survey)} AND model_id = {literal(info.partition.model_id)} "
-            where += f"AND tiling_id = {literal(info.partition.tiling_id)} AND object_version IS NOT NULL"
-            images = connection.execute(f"SELECT image_id, run_id FROM images WHERE {where}").fetchall()
-            rows = write_published(info, [image for image, _ in images], sorted({run for _, run in images}))
-            print(f"{address}: {rows} tiles of {len(images)} images")
+            if not info.images:
+                continue
+            if is_published(info):
+                print(f"{partition.published} holds what has been scored: nothing to do.")
+                continue
+            rows = scores.rows(partition)
+            rows = rows.filter(pc.is_valid(rows["object_version"]))
+            runs = sorted(set(rows["run_id"].to_pylist()))
+            written = write_published(info, rows["image_id"].to_pylist(), runs)
+            print(f"{partition.published}: {written} tiles of {len(rows)} images")
     return ExitCode.DONE
 
 

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 
 from ssvq.errors import InputError
-from ssvq.results.query import KEY, connect, literal, run_sql
+from ssvq.scores.data_set import Scores
 from ssvq.scores.heat_map import HeatMap, stitch
 from ssvq.scores.layout import Partition
 from ssvq.scores.objects import HeatScale, read_heat_scale, read_score_map
 from ssvq.scores.schema import LATEST_FIRST
+from ssvq.scores.views import KEY, narrowed
 
 HEAT_COLUMNS = ("tiling_id", "x", "y", "width", "height", "score", "threshold", "score_map")
 """Columns of tiles that their heat is made of."""
@@ -33,15 +33,19 @@ def choose_images(scores: str, name: str | None, survey: str | None, model_id: s
     Of several models or tilings the one that scored last is taken, for each survey or for the one image. Raises
     InputError when no image is left, when a name fits several, and when the one image failed.
     """
-    where = ["status IN ('scored', 'failed')"]
-    where += [f"survey = {literal(survey)}"] if survey is not None else []
-    where += [f"model_id = {literal(model_id)}"] if model_id is not None else []
-    where += [f"suffix(image_uri, {literal(name)})"] if name is not None else []
-    order = f"{LATEST_FIRST}, survey, model_id, tiling_id, image_uri"
-    rows = run_sql(scores, f"SELECT * FROM images WHERE {' AND '.join(where)} ORDER BY {order}").to_pylist()
-    if not rows:
-        raise InputError(_nothing_found(scores, name, survey, model_id))
-    return _all_of(rows, scores) if name is None else Choice([_one_of(rows, scores, name)], [])
+    with Scores(scores) as known:
+        if name is not None:
+            return Choice([_one_image(known, name, survey, model_id)], [])
+        partitions = known.latest(survey, model_id)
+        rows = [row for partition in partitions for row in known.rows(partition).to_pylist()]
+        images = [row for row in rows if row["status"] == "scored"]
+        if not images:
+            raise InputError(f"every image of {scores} that was asked for failed: no score map to export")
+        failed = sum(row["status"] == "failed" for row in rows)
+        left_out = [f"{count(failed, 'image')} failed"] if failed else []
+        others = sorted({(one.model_id, one.tiling_id) for one in known.others(partitions, model_id)})
+        left_out += [f"scores of model {model}, tiling {tiling}" for model, tiling in others]
+        return Choice(images, left_out)
 
 
 def read_tiles(scores: str, images: Sequence[dict[str, Any]], columns: Sequence[str]) -> pa.Table:
@@ -54,16 +58,13 @@ def read_tiles(scores: str, images: Sequence[dict[str, Any]], columns: Sequence[
     keys = keys.append_column("position", pa.array(range(len(images)), pa.int64()))
     selected = f"SELECT position, {', '.join(columns)}"
     joined = f"JOIN chosen USING ({', '.join(KEY)}) ORDER BY position, row, col"
-    with connect(scores) as connection:
-        connection.register("chosen", keys)
+    with Scores(scores) as known:
+        known.connection.register("chosen", keys)
         source = "tiles"
         if len(images) == 1:  # an image has one object: the others need not be looked at
-            connection.register("object", read_object(scores, images[0], [*KEY, "row", "col", *columns]))
+            known.connection.register("object", read_object(scores, images[0], [*KEY, "row", "col", *columns]))
             source = "object"
-        try:
-            return connection.sql(f"{selected} FROM {source} {joined}").to_arrow_table()
-        except duckdb.Error as error:
-            raise InputError(f"score maps of {scores} cannot be read: {' '.join(str(error).split())}") from None
+        return known.sql(f"{selected} FROM {source} {joined}")
 
 
 def read_object(scores: str, image: dict[str, Any], columns: Sequence[str]) -> pa.Table:
@@ -111,43 +112,25 @@ def finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _one_of(rows: list[dict[str, Any]], scores: str, name: str) -> dict[str, Any]:
+def _one_image(known: Scores, name: str, survey: str | None, model_id: str | None) -> dict[str, Any]:
+    known.check_known(survey, model_id)
+    where = narrowed(survey=survey, model_id=model_id)
+    order = f"{LATEST_FIRST}, survey, model_id, tiling_id, image_uri"
+    rows = known.sql(
+        f"SELECT * FROM images WHERE status IN ('scored', 'failed') AND suffix(image_uri, $1) {where} ORDER BY {order}",
+        [name],
+    ).to_pylist()
     exact = [row for row in rows if row["image_uri"] == name]
     addresses = sorted({row["image_uri"] for row in rows})
+    if not rows:
+        in_survey = f" in survey {survey}" if survey else ""
+        raise InputError(f"no image of {known.root} ends with {name!r}{in_survey}")
     if not exact and len(addresses) > 1:
         raise InputError(
-            f"{len(addresses)} images of {scores} end with {name!r} ({', '.join(addresses[:3])}, ...): "
+            f"{len(addresses)} images of {known.root} end with {name!r} ({', '.join(addresses[:3])}, ...): "
             "give more of the address"
         )
-    image = (exact or rows)[0]
+    image: dict[str, Any] = (exact or rows)[0]
     if image["status"] != "scored":
         raise InputError(f"{image['image_uri']} failed ({image['error_message']}): it has no score map")
     return image
-
-
-def _all_of(rows: list[dict[str, Any]], scores: str) -> Choice:
-    latest: dict[str, tuple[str, str]] = {}
-    for row in rows:  # the latest first
-        if row["status"] == "scored":
-            latest.setdefault(row["survey"], (row["model_id"], row["tiling_id"]))
-    chosen = [row for row in rows if latest.get(row["survey"]) == (row["model_id"], row["tiling_id"])]
-    images = [row for row in chosen if row["status"] == "scored"]
-    if not images:
-        raise InputError(f"every image of {scores} that was asked for failed: no score map to export")
-    others = {(row["model_id"], row["tiling_id"]) for row in rows} - set(latest.values())
-    left_out = [f"{count(len(chosen) - len(images), 'image')} failed"] if len(chosen) > len(images) else []
-    left_out += [f"scores of model {model}, tiling {tiling}" for model, tiling in sorted(others)]
-    return Choice(sorted(images, key=lambda image: (image["survey"], image["image_uri"])), left_out)
-
-
-def _nothing_found(scores: str, name: str | None, survey: str | None, model_id: str | None) -> str:
-    """What is not there, and what is."""
-    known = run_sql(scores, "SELECT DISTINCT survey, model_id FROM images").to_pylist()
-    surveys = sorted({row["survey"] for row in known})
-    models = sorted({row["model_id"] for row in known if survey in (None, row["survey"])})
-    if survey is not None and survey not in surveys:
-        return f"--survey {survey}: {scores} has no such survey, but {', '.join(surveys[:5])}"
-    if model_id is not None and model_id not in models:
-        return f"--model-id {model_id}: no image was scored by such a model, but by {', '.join(models[:5])}"
-    what = f"no image of {scores}" + (f" ends with {name!r}" if name is not None else " is left")
-    return what + (f" in survey {survey}" if survey else "") + (f" for model {model_id}" if model_id else "")

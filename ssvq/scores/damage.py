@@ -3,20 +3,16 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ssvq.errors import one_line
+from ssvq.errors import reason_of
 from ssvq.io import storage
+from ssvq.io.sql import UNREADABLE, connect
 from ssvq.scores.layout import images_folder
 from ssvq.scores.schema import ADDED, LEDGER, SCORE_MAP
 
 READS_AT_ONCE = 16
-
-# What pyarrow and DuckDB have been seen to raise for Parquet that is cut short, damaged or of something else; OSError
-# among it.
-UNREADABLE = (pa.ArrowException, duckdb.Error, OSError, ValueError)
 
 
 def damaged_objects(scores: str) -> dict[str, str]:
@@ -60,16 +56,9 @@ def _damage(address: str, schema: pa.Schema) -> str | None:
 
 
 def _damage_to_duckdb(address: str) -> str | None:
-    with duckdb.connect() as connection:
-        if storage.is_remote(address):
-            connection.register_filesystem(storage.filesystem(address)[0])
+    with connect(address) as connection:
         try:
             connection.read_parquet([address]).to_arrow_table()
         except UNREADABLE as error:
             return reason_of(error)
     return None
-
-
-def reason_of(error: Exception) -> str:
-    """What a library says, in one line and without the stack of DuckDB's internal errors."""
-    return one_line(" ".join(str(error).split("Stack Trace")[0].split())) or type(error).__name__

@@ -14,13 +14,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from ssvq.errors import InputError, one_line
+from ssvq.errors import InputError
 from ssvq.imagery.catalog import SourceImage
-from ssvq.io import storage
+from ssvq.io import parquet, storage
+from ssvq.io.parquet import DamagedError
 from ssvq.scores.layout import Partition, images_folder, staging_folder
-from ssvq.scores.schema import LATEST, LEDGER, encode_parquet, to_table
+from ssvq.scores.schema import LATEST, LEDGER, to_table
 
 PASSED_OVER = "passed over"  # status of a picture that is not read
 ROWS_IN_SEGMENT = 500
@@ -58,7 +58,7 @@ class LedgerWriter:
         if self.rows:
             name = f"{self.run_id}-{self.segments:05d}.parquet"
             address = storage.join(images_folder(self.out), name)
-            storage.put(address, encode_parquet(to_table(self.rows, LEDGER)), staging=staging_folder(self.out))
+            parquet.put(address, to_table(self.rows, LEDGER), staging_folder(self.out))
             self.segments += 1
             self.rows = []
         self.last = time.monotonic()
@@ -82,14 +82,10 @@ def read_ledger(out: str, survey: str) -> pa.Table:
 
 
 def _read_segment(address: str) -> pa.Table:
-    data = storage.read_bytes(address)
     try:
-        table = pq.read_table(pa.BufferReader(data), columns=LEDGER.names)
-        # A segment of an earlier version lacks a column: it is null there.
-        return pa.concat_tables([LEDGER.empty_table(), table], promote_options="default")
-    except (pa.ArrowException, OSError, ValueError) as error:
-        reason = one_line(" ".join(str(error).split()))
-        raise InputError(f"ledger segment {address} is damaged ({reason}); remove it and score again") from None
+        return parquet.read(address, schema=LEDGER, optional=LEDGER.names)  # an earlier version has fewer columns
+    except DamagedError as error:
+        raise InputError(f"ledger segment {address} is damaged ({error}); remove it and score again") from None
 
 
 def check_survey_root(ledger: pa.Table, survey: str, root: str) -> None:

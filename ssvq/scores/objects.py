@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from ssvq.errors import InputError
+from ssvq.errors import InputError, reason_of
 from ssvq.imagery.grid import CELL
-from ssvq.io import storage
-from ssvq.scores.damage import UNREADABLE, reason_of
+from ssvq.io import parquet, storage
+from ssvq.io.parquet import DamagedError
 from ssvq.scores.layout import model_file
 from ssvq.scores.schema import ADDED, SCORE_MAP
 
@@ -88,23 +87,13 @@ def score_at_rate(scores: str, model_id: str, rate: float) -> float:
 def read_score_map(address: str, columns: Sequence[str] | None = None) -> pa.Table:
     """A score map, or some of its columns. Raises InputError when it is missing or damaged, or storage fails."""
     try:
-        data = storage.read_bytes(address)
+        return parquet.read(address, columns, SCORE_MAP, optional=ADDED)
     except FileNotFoundError:
         raise InputError(f"{address} is missing: run `ssvq score` again, or copy the score maps whole") from None
+    except DamagedError as error:
+        raise InputError(f"{address} is damaged ({error}): remove it and run `ssvq score` again") from None
     except OSError as error:
-        raise InputError(f"{address} cannot be read: {str(error).splitlines()[0]}") from None
-    wanted = SCORE_MAP.names if columns is None else list(dict.fromkeys(columns))
-    try:
-        lacking = ADDED.intersection(wanted)
-        if lacking:
-            lacking -= set(pq.read_schema(pa.BufferReader(data)).names)
-        table = pq.read_table(pa.BufferReader(data), columns=[name for name in wanted if name not in lacking])
-        for name in lacking:  # since an earlier version has written it
-            table = table.append_column(name, pa.nulls(len(table), SCORE_MAP.field(name).type))
-        return table.select(wanted)
-    except UNREADABLE as error:
-        reason = reason_of(error)
-        raise InputError(f"{address} is damaged ({reason}): remove it and run `ssvq score` again") from None
+        raise InputError(f"{address} cannot be read: {reason_of(error)}") from None
 
 
 def put_output(location: str, data: bytes, out: str) -> None:
@@ -112,4 +101,4 @@ def put_output(location: str, data: bytes, out: str) -> None:
     try:
         storage.put(location, data)
     except storage.StorageError as error:
-        raise InputError(f"--out {out} cannot be written: {error.strerror or error}") from None
+        raise InputError(f"--out {out} cannot be written: {reason_of(error)}") from None

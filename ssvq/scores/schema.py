@@ -2,13 +2,11 @@
 every image and survey, so that a folder of them opens as one table.
 """
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 BBOX = pa.struct([(name, pa.float64()) for name in ("xmin", "ymin", "xmax", "ymax")])
 TIME = pa.timestamp("us", tz="UTC")
@@ -112,10 +110,3 @@ def to_table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
 
 ADDED = frozenset({"score_worst", "p_value_worst", "threshold_worst"})
 """Columns of the score map that version 0.1 did not have: null in its objects."""
-
-
-def encode_parquet(table: pa.Table) -> bytes:
-    """A table as one Parquet object."""
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", row_group_size=16_384)
-    return buffer.getvalue()

@@ -9,8 +9,8 @@ from ssvq.errors import InputError
 from ssvq.imagery.catalog import PassedOver, SourceImage, iter_images
 from ssvq.imagery.grid import Tiling
 from ssvq.io import storage
-from ssvq.methods import read_bundle
-from ssvq.model.bundle import Bundle
+from ssvq.methods.build import read_bundle
+from ssvq.model.description import Bundle
 from ssvq.scores.layout import Partition, check_survey_name
 from ssvq.scores.ledger import (
     PartitionState,
@@ -95,12 +95,12 @@ class ScorePlan:
         self.is_listed = True
 
 
-def plan_scoring(config: ScoreConfig) -> ScorePlan:
-    """Look at the model, the survey and the ledger; nothing is written.
+def plan_scoring(config: ScoreConfig, bundle: Bundle | None = None) -> ScorePlan:
+    """Look at the survey and the ledger, and at the model unless its description is given; nothing is written.
 
     Raises InputError for wrong input.
     """
-    bundle = read_bundle(config.model)
+    bundle = bundle or read_bundle(config.model)
     tiling = _tiling(bundle.preprocessing.tiling, config.stride)
     survey = check_survey_name(config.survey_name or storage.base_name(config.survey))
     partition = Partition(config.out, survey, bundle.model_id, tiling.tiling_id)

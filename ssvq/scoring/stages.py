@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from ssvq.errors import InputError
+from ssvq.errors import InputError, reason_of
 from ssvq.imagery.grid import Tiling
-from ssvq.model.bundle import Bundle
+from ssvq.model.description import Bundle
 from ssvq.runtime.dispatcher import ATTEMPTS, Dispatcher
 from ssvq.runtime.placement import anywhere, cpu_scorers, gpus_for, node_cpus, readers, share_of_cpus
 from ssvq.runtime.planning import ImageStream
@@ -133,7 +133,7 @@ class ScoreParts:
             return pa.concat_tables([self._scored(batch.slice(index, 1)) for index in range(len(batch))])
         except Exception as error:
             if is_lost(error):
-                reason = str(error).strip().splitlines()[0]
+                reason = reason_of(error, first_line=True)
                 self.dispatcher.warn(f"warning: a scorer lost its GPU and is started again: {reason}")
                 os._exit(1)
             raise

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import shapely
 from numpy.typing import NDArray
 
@@ -18,11 +17,11 @@ from ssvq.imagery.catalog import PassedOver, SourceImage
 from ssvq.imagery.footprint import footprints
 from ssvq.imagery.raster import ImageHeader
 from ssvq.imagery.units import ImagePart
-from ssvq.io import storage
-from ssvq.model.bundle import Calibration
+from ssvq.io import parquet, storage
+from ssvq.model.calibration import Calibration
 from ssvq.scores.layout import Partition, staging_folder
 from ssvq.scores.ledger import PASSED_OVER
-from ssvq.scores.schema import BBOX, LEDGER, SCORE_MAP, encode_parquet
+from ssvq.scores.schema import BBOX, LEDGER, SCORE_MAP
 from ssvq.scoring.rows import ScoredPart, scored_parts
 
 OUTCOME_STRUCT = pa.struct(
@@ -97,7 +96,7 @@ def _outcome(scored: ScoredPart, run: ScoringRun) -> dict[str, Any]:
         scored.decoder,
     )
     if part.count > 1:
-        return {**outcome, "ledger": ledger_row(run, image), "table": encode_parquet(table)}
+        return {**outcome, "ledger": ledger_row(run, image), "table": parquet.encode(table)}
     try:
         known_row = put_image(run, image)
     except storage.StorageError as failure:  # told and not raised: Ray Data would wrap it in its own words
@@ -111,7 +110,7 @@ def join_parts(outcomes: Sequence[dict[str, Any]], run: ScoringRun) -> dict[str,
     order = sorted(range(len(parts)), key=lambda i: parts[i].index)
     errors = [outcomes[i]["ledger"] for i in order if outcomes[i]["ledger"]["error_stage"]]
     error = ImageError(errors[0]["error_stage"], errors[0]["error_message"]) if errors else None
-    tables = [pq.read_table(pa.BufferReader(outcomes[i]["table"])).cast(SCORE_MAP) for i in order]
+    tables = [parquet.decode(outcomes[i]["table"], schema=SCORE_MAP) for i in order]
     table = SCORE_MAP.empty_table() if error else pa.concat_tables(tables)
     seconds = sum(outcome["ledger"]["seconds"] for outcome in outcomes)
     planned = sum(len(part.block) for part in parts)
@@ -133,7 +132,7 @@ def put_image(run: ScoringRun, scored: ScoredImage) -> dict[str, Any] | None:
         removed = ImageError("read", "was removed while it was being scored")
         scored = replace(scored, error=removed, table=scored.table.slice(0, 0))
     address = run.partition.score_map(source.image_id)
-    info = storage.put(address, encode_parquet(scored.table), staging=staging_folder(run.partition.out))
+    info = parquet.put(address, scored.table, staging_folder(run.partition.out))
     return {**ledger_row(run, scored), "object_version": info.version, "object_bytes": info.size}
 
 

@@ -16,7 +16,8 @@ import torch
 import torch.distributed as dist
 
 from ssvq.methods.base import Method
-from ssvq.model.bundle import Column, encode_weights, sha256
+from ssvq.model.bundle import encode_weights, sha256
+from ssvq.model.calibration import Column
 from ssvq.model.ranks import world_size
 from ssvq.training.engine import Engine
 

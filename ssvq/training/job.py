@@ -2,71 +2,51 @@
 
 import json
 import math
-import os
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
-from pyarrow.fs import FSSpecHandler, PyFileSystem
-from ray.train import (
-    CheckpointConfig,
-    FailureConfig,
-    RunConfig,
-    ScalingConfig,
-    TrainingFailedError,
-    WorkerGroupError,
-)
-from ray.train.torch import TorchConfig, TorchTrainer
 
 import ssvq
-from ssvq import logs
 from ssvq.errors import ExitCode, InputError, images_exit_code
 from ssvq.imagery.grid import Tiling
 from ssvq.imagery.layouts import find_images
 from ssvq.imagery.manifest import manifest_csv
 from ssvq.imagery.masks import tell_full_masks
 from ssvq.imagery.tile_labels import add_labelled_tiles
-from ssvq.io import storage
-from ssvq.logs import FailedImages
-from ssvq.methods import method_class, method_settings
+from ssvq.io import parquet, storage
+from ssvq.methods.build import method_class, method_settings
 from ssvq.model import bundle as bundles
 from ssvq.model.accuracy import ACCURACY
 from ssvq.model.accuracy import saved as saved_accuracy
 from ssvq.model.alexnet import read_alexnet
-from ssvq.model.bundle import COLUMNS, Backbone, Bundle
-from ssvq.model.calibration import auroc, average_precision, calibrate_columns
+from ssvq.model.calibration import COLUMNS, calibrate_columns
 from ssvq.model.card import describe, render_card
+from ssvq.model.description import Backbone, Bundle
 from ssvq.model.encoders import PAPER
 from ssvq.model.encoders.weights import Pretrained
-from ssvq.runtime.placement import GPU_WAIT, anywhere, gpus_for, leave_out_broken_nodes
+from ssvq.model.metrics import auroc, average_precision
 from ssvq.runtime.session import MIN_LOGICAL_CPUS, ray_session
-from ssvq.scores.schema import encode_parquet
+from ssvq.training.announcements import print_counts, print_failures
 from ssvq.training.cut import cut_into_cache
 from ssvq.training.dataset import TileSets, draw_tile_sets
 from ssvq.training.defaults import check_sides, has_anomalies, resolved
 from ssvq.training.held_out import HELD_OUT, accuracy_by_split, held_out_table
-from ssvq.training.loop import TrainOutcome, TrainTask, train_worker
-from ssvq.training.metrics_log import watch_training
+from ssvq.training.loop import TrainOutcome
 from ssvq.training.near_duplicates import tell_near_duplicates
 from ssvq.training.sampling import BatchPlan
-from ssvq.training.settings import TrainConfig, training_identity
+from ssvq.training.settings import TrainConfig
 from ssvq.training.splits import CALIBRATION, TEST, VALIDATION
 from ssvq.training.starting_weights import keep_starting_weights, remove_starting_weights
 from ssvq.training.tile_cache import tile_refs
 from ssvq.training.tracking.pictures import draw_mistakes, draw_scores
 from ssvq.training.tracking.tracking import Tracking, check_installed, track_training
 from ssvq.training.validation import HeldOutTiles
+from ssvq.training.workers import CHECKPOINTS, fit
 
 CONFIG, MANIFEST = "config.json", "manifest.csv"
-# How often Ray Train looks at its workers and nodes; with its own 2 and 5 a training ends 5 s after its last step.
-SECONDS_BETWEEN_LOOKS = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5", "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1"}
-CHECKPOINTS, CACHE = "checkpoints", "tile-cache"
-WORKER_FAILURES_ALLOWED = 3
-# Starts of the workers that may fail, each within a minute: as many as a cloud takes to bring another GPU. Ray Train's
-# own value is without end.
-START_FAILURES_ALLOWED = int(GPU_WAIT / 60)
+CACHE = "tile-cache"
 
 
 def train(config: TrainConfig) -> ExitCode:
@@ -97,14 +77,14 @@ def train(config: TrainConfig) -> ExitCode:
     tiling = Tiling(tile_size=config.tile_size, stride=config.tile_size, whole=config.whole_images)
     with ray_session(debug=config.debug, min_cpus=config.num_workers + MIN_LOGICAL_CPUS):
         folder, index = cut_into_cache(images, unusable, tiling, cache_root, config.pixel_rule, config.read)
-        _print_failures(index)
+        print_failures(index)
         cut = index.filter(pc.is_null(index["error_stage"]))
         masked = [image.path for image in images if image.mask is not None]
         tell_full_masks(cut["path"].to_pylist(), cut["anomalous_fraction"].to_numpy(), masked)
         storage.put_text(storage.join(config.out, CONFIG), json.dumps(config.saved(), indent=2) + "\n")
         given, (config, encoder) = config, resolved(config, labelled=has_anomalies(index, images, config))
         tile_sets = draw_tile_sets(index, images, config)
-        _print_counts(config, tile_sets)
+        print_counts(config, tile_sets)
         tell_near_duplicates(cut, tile_sets.splits, config.tile_size)
         if backbone is None and config.architecture.encoder != PAPER:
             backbone = keep_starting_weights(config.architecture, config.out)
@@ -114,9 +94,9 @@ def train(config: TrainConfig) -> ExitCode:
         with track_training(
             config.track, config.out, config.saved() | {"counts": tile_sets.counts.as_dict()}
         ) as tracking:
-            outcome = _fit(config, task_data(config, folder, index, tile_sets), tracking)
+            outcome = fit(config, task_data(config, folder, index, tile_sets), tracking)
             held_out = held_out_table(index, images, tile_sets, outcome.scores)
-            storage.put(storage.join(config.out, HELD_OUT), encode_parquet(held_out))
+            parquet.put(storage.join(config.out, HELD_OUT), held_out)
             bundle = _write_bundle(given, config, tile_sets, storage.base_name(folder), outcome, backbone, held_out)
             _track_result(tracking, bundle, config.steps, held_out, folder, index, tile_sets)
     remove_starting_weights(config.out)
@@ -136,56 +116,13 @@ def _check_output(config: TrainConfig) -> None:
         if not bundles.is_finished(config.out):
             return
         earlier = bundles.read_description(config.out).training["config"]
-    before, now = training_identity(earlier), training_identity(config.saved())
+    before, now = TrainConfig.identity(earlier), TrainConfig.identity(config.saved())
     changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     if changed:
         raise InputError(
             f"--out {config.out} was made with other settings ({', '.join(changed)}): give another --out, "
             f"or the settings of {address}"
         )
-
-
-def _print_failures(index: pa.Table) -> None:
-    failures = [row for row in index.to_pylist() if row["error_stage"]]
-    skipped = FailedImages()
-    for row in failures:
-        path, stage, reason = (row[name] for name in ("path", "error_stage", "error_message"))
-        skipped.add(f"skipped {path}: {reason}", image=path, stage=stage, reason=reason)
-    skipped.end()
-
-
-def _print_counts(config: TrainConfig, tile_sets: TileSets) -> None:
-    counts = tile_sets.counts
-    kind = f"whole images as {config.tile_size} px" if config.whole_images else f"tiles of {config.tile_size} px"
-    lines = [
-        f"{counts.tiles} {kind} from {counts.images} images ({counts.failed_images} images skipped); left out: "
-        f"{counts.partly_valid_tiles_left_out} partly valid, "
-        f"{counts.tiles_between_fractions_left_out} neither normal nor anomalous",
-        f"  training      {counts.train_normal:>7} of {counts.train_normal_available} normal, "
-        f"{counts.train_anomalous} of {counts.train_anomalous_available} anomalous",
-        f"  validation    {counts.validation_normal:>7} normal, {counts.validation_anomalous} anomalous",
-        f"  calibration   {counts.calibration_normal:>7} normal, {counts.calibration_anomalous} anomalous",
-    ]
-    if counts.labelled_normal or counts.labelled_anomalous:
-        lines.insert(
-            2, f"    of these by hand {counts.labelled_normal:>4} normal, {counts.labelled_anomalous} anomalous"
-        )
-    if counts.test_normal or counts.test_anomalous:
-        lines.append(f"  test, unused  {counts.test_normal:>7} normal, {counts.test_anomalous} anomalous")
-    print("\n".join(lines), flush=True)
-    anomalies = method_class(config.method).anomalies
-    if counts.train_anomalous == 0:
-        if anomalies == "needed":
-            raise InputError(f"--method {config.method} needs labelled anomalous tiles and there is none")
-        if config.supervision > 0 and anomalies == "optional":
-            logs.warning("warning: no labelled anomalous tile is seen: training on normal tiles alone")
-    elif anomalies == "unused":
-        logs.warning(f"--method {config.method} learns from normal tiles alone")
-    tiles, most = counts.train_normal + counts.train_anomalous, config.kernel.samples
-    if "kernel" in method_class(config.method).sections and tiles > most:
-        logs.warning(f"warning: --method {config.method} is fitted to {most} of them (--kernel.samples)")
-    if config.objective.name == "paper" and "objective" in method_class(config.method).sections:
-        logs.warning("warning: the paper's objective is unbounded below and diverges; bounded is the default")
 
 
 def task_data(config: TrainConfig, folder: str, index: pa.Table, tile_sets: TileSets) -> dict[str, Any]:
@@ -218,74 +155,6 @@ def task_data(config: TrainConfig, folder: str, index: pa.Table, tile_sets: Tile
         },
         "preprocessing": tile_sets.preprocessing,
     }
-
-
-def _fit(config: TrainConfig, data: dict[str, Any], tracking: Tracking) -> TrainOutcome:
-    """Run Ray Train to its last step. Running again with the same storage goes on from the last checkpoint, as is done
-    here when it fails for a node that can be left out.
-
-    Raises InputError when the training diverges.
-    """
-    with watch_training(config, tracking) as progress:
-        while True:
-            try:
-                result = _trainer(config, TrainTask(**data, progress=progress)).fit()
-                break
-            except SystemExit as stop:  # Ray Train's own answer to Ctrl-C, after it has stopped the workers
-                raise KeyboardInterrupt from stop
-            except TrainingFailedError as error:
-                explained = _explain(error)
-                if isinstance(explained, InputError) or not leave_out_broken_nodes():
-                    raise explained from error
-    outcome = result.return_value
-    if not isinstance(outcome, TrainOutcome):
-        raise RuntimeError("Ray Train ended without the outcome of its first worker")
-    if outcome.diverged is not None:
-        kept = "the last good checkpoint is kept" if result.checkpoint else "there is no checkpoint yet"
-        raise InputError(
-            f"the training diverged: {outcome.diverged}; lower --optimiser.learning-rate or --optimiser.clip-norm"
-            + (", or use --objective.name bounded" if config.objective.name == "paper" else "")
-            + f"; {kept} in {storage.join(config.out, CHECKPOINTS)}; other settings need another --out"
-        )
-    return outcome
-
-
-def _trainer(config: TrainConfig, task: TrainTask) -> TorchTrainer:
-    filesystem, path = storage.filesystem(storage.join(config.out, CHECKPOINTS))
-    elastic = config.min_workers is not None and config.min_workers < config.num_workers
-    workers = (config.min_workers, config.num_workers) if elastic else config.num_workers
-    use_gpu = gpus_for(config.device) > 0
-    for name, seconds in SECONDS_BETWEEN_LOOKS.items():
-        os.environ.setdefault(name, seconds)
-    return TorchTrainer(
-        train_worker,
-        train_loop_config=task,
-        # A torch without NCCL, as its builds for CPUs are, trains on the CPU also where Ray has GPUs.
-        torch_config=TorchConfig(backend="nccl" if use_gpu and torch.distributed.is_nccl_available() else "gloo"),
-        # CPU workers take all cores of their node; GPU workers are near each other at Ray's own default.
-        scaling_config=ScalingConfig(
-            num_workers=workers, use_gpu=use_gpu, placement_strategy="PACK" if use_gpu else "SPREAD", **anywhere()
-        ),
-        run_config=RunConfig(
-            name="train",
-            storage_path=path,
-            storage_filesystem=PyFileSystem(FSSpecHandler(filesystem)),
-            checkpoint_config=CheckpointConfig(num_to_keep=config.checkpoints),
-            failure_config=FailureConfig(
-                max_failures=WORKER_FAILURES_ALLOWED, controller_failure_limit=START_FAILURES_ALLOWED
-            ),
-        ),
-    )
-
-
-def _explain(error: TrainingFailedError) -> Exception:
-    """The error of a worker that is meant for people, if there is one, else the error itself."""
-    if isinstance(error, WorkerGroupError):
-        for failure in error.worker_failures.values():
-            cause = getattr(failure, "cause", failure)
-            if isinstance(cause, InputError):
-                return cause
-    return error
 
 
 def _write_bundle(

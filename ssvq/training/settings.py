@@ -1,31 +1,16 @@
 """Settings of `ssvq train`."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from ssvq.imagery.settings import StoredPixels
-from ssvq.methods.settings import Bottleneck, Flow, Hypersphere, Kernel, Memory, Objective, Pretraining
+from ssvq.methods.registry import MethodName
+from ssvq.methods.settings import MethodSettings
 from ssvq.model.settings import Architecture, CodebookSettings
 from ssvq.runtime.settings import ImageJob
-from ssvq.settings import Location, Output, Section
+from ssvq.settings import HOW_IT_RUNS, Location, Output, Section
 from ssvq.training.tracking.address import check_address
-
-MethodName = Literal[
-    "ss-vq-vae",
-    "deep-svdd",
-    "deep-sad",
-    "ss-dcae",
-    "ss-vae",
-    "ss-gvae",
-    "differnet",
-    "oc-svm",
-    "oc-svm-hybrid",
-    "ssad",
-    "ssad-hybrid",
-    "patch-knn",
-    "classifier",
-]
 
 
 class Optimiser(Section):
@@ -60,13 +45,13 @@ class Augmentation(Section):
     """Multiply the pixels of a sample by a factor from 1 - this to 1 + this."""
 
 
-class TrainConfig(StoredPixels, ImageJob):
+class TrainConfig(StoredPixels, ImageJob, MethodSettings):
     """Train a model on labelled images and write it as a bundle."""
 
     labels: Location | None = None
     """Tiles that `ssvq label` labelled, as further examples to train on; all of them, whatever --supervision."""
 
-    out: Output
+    out: Annotated[Output, HOW_IT_RUNS]
     """Folder or s3:// prefix of the bundle; an unfinished one is resumed."""
 
     method: MethodName = "ss-vq-vae"
@@ -127,40 +112,33 @@ class TrainConfig(StoredPixels, ImageJob):
     """Which column is_anomalous follows: score (how much of a tile) or score_worst (is there any). auto: the one that
     has the better AUROC on validation tiles."""
 
-    checkpoints: int = Field(2, gt=0)
+    checkpoints: Annotated[int, HOW_IT_RUNS] = Field(2, gt=0)
     """Latest checkpoints kept; each carries the best weights so far too."""
 
-    log_every: int = Field(10, gt=0)
+    log_every: Annotated[int, HOW_IT_RUNS] = Field(10, gt=0)
     """Steps between figures in metrics.jsonl and TensorBoard."""
 
-    num_workers: int = Field(1, gt=0)
+    num_workers: Annotated[int, HOW_IT_RUNS] = Field(1, gt=0)
     """Training workers (DDP ranks), one GPU each where there are GPUs."""
 
-    min_workers: int | None = Field(None, gt=0)
+    min_workers: Annotated[int | None, HOW_IT_RUNS] = Field(None, gt=0)
     """Elastic: begin, and go on after a loss, with as few workers as this (default: --num-workers)."""
 
-    loaders: int = Field(2, gt=0)
+    loaders: Annotated[int, HOW_IT_RUNS] = Field(2, gt=0)
     """Tasks at a time that load and crop samples, for each worker and on its node."""
 
-    track: Annotated[str, AfterValidator(check_address)] | None = None
+    track: Annotated[Annotated[str, AfterValidator(check_address)] | None, HOW_IT_RUNS] = None
     """Show the training in a tracker too: mlflow, mlflow://HOST:PORT, mlflow+URI, wandb or wandb://ENTITY/PROJECT.
     Credentials come from the tracker's own variables."""
 
     seed: int = Field(0, ge=0)
     """Seed of every draw."""
 
-    tile_cache: Output | None = None
+    tile_cache: Annotated[Output | None, HOW_IT_RUNS] = None
     """Folder or s3:// prefix that keeps the cut tiles for later runs (default: within --out, until done)."""
 
     architecture: Architecture = Architecture(encoder="auto")
-    objective: Objective = Objective()
     codebook: CodebookSettings = CodebookSettings()
-    pretraining: Pretraining = Pretraining()
-    hypersphere: Hypersphere = Hypersphere()
-    bottleneck: Bottleneck = Bottleneck()
-    kernel: Kernel = Kernel()
-    memory: Memory = Memory()
-    flow: Flow = Flow()
     optimiser: Optimiser = Optimiser()
     augmentation: Augmentation = Augmentation()
 
@@ -209,22 +187,3 @@ class TrainConfig(StoredPixels, ImageJob):
     def normal_limit(self) -> float:
         """Greatest share of anomalous pixels of a normal tile; a tile must also be under --anomalous-fraction."""
         return 1.0 if self.normal_fraction is None else self.normal_fraction
-
-
-def training_identity(saved: dict[str, Any]) -> dict[str, Any]:
-    """The saved settings that decide what is learned: two runs with the same are the same run."""
-    elsewhere = {
-        "out",
-        "num_workers",
-        "min_workers",
-        "loaders",
-        "device",
-        "tile_cache",
-        "allow_failed_images",
-        "checkpoints",
-        "log_every",
-        "read",
-        "storage_timeout",
-        "track",
-    }
-    return {name: value for name, value in saved.items() if name not in elsewhere}

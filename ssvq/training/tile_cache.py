@@ -8,14 +8,12 @@ format, so changed images are cut anew; a cache without its index is unfinished 
 """
 
 import hashlib
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ssvq.errors import ImageError
@@ -26,7 +24,7 @@ from ssvq.imagery.near_duplicates import shrink
 from ssvq.imagery.pixel_rule import PixelRule
 from ssvq.imagery.tiles import TileArrays
 from ssvq.imagery.units import ImagePart
-from ssvq.io import storage
+from ssvq.io import parquet, storage
 
 INDEX = "index.parquet"
 FORMAT = 4
@@ -181,15 +179,13 @@ def write_index(folder: str, rows: list[dict[str, object]]) -> pa.Table:
     """Put the index, which makes the cache whole."""
     order = ("path", "y", "x")
     table = pa.Table.from_pylist(rows, INDEX_SCHEMA).sort_by([(name, "ascending") for name in order])
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer)
-    storage.put(storage.join(folder, INDEX), buffer.getvalue())
+    parquet.put(storage.join(folder, INDEX), table)
     return table
 
 
 def read_index(folder: str) -> pa.Table | None:
     """The index of a whole cache, or None."""
     try:
-        return pq.read_table(pa.BufferReader(storage.read_bytes(storage.join(folder, INDEX))))
+        return parquet.read(storage.join(folder, INDEX))
     except FileNotFoundError:
         return None

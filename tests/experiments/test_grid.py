@@ -13,7 +13,8 @@ from ssvq.experiments.datasets import OBJECTS, DataSet, find_data_sets
 from ssvq.experiments.grid import GAMMAS, LEVELS, ROWS, Cell, make_grid
 from ssvq.experiments.paper import TABLE_1, TABLE_1_ROWS
 from ssvq.experiments.rows import METHOD_ROWS
-from ssvq.methods import METHODS, method_class
+from ssvq.methods.build import method_class
+from ssvq.methods.registry import METHODS
 from tests.conftest import write_image
 
 CORROSION = DataSet("corrosion", {"tile_size": 64, "images": "/data/images", "masks": "/data/masks"})

@@ -12,9 +12,9 @@ from ssvq.experiments import job
 from ssvq.experiments.cells import read_results
 from ssvq.experiments.datasets import find_data_sets
 from ssvq.experiments.grid import ROWS, make_grid
-from ssvq.methods import METHODS
+from ssvq.methods.registry import METHODS
 from ssvq.model.encoders import PACKAGED
-from ssvq.results.query import run_sql
+from ssvq.scores.data_set import Scores
 from ssvq.scoring.job import score
 from ssvq.training.job import train
 from tests.support.surveys import make_survey, tiny_training
@@ -127,7 +127,7 @@ def test_every_kind_of_method_is_a_bundle_that_scores_and_evaluates(survey: Path
     out = str(tmp_path / "scores")
     scoring = ScoreConfig(survey=str(survey / "images"), model=str(tmp_path / "bundle"), out=out)
     assert score(scoring) == ExitCode.DONE
-    (row,) = run_sql(out, "SELECT count(*) AS tiles, count(score) AS scored FROM tiles").to_pylist()
+    (row,) = Scores(out).sql("SELECT count(*) AS tiles, count(score) AS scored FROM tiles").to_pylist()
     assert row["tiles"] == row["scored"] == 20 * 8
     labelled = {"images": str(survey / "images"), "masks": str(survey / "masks")}
     report = evaluate_model(EvaluateConfig(model=str(tmp_path / "bundle"), **labelled))

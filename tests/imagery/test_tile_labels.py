@@ -11,9 +11,9 @@ import pytest
 from ssvq.errors import ImageError, InputError
 from ssvq.imagery.catalog import Mask, SourceImage, list_images
 from ssvq.imagery.grid import Tiling
-from ssvq.imagery.tile_labels import LABELS, add_labelled_tiles, encode_labels
+from ssvq.imagery.tile_labels import LABELS, add_labelled_tiles
 from ssvq.imagery.units import inspect, plan_units, read_unit
-from ssvq.io import storage
+from ssvq.io import parquet, storage
 from tests.conftest import write_image
 
 TILE = 16
@@ -30,7 +30,7 @@ def images(tmp_path: Path) -> list[SourceImage]:
 
 def write_labels(path: Path, *rows: dict[str, Any]) -> str:
     common = {"x": 0, "y": 0, "width": TILE, "height": TILE, "label": "normal", "who": "Ada", "when": datetime.now(UTC)}
-    storage.put(str(path), encode_labels(pa.Table.from_pylist([common | row for row in rows], LABELS)))
+    storage.put(str(path), parquet.encode(pa.Table.from_pylist([common | row for row in rows], LABELS)))
     return str(path)
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from ssvq.errors import ExitCode
 from ssvq.io import storage
-from ssvq.model import bundle as bundles
-from ssvq.results.query import run_sql
+from ssvq.scores.data_set import Scores
+from tests.support.bundles import read_whole
 from tests.support.commands import run, start
 from tests.support.s3 import Server, s3_bucket, s3_server  # noqa: F401
 from tests.support.surveys import BUNDLE_FILES, make_bundle, make_survey, tiny_training
@@ -36,8 +36,8 @@ def test_train_score_and_query_on_s3(s3_bucket: str, tmp_path: Path) -> None:  #
         assert scored.returncode == ExitCode.DONE, scored.stderr
         assert expected in scored.stdout
     sql = "SELECT model_id, count(DISTINCT image_uri) AS images, count(*) AS tiles FROM tiles GROUP BY model_id"
-    model = bundles.read_whole(bundle).model_id
-    assert run_sql(scores, sql).to_pylist() == [{"model_id": model, "images": 6, "tiles": 48}]
+    model = read_whole(bundle).model_id
+    assert Scores(scores).sql(sql).to_pylist() == [{"model_id": model, "images": 6, "tiles": 48}]
 
 
 @pytest.mark.soak
@@ -64,7 +64,10 @@ def test_nights_on_s3(s3_bucket: str, tmp_path: Path) -> None:  # noqa: F811
     assert "scored 3 images" in summary
     assert summary.strip().endswith("nothing new in 1 more survey")
     sql = "SELECT survey, count(DISTINCT image_id) AS images FROM tiles GROUP BY survey ORDER BY survey"
-    assert [tuple(row.values()) for row in run_sql(scores, sql).to_pylist()] == [("2026-11-20", 2), ("2026-11-21", 3)]
+    assert [tuple(row.values()) for row in Scores(scores).sql(sql).to_pylist()] == [
+        ("2026-11-20", 2),
+        ("2026-11-21", 3),
+    ]
     for survey in ("2026-11-20", "2026-11-21"):
         page = storage.read_text(storage.join(scores, "reports", f"{survey}.html"))
         assert survey in page
@@ -107,6 +110,6 @@ def test_scoring_waits_for_a_server_that_is_killed_and_started_again(
     assert errors.count("waiting for s3://") <= 2, "a line for an outage, not for a try"
 
     assert run(*arguments(undisturbed)).returncode == ExitCode.DONE
-    assert run_sql(hit, SCORES).equals(run_sql(undisturbed, SCORES))
+    assert Scores(hit).sql(SCORES).equals(Scores(undisturbed).sql(SCORES))
     files = [[info.path for info in storage.list_files(storage.join(out, "tiles"))] for out in (hit, undisturbed)]
     assert files[0] == files[1], "no stray object under tiles/"

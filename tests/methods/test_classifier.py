@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from ssvq.methods import build_method
+from ssvq.methods.build import build_method
 from ssvq.methods.classifier import Classifier
 from tests.methods.test_ss_vqvae import TINY, images, patches
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ssvq.config import Architecture, CodebookSettings, Objective
 from ssvq.errors import InputError
-from ssvq.methods import build_method
+from ssvq.methods.build import build_method
 from ssvq.methods.ss_vqvae import SSVQVAE, weights_of_cells
 from ssvq.model.whitening import ColourWhitening
 

@@ -13,7 +13,10 @@ from ssvq.errors import InputError
 from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
 from ssvq.io import storage
 from ssvq.model import bundle as bundles
-from ssvq.model.bundle import DESCRIPTION, FORMAT_VERSION, WEIGHTS, Bundle, Calibration, Preprocessing
+from ssvq.model.bundle import DESCRIPTION, WEIGHTS
+from ssvq.model.calibration import Calibration
+from ssvq.model.description import FORMAT_VERSION, Bundle, Preprocessing
+from tests.support.bundles import read_whole
 from tests.support.surveys import make_bundle
 
 
@@ -38,7 +41,7 @@ def test_a_bundle_comes_back(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path)
     assert bundles.is_finished(str(tmp_path))
     assert bundles.read_description(str(tmp_path)) == bundle
-    assert bundles.read_whole(str(tmp_path)) == bundle
+    assert read_whole(str(tmp_path)) == bundle
     weights = bundles.read_weights(str(tmp_path), bundle)
     assert bundles.encode_weights(weights) == (tmp_path / WEIGHTS).read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == [DESCRIPTION, WEIGHTS]
@@ -137,25 +140,25 @@ def test_a_wrong_field_within_another_is_named(location: str) -> None:
 def test_missing_weights(location: str) -> None:
     Path(location, WEIGHTS).unlink()
     with pytest.raises(InputError, match=r"bundle/model\.safetensors is missing"):
-        bundles.read_whole(location)
+        read_whole(location)
 
 
 def test_weights_of_another_bundle(location: str, tmp_path: Path) -> None:
     make_bundle(tmp_path / "other", seed=1)
     (tmp_path / "other" / WEIGHTS).replace(Path(location, WEIGHTS))
     with pytest.raises(InputError, match=r"bundle/model\.safetensors does not belong to its bundle\.json"):
-        bundles.read_whole(location)
+        read_whole(location)
 
 
 def test_truncated_weights(location: str) -> None:
     data = Path(location, WEIGHTS).read_bytes()[:-100]
     Path(location, WEIGHTS).write_bytes(data)
     with pytest.raises(InputError, match=r"bundle/model\.safetensors does not belong"):
-        bundles.read_whole(location)
+        read_whole(location)
     # The same when they were cut short before the bundle was described.
     change(location, weights_sha256=bundles.sha256(data))
     with pytest.raises(InputError, match=r"bundle/model\.safetensors cannot be read"):
-        bundles.read_whole(location)
+        read_whole(location)
 
 
 def test_nothing_is_unpickled(location: str) -> None:
@@ -173,7 +176,7 @@ def test_nothing_is_unpickled(location: str) -> None:
     torch.save({"a": torch.zeros(2)}, Path(location, WEIGHTS))
     change(location, weights_sha256=bundles.sha256(Path(location, WEIGHTS).read_bytes()))
     with pytest.raises(InputError, match="cannot be read"):
-        bundles.read_whole(location)
+        read_whole(location)
 
 
 # Preprocessing

@@ -8,16 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ssvq.model.bundle import ColumnCalibration
 from ssvq.model.calibration import (
     FALSE_POSITIVE_RATES,
-    auroc,
-    average_precision,
+    ColumnCalibration,
     calibrate,
-    confusion,
     equal_error_rate_threshold,
     false_positive_threshold,
 )
+from ssvq.model.metrics import auroc, average_precision, confusion
 
 # Few distinct values, so that ties are common.
 SCORES = st.lists(st.integers(0, 8).map(lambda n: n / 2), min_size=1, max_size=40)

@@ -15,9 +15,10 @@ import safetensors.torch
 import torch
 
 from ssvq.errors import InputError
-from ssvq.methods import load_method
+from ssvq.methods.build import load_method
 from ssvq.model import bundle as bundles
 from ssvq.model.bundle import DESCRIPTION, WEIGHTS
+from tests.support.bundles import read_whole
 from tests.support.surveys import make_bundle
 
 NUMBER = 300
@@ -63,7 +64,7 @@ def write(location: Path, description: Any, weights: bytes, *, sign: bool = True
 def refusal(location: str) -> str:
     """The one line with which a bundle is refused."""
     with pytest.raises(InputError) as error:
-        load_method(location, bundles.read_whole(location))
+        load_method(location, read_whole(location))
     return checked(location, str(error.value))
 
 
@@ -126,7 +127,7 @@ def test_whatever_a_bundle_holds_it_loads_or_is_refused(tmp_path: Path, sound: t
     for _ in range(NUMBER):
         location = write(tmp_path / "bundle", *mutated(rng, *sound))
         try:
-            bundle = bundles.read_whole(location)
+            bundle = read_whole(location)
             load_method(location, bundle)
         except InputError as error:
             refused += 1
@@ -252,7 +253,7 @@ def test_a_path_in_the_settings_is_not_followed(tmp_path: Path) -> None:
 
 
 def _bundle_of_differnet(location: Path) -> str:
-    from ssvq.methods import build_method, method_settings
+    from ssvq.methods.build import build_method, method_settings
     from tests.support.surveys import tiny_training
 
     config = tiny_training(Path("survey"), location, method="differnet")

@@ -14,7 +14,8 @@ from ssvq import cli
 from ssvq.errors import ExitCode, InputError
 from ssvq.imagery.surveys import find_surveys
 from ssvq.nightly import job as nightly
-from ssvq.results.query import run_sql
+from ssvq.nightly import publication
+from ssvq.scores.data_set import Scores
 from tests.conftest import REPOSITORY, write_image
 from tests.support.surveys import TILE, make_bundle, paint
 
@@ -126,7 +127,7 @@ class TestOnACluster:
         root.add("one", "b.png")
         root.add("two", "a.png")
 
-        the_step = getattr(nightly, step)
+        the_step = getattr(publication, step)
 
         def cut_short(config: Any) -> Any:
             if config.survey == "one":
@@ -134,7 +135,7 @@ class TestOnACluster:
             return the_step(config)
 
         with monkeypatch.context() as patch:
-            patch.setattr(nightly, step, cut_short)
+            patch.setattr(publication, step, cut_short)
             assert root.run() == ExitCode.INTERRUPTED
         assert root.summaries()[-1]["exit_code"] == ExitCode.INTERRUPTED
         assert outcomes(root.summaries()[-1]) == {"two": (0, 1, 0, 0)}
@@ -205,7 +206,7 @@ class TestOnACluster:
             patch.setattr(step, pass_by)
             codes.append(root.run())
         assert codes == [ExitCode.DONE, ExitCode.DONE]
-        counted = run_sql(str(root.out), "SELECT count(*) AS rows, count(DISTINCT tile_id) AS tiles FROM tiles")
+        counted = Scores(str(root.out)).sql("SELECT count(*) AS rows, count(DISTINCT tile_id) AS tiles FROM tiles")
         assert counted.to_pylist() == [{"rows": 6, "tiles": 6}]
         assert "c.png" in root.page("one").read_text()
         before = root.files()

@@ -18,9 +18,9 @@ from ssvq.config import QueryConfig
 from ssvq.errors import ExitCode, InputError
 from ssvq.io import storage
 from ssvq.results.export.regions_geojson import find_regions
-from ssvq.results.findings.schema import FINDINGS
 from ssvq.results.findings.severity import DEFAULT, read_rules, severity_of
 from ssvq.results.query import query
+from ssvq.scores.findings import FINDINGS
 from ssvq.scores.heat_map import HeatMap
 from ssvq.scores.layout import model_file
 from ssvq.scores.objects import score_at_rate

@@ -12,13 +12,13 @@ import shapely
 
 from ssvq.cli import main
 from ssvq.errors import ExitCode
-from ssvq.io import storage
+from ssvq.io import parquet, storage
 from ssvq.results.named import stability_index
 from ssvq.results.publish import ROWS_IN_GROUP
-from ssvq.results.query import run_sql
+from ssvq.scores.data_set import Scores
 from ssvq.scores.layout import Partition, model_file
 from ssvq.scores.ledger import LedgerWriter
-from ssvq.scores.schema import GEO, SCORE_MAP, encode_parquet, to_table
+from ssvq.scores.schema import GEO, SCORE_MAP, to_table
 
 MODEL, TILING = "m" * 16, "32-32-shift"
 ALL = "SELECT * FROM tiles ORDER BY survey, tile_id"
@@ -38,7 +38,7 @@ def put_image(out: Path, survey: str, name: str, scores: list[float], *, run: st
         | {"bbox": dict(zip(("xmin", "ymin", "xmax", "ymax"), outline.bounds, strict=True))}
         for i, score in enumerate(scores)
     ]
-    info = storage.put(partition.score_map(identity["image_id"]), encode_parquet(to_table(rows, SCORE_MAP)))
+    info = storage.put(partition.score_map(identity["image_id"]), parquet.encode(to_table(rows, SCORE_MAP)))
     with LedgerWriter(str(out), f"{run}-{survey}-{name}-{minutes}") as ledger:
         ledger.add(
             identity
@@ -66,10 +66,10 @@ def published(out: Path, survey: str = "a") -> Path:
 
 
 def test_the_file_holds_every_row_and_says_of_what(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = run_sql(str(output), ALL).to_pylist()
+    before = Scores(str(output)).sql(ALL).to_pylist()
     assert publish(output) == ExitCode.DONE
     assert "6 tiles of 3 images" in capsys.readouterr().out
-    assert run_sql(str(output), ALL).to_pylist() == before
+    assert Scores(str(output)).sql(ALL).to_pylist() == before
     metadata = pq.read_metadata(published(output)).metadata
     described = json.loads(metadata[b"ssvq"])
     assert (described["survey"], described["model_id"], described["runs"]) == ("a", MODEL, ["run-1"])
@@ -87,7 +87,7 @@ def test_the_published_file_is_read_in_place_of_the_objects(output: Path) -> Non
     for survey in ("a", "b"):
         for path in (output / "tiles" / survey).rglob("*.parquet"):
             path.unlink()
-    assert run_sql(str(output), "SELECT survey, count(*) AS n FROM tiles GROUP BY survey").to_pylist() == [
+    assert Scores(str(output)).sql("SELECT survey, count(*) AS n FROM tiles GROUP BY survey").to_pylist() == [
         {"survey": "a", "n": 6}
     ]
 
@@ -108,10 +108,10 @@ def test_a_file_that_is_no_longer_true_is_not_used(output: Path, change: str) ->
         Path(Partition(str(output), "a", MODEL, TILING).score_map("a-low")).unlink()
     expected = {"an image more": 7, "an image scored anew": 4, "an image removed": 3}[change]
     count = "SELECT count(*) AS n FROM tiles WHERE survey = 'a'"
-    assert run_sql(str(output), count).to_pylist() == [{"n": expected}]
+    assert Scores(str(output)).sql(count).to_pylist() == [{"n": expected}]
     publish(output)
     assert len(pq.read_table(published(output))) == expected
-    assert run_sql(str(output), count).to_pylist() == [{"n": expected}]
+    assert Scores(str(output)).sql(count).to_pylist() == [{"n": expected}]
 
 
 def test_publishing_again_does_nothing(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,7 +124,7 @@ def test_publishing_again_does_nothing(output: Path, capsys: pytest.CaptureFixtu
 
 def test_wrong_input_is_one_line(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert publish(output, "c") == ExitCode.WRONG_INPUT
-    assert "has no survey 'c'; surveys: a, b" in capsys.readouterr().err
+    assert "has no such survey, but a, b" in capsys.readouterr().err
     damaged = Path(Partition(str(output), "a", MODEL, TILING).score_map("a-low"))
     damaged.write_bytes(damaged.read_bytes()[:200])
     assert publish(output) == ExitCode.WRONG_INPUT

@@ -13,12 +13,12 @@ import pytest
 
 from ssvq.cli import main
 from ssvq.errors import ExitCode, InputError
-from ssvq.io import storage
-from ssvq.results.query import run_sql
+from ssvq.io import parquet, storage
+from ssvq.scores.data_set import Scores
 from ssvq.scores.layout import Partition
 from ssvq.scores.ledger import LedgerWriter, latest_rows, read_ledger
 from ssvq.scores.objects import read_score_map
-from ssvq.scores.schema import ADDED, SCORE_MAP, encode_parquet, to_table
+from ssvq.scores.schema import ADDED, SCORE_MAP, to_table
 
 MAP = [[np.float16(1.5), np.float16("nan")]]
 
@@ -33,7 +33,7 @@ def write_output(out: Path, survey: str = "s", images: int = 2, tiles: int = 3, 
                 | {"score_map": MAP, "tile_id": f"{survey}{i}-{t}", "geometry": b"\x01"}
                 for t in range(tiles)
             ]
-            storage.put(partition.score_map(f"{survey}{i}"), encode_parquet(to_table(rows, SCORE_MAP)))
+            storage.put(partition.score_map(f"{survey}{i}"), parquet.encode(to_table(rows, SCORE_MAP)))
             ledger.add(ledger_entry(survey, i, status))
     return out
 
@@ -57,7 +57,7 @@ def test_views_span_all_surveys(tmp_path: Path) -> None:
     write_output(tmp_path, "a")
     write_output(tmp_path, "b 'quoted'", images=1)
     sql = "SELECT survey, count(*) AS n FROM tiles JOIN images USING (survey, image_id) GROUP BY survey ORDER BY survey"
-    assert run_sql(str(tmp_path), sql).to_pylist() == [{"survey": "a", "n": 6}, {"survey": "b 'quoted'", "n": 3}]
+    assert Scores(str(tmp_path)).sql(sql).to_pylist() == [{"survey": "a", "n": 6}, {"survey": "b 'quoted'", "n": 3}]
 
 
 def test_images_is_the_latest_row_of_each_image(tmp_path: Path) -> None:
@@ -65,19 +65,19 @@ def test_images_is_the_latest_row_of_each_image(tmp_path: Path) -> None:
     for minutes, status in ((10, "scored"), (5, "failed")):
         with LedgerWriter(str(tmp_path), f"later-{minutes}") as ledger:
             ledger.add(ledger_entry("a", 0, status, minutes))
-    answer = run_sql(str(tmp_path), "SELECT image_id, status FROM images ORDER BY image_id").to_pylist()
+    answer = Scores(str(tmp_path)).sql("SELECT image_id, status FROM images ORDER BY image_id").to_pylist()
     assert answer == [{"image_id": "a0", "status": "scored"}, {"image_id": "a1", "status": "failed"}]
 
 
 def test_output_without_a_tile_has_both_views(tmp_path: Path) -> None:
     with LedgerWriter(str(tmp_path), "run") as ledger:
         ledger.add(ledger_entry("a", 0, "failed"))
-    assert run_sql(str(tmp_path), "SELECT count(*) AS n FROM tiles").to_pylist() == [{"n": 0}]
+    assert Scores(str(tmp_path)).sql("SELECT count(*) AS n FROM tiles").to_pylist() == [{"n": 0}]
 
 
 def test_folder_names_that_look_like_patterns(tmp_path: Path) -> None:
     out = write_output(tmp_path / "scores [2026] *")
-    assert run_sql(str(out), "SELECT count(*) AS n FROM tiles").to_pylist() == [{"n": 6}]
+    assert Scores(str(out)).sql("SELECT count(*) AS n FROM tiles").to_pylist() == [{"n": 6}]
 
 
 def test_formats_agree(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
@@ -109,7 +109,7 @@ def test_wrong_sql_is_one_line(tmp_path: Path) -> None:
     out = str(write_output(tmp_path))
     for sql in ("SELEKT 1", "SELECT nothing FROM tiles", "SELECT * FROM tilez"):
         with pytest.raises(InputError, match="SQL: ") as error:
-            run_sql(out, sql)
+            Scores(out).sql(sql)
         assert "\n" not in str(error.value)
 
 
@@ -126,13 +126,13 @@ def test_an_output_of_version_0_1_is_read_and_gone_on_with(tmp_path: Path) -> No
     write_output(tmp_path, "a")
     write_output(tmp_path, "b", images=3)
     rewrite_as_of_0_1(tmp_path)
-    assert run_sql(str(tmp_path), sql).to_pylist() == [{"n": 15, "worst": 0}]
+    assert Scores(str(tmp_path)).sql(sql).to_pylist() == [{"n": 15, "worst": 0}]
     later = {"survey": "a", "image_id": "a9", "score": 1.0, "score_worst": 2.0, "tile_id": "a9-0"}
-    table = encode_parquet(to_table([later], SCORE_MAP))
+    table = parquet.encode(to_table([later], SCORE_MAP))
     storage.put(Partition(str(tmp_path), "a", "m", "32-32-shift").score_map("a9"), table)
     with LedgerWriter(str(tmp_path), "run-c") as ledger:
         ledger.add(ledger_entry("a", 9, "scored"))
-    assert run_sql(str(tmp_path), sql).to_pylist() == [{"n": 16, "worst": 1}]
+    assert Scores(str(tmp_path)).sql(sql).to_pylist() == [{"n": 16, "worst": 1}]
     old = Partition(str(tmp_path), "a", "m", "32-32-shift").score_map("a0")
     assert read_score_map(old).schema.equals(read_score_map(old).select(SCORE_MAP.names).schema)
     assert read_score_map(old, ["score_worst", "score"])["score_worst"].null_count == 3
@@ -146,6 +146,6 @@ def test_what_is_latest_depends_on_no_clock(tmp_path: Path) -> None:
     for number, minutes, status in ((2, 24 * 60, "failed"), (3, 5, "scored")):
         with LedgerWriter(str(tmp_path), f"run-{number}") as ledger:
             ledger.add(ledger_entry("a", 0, status, minutes) | {"run_number": number})
-    assert run_sql(str(tmp_path), "SELECT status FROM images").to_pylist() == [{"status": "scored"}]
+    assert Scores(str(tmp_path)).sql("SELECT status FROM images").to_pylist() == [{"status": "scored"}]
     rows = read_ledger(str(tmp_path), "a")
     assert latest_rows(rows, Partition(str(tmp_path), "a", "m", "32-32-shift"))["status"].to_pylist() == ["scored"]

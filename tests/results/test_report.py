@@ -16,7 +16,7 @@ import shapely
 from ssvq.cli import main
 from ssvq.errors import ExitCode
 from ssvq.imagery.pixel_rule import PixelRule
-from ssvq.io import storage
+from ssvq.io import parquet, storage
 from ssvq.results.report.bins import Bins
 from ssvq.results.report.data import read_data
 from ssvq.results.report.ground_map import draw_map
@@ -24,7 +24,7 @@ from ssvq.results.report.pictures import bytes_for, colour_heat, make_picture
 from ssvq.scores.heat_map import HeatMap
 from ssvq.scores.layout import Partition, model_file, run_file
 from ssvq.scores.ledger import LedgerWriter
-from ssvq.scores.schema import SCORE_MAP, encode_parquet, to_table
+from ssvq.scores.schema import SCORE_MAP, to_table
 from tests.conftest import write_image
 from tests.support.s3 import s3_bucket, s3_server  # noqa: F401
 
@@ -62,7 +62,7 @@ def put_scores(
             tile["geometry"] = shapely.to_wkb(shapely.box(west + 0.001 * i, 47, west + 0.001 * (i + 1), 47.001))
         tiles.append(row | tile | {"scored_at": NOW, "score_map": cells.astype(np.float16).tolist()})
     partition = Partition(str(out), "s", MODEL, TILING)
-    info = storage.put(partition.score_map(image_id), encode_parquet(to_table(tiles, SCORE_MAP)))
+    info = storage.put(partition.score_map(image_id), parquet.encode(to_table(tiles, SCORE_MAP)))
     size = {"image_width": 32 * max(1, len(scores)), "image_height": 32, "driver": "PNG"}
     return row | size | {"status": "scored", "tiles": len(scores), "object_version": info.version}
 
@@ -160,7 +160,7 @@ def test_wrong_input_is_one_line(output: Path, tmp_path: Path, capsys: pytest.Ca
     page = tmp_path / "page.html"
     for arguments, message in (
         ([str(output), "--survey", "x"], "has no such survey, but s"),
-        ([str(output), "--survey", "s", "--model-id", "x"], f"was not scored by such a model, but by {MODEL}"),
+        ([str(output), "--survey", "s", "--model-id", "x"], f"scored by such a model, but by {MODEL}"),
         ([str(tmp_path / "photos"), "--survey", "s"], "holds no score maps"),
         ([str(output)], "--survey is missing"),
     ):

@@ -20,9 +20,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ssvq.errors import ExitCode
-from ssvq.results.query import run_sql
 from ssvq.runtime import telemetry as metrics
 from ssvq.runtime.telemetry import METRICS, ScoringMetrics, show_training
+from ssvq.scores.data_set import Scores
 from tests.conftest import REPOSITORY, write_image
 from tests.support import commands
 from tests.support.surveys import TILE, make_bundle, make_survey
@@ -260,7 +260,7 @@ def test_a_cluster_exports_what_the_ledger_says(tmp_path: Path, cluster: str) ->
     sql = """SELECT count(*) FILTER (status = 'scored') AS scored, count(*) FILTER (status = 'failed') AS failed,
                     sum(tiles) AS tiles, sum(anomalous_tiles) AS anomalous, sum(seconds) AS seconds,
                     sum(bytes) FILTER (image_uri NOT LIKE '%text.png') AS bytes FROM images"""
-    (ledger,) = run_sql(str(out), sql).to_pylist()
+    (ledger,) = Scores(str(out)).sql(sql).to_pylist()
     assert (ledger["scored"], ledger["failed"], ledger["tiles"]) == (7, 2, 6 * 8 + 15)
     wait_for(lambda: totals(scrape(cluster)).get(("ray_ssvq_images_scored_total", "")) == 7, seconds=20)
     found = totals(scrape(cluster))

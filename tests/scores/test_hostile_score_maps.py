@@ -14,27 +14,27 @@ import shapely
 
 from ssvq.cli import main
 from ssvq.errors import ExitCode, InputError
-from ssvq.io import storage
+from ssvq.io import parquet, storage
 from ssvq.results import query
 from ssvq.scores import damage
 from ssvq.scores.layout import Partition
 from ssvq.scores.ledger import LedgerWriter, no_longer_there, read_ledger, read_state
 from ssvq.scores.objects import read_score_map
 from ssvq.scores.partitions import METADATA
-from ssvq.scores.schema import SCORE_MAP, encode_parquet
+from ssvq.scores.schema import SCORE_MAP
 from tests.results.test_query import ledger_entry, write_output
 
 MUTATIONS = 40
 COUNT = "SELECT count(image_id) AS n FROM tiles"
 
 
-def parquet(table: pa.Table) -> bytes:
+def as_parquet(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     return buffer.getvalue()
 
 
-FOREIGN = parquet(pa.table({"a": [1], "score": ["x"]}))
+FOREIGN = as_parquet(pa.table({"a": [1], "score": ["x"]}))
 DAMAGES = {
     "empty": b"",
     "text": b"<html>404</html>" * 100,
@@ -52,7 +52,7 @@ def output(tmp_path: Path) -> Path:
         table = pq.read_table(path)
         place = pa.array([shapely.to_wkb(shapely.box(0, 0, 1, 1))] * len(table), pa.binary())
         whole = table.set_column(table.column_names.index("geometry"), "geometry", place)
-        path.write_bytes(encode_parquet(whole.cast(SCORE_MAP)))
+        path.write_bytes(parquet.encode(whole.cast(SCORE_MAP)))
     return tmp_path
 
 
@@ -131,8 +131,8 @@ def test_a_published_file_that_is_damaged_gives_way_to_the_objects(
         (bytes(damaged_pages), ExitCode.SOME_IMAGES_FAILED),  # its metadata still says what the ledger says
         (sound[:-10], ExitCode.DONE),
         (FOREIGN, ExitCode.DONE),
-        (parquet(pa.table({"a": [1]}).replace_schema_metadata({METADATA: b"[1"})), ExitCode.DONE),
-        (parquet(pa.table({"a": [1]}).replace_schema_metadata({METADATA: b"[1]"})), ExitCode.DONE),
+        (as_parquet(pa.table({"a": [1]}).replace_schema_metadata({METADATA: b"[1"})), ExitCode.DONE),
+        (as_parquet(pa.table({"a": [1]}).replace_schema_metadata({METADATA: b"[1]"})), ExitCode.DONE),
     ):
         published.write_bytes(data)
         capfd.readouterr()

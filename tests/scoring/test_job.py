@@ -14,11 +14,11 @@ from PIL import Image
 
 from ssvq.config import ReportConfig, ScoreConfig
 from ssvq.errors import ExitCode, InputError
-from ssvq.model.bundle import Bundle
-from ssvq.results.query import run_sql
+from ssvq.model.description import Bundle
 from ssvq.results.report.job import report
 from ssvq.runtime import placement
 from ssvq.runtime.planning import ImageStream
+from ssvq.scores.data_set import Scores
 from ssvq.scores.ledger import read_ledger
 from ssvq.scoring import job
 from ssvq.scoring.job import score
@@ -46,7 +46,7 @@ class Survey:
         return score(self.config(**changes))
 
     def sql(self, text: str) -> list[dict[str, Any]]:
-        return run_sql(str(self.out), text).to_pylist()
+        return Scores(str(self.out)).sql(text).to_pylist()
 
 
 @pytest.fixture
@@ -271,7 +271,7 @@ def test_a_pool_that_grows_scores_the_same(survey: Survey) -> None:
     grown = survey.config(out=str(survey.out) + "2", max_scorers=2, gpus_per_scorer=0.5)
     assert score(grown) == ExitCode.DONE
     sql = "SELECT tile_id, score FROM tiles ORDER BY tile_id"
-    assert survey.sql(sql) == run_sql(grown.out, sql).to_pylist()
+    assert survey.sql(sql) == Scores(grown.out).sql(sql).to_pylist()
 
 
 def test_a_pool_that_would_shrink_is_refused(survey: Survey) -> None:

@@ -14,7 +14,7 @@ import torch
 from ssvq.imagery.catalog import list_images
 from ssvq.io import storage
 from ssvq.model import bundle as bundles
-from ssvq.results.query import run_sql
+from ssvq.scores.data_set import Scores
 from ssvq.scores.layout import Partition
 from ssvq.scores.ledger import not_done, read_ledger, read_state
 from tests.conftest import write_image
@@ -94,7 +94,7 @@ class ScoringJob:
 
     def _rows(self, out: str) -> list[tuple[str, str, float]]:
         """Image, tile and score of every row of the score maps."""
-        rows = run_sql(out, "SELECT image_id, tile_id, score FROM tiles")
+        rows = Scores(out).sql("SELECT image_id, tile_id, score FROM tiles")
         return list(zip(*(rows[name].to_pylist() for name in rows.column_names), strict=True))
 
     def _ledger_problems(self, out: str, tiles: Counter[str]) -> list[str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from ssvq.io import storage
+from ssvq.io import location, storage
 
 KEY, SECRET = "ssvq-tests", "ssvq-tests-secret"
 BUCKET = "ssvq-tests"
@@ -148,5 +148,5 @@ def s3_bucket(s3_server: Server) -> str:
 
 def forget_clients() -> None:
     """Clients keep the environment they were made in."""
-    storage._s3.cache_clear()
+    location._s3.cache_clear()
     fsspec.get_filesystem_class("s3").clear_instance_cache()

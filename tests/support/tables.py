@@ -6,8 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from ssvq.evaluation.collect import TILES
-from ssvq.model.bundle import ColumnCalibration
-from ssvq.model.calibration import calibrate
+from ssvq.model.calibration import ColumnCalibration, calibrate
 
 
 def tile_table(images: int = 12, each: int = 30, seed: int = 0, **changes: Any) -> pa.Table:

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from ssvq.methods import build_method, method_settings
+from ssvq.methods.build import build_method, method_settings
 from ssvq.training.checkpoint import Position, check_in_step, load_best, load_checkpoint, save_checkpoint
 from ssvq.training.engine import Engine
 from tests.support.surveys import tiny_training

@@ -248,7 +248,9 @@ def test_the_index_makes_the_cache_whole(tmp_path: Path, monkeypatch: pytest.Mon
     assert read_index(folder) is None  # a crash here leaves tiles and no index
     put = storage.put
     order: list[str] = []
-    monkeypatch.setattr(storage, "put", lambda location, data: (order.append(location), put(location, data))[1])
+    monkeypatch.setattr(
+        storage, "put", lambda location, *rest, **named: (order.append(location), put(location, *rest, **named))[1]
+    )
     write_index(folder, rows)
     assert order == [f"{folder}/{INDEX}"]
     assert read_index(folder) is not None

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ssvq.errors import InputError, one_line
+from ssvq.errors import InputError, one_line, reason_of
 from ssvq.model.settings import Architecture
 
 # Level of a network: the feature map that it has at this place of timm's list, from the finest to the coarsest.
@@ -98,7 +98,7 @@ def check_side(architecture: Architecture, side: int, setting: str) -> None:
     try:
         maps = network(torch.zeros(1, 3, seen, seen, device="meta"))
     except (AssertionError, RuntimeError, ValueError) as error:
-        reason = one_line(" ".join(str(error).split())[:120])
+        reason = reason_of(error, most=120)
         raise InputError(f"{setting} {side}: {architecture.encoder} cannot take it ({reason}); {advice}") from None
     grid = max(tuple(level.shape[2:]) for level in maps)
     if side % cell or grid != (side // cell, side // cell):
@@ -146,5 +146,5 @@ def _create(name: str, **levels: Any) -> nn.Module:
 
 
 def _no_maps(name: str, error: Exception) -> InputError:
-    reason = one_line(" ".join(str(error).split())[:200])
+    reason = reason_of(error, most=200)
     return InputError(f"--architecture.encoder {name}: this network of timm gives no feature maps ({reason})")

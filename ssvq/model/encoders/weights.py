@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import safetensors.torch
 from torch import Tensor
 
-from ssvq.errors import InputError, one_line
+from ssvq.errors import InputError, reason_of
 from ssvq.model.encoders import PACKAGED
 from ssvq.model.encoders.networks import check_name, pretrained_cfg, timm
 from ssvq.model.settings import Architecture
@@ -51,7 +51,7 @@ def find_weights(architecture: Architecture) -> Pretrained:
     try:
         tensors = timm().create_model(name, pretrained=True).state_dict()
     except Exception as error:  # noqa: BLE001, of timm's hub: many kinds
-        reason = one_line(" ".join(str(error).split())[:160])
+        reason = reason_of(error, most=160)
         raise InputError(
             f"--architecture.encoder {name}: no weights: timm's hub does not give them ({reason}). Give a file by "
             f"--architecture.weights, or take {PACKAGED}, whose weights are installed, or use a network with timm's hub"

@@ -12,17 +12,16 @@ from typing import Any
 import pyarrow as pa
 
 from ssvq import logs
-from ssvq.errors import ExitCode, InputError
-from ssvq.io import storage
+from ssvq.errors import ExitCode, InputError, reason_of
+from ssvq.io import parquet, storage
 from ssvq.progress import Progress
-from ssvq.results.findings.schema import FINDINGS
 from ssvq.results.findings.settings import FindingsConfig
 from ssvq.results.findings.severity import order_of, read_rules, severity_of
 from ssvq.results.findings.table import Bounds, findings_of
 from ssvq.scores.choose import choose_images, count
+from ssvq.scores.findings import FINDINGS
 from ssvq.scores.layout import Partition
 from ssvq.scores.objects import HeatScale, read_heat_scale, score_at_rate
-from ssvq.scores.schema import encode_parquet
 
 AT_ONCE = 32  # images of a task of a process
 ALONE = 200  # images for which processes are not worth their start
@@ -44,9 +43,9 @@ def findings(config: FindingsConfig) -> ExitCode:
             row["severity"] = severity_of(row, rules)
         rows.sort(key=lambda row: _worst_first(row, order))
         try:
-            storage.put(partition.findings, encode_parquet(pa.Table.from_pylist(rows, FINDINGS)))
+            parquet.put(partition.findings, pa.Table.from_pylist(rows, FINDINGS))
         except storage.StorageError as error:
-            raise InputError(f"{partition.findings} cannot be written: {error.strerror or error}") from None
+            raise InputError(f"{partition.findings} cannot be written: {reason_of(error)}") from None
         print(f"survey {survey!r}: {_summary(rows, images, order)}")
         print(f"table: {partition.findings}")
     for line in choice.left_out:

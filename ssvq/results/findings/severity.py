@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
-from ssvq.errors import InputError
+from ssvq.errors import InputError, reason_of
 from ssvq.settings import Section
 
 OTHER = "minor"  # of a finding that reaches the bounds of no rule
@@ -59,9 +59,9 @@ def read_rules(path: Path | None) -> list[SeverityRule]:
     try:
         rules = TypeAdapter(list[SeverityRule]).validate_python(yaml.safe_load(path.read_text()))
     except OSError as error:
-        raise InputError(f"--severity {path} cannot be read: {error.strerror}") from None
+        raise InputError(f"--severity {path} cannot be read: {reason_of(error)}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"--severity {path} is no YAML: {' '.join(str(error).split())}") from None
+        raise InputError(f"--severity {path} is no YAML: {reason_of(error)}") from None
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))

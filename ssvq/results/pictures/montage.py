@@ -11,10 +11,10 @@ from ssvq.imagery.pixel_rule import PixelRule
 from ssvq.imagery.pixels import read_rgb
 from ssvq.imagery.raster import open_raster
 from ssvq.results.pictures.heat import draw_contour, read_pixel_rule
-from ssvq.results.query import literal, run_sql
+from ssvq.scores.data_set import Scores
 from ssvq.scores.heat_map import stitch
 from ssvq.scores.objects import HeatScale, read_heat_scale
-from ssvq.scores.schema import LATEST_FIRST
+from ssvq.scores.views import narrowed
 
 PANEL = 2.4  # inches
 
@@ -23,26 +23,19 @@ def worst_tiles(scores: str, number: int, survey: str | None, model_id: str | No
     """The tiles with the highest scores, of the model that scored last unless one is named, with the driver and size of
     their image. Raises InputError when there is none.
     """
-    where = ["isfinite(score)"]
-    where += [f"survey = {literal(survey)}"] if survey is not None else []
-    order = "recorded_at DESC"  # runs are numbered within a survey
-    of_survey = ""
-    if survey is not None:
-        of_survey, order = f"WHERE survey = {literal(survey)}", LATEST_FIRST
-    latest = f"(SELECT model_id FROM images {of_survey} ORDER BY {order} LIMIT 1)"
-    where.append(f"model_id = {latest if model_id is None else literal(model_id)}")
-    # Found by their scores first: the maps of all tiles are not read.
-    tiles = run_sql(
-        scores,
-        f"""
-        SELECT tiles.* EXCLUDE (geometry, bbox), driver
-        FROM tiles JOIN images USING (survey, model_id, tiling_id, image_id)
-        WHERE tiles.tile_id IN (
-            SELECT tile_id FROM tiles WHERE {" AND ".join(where)} ORDER BY score DESC, tile_id LIMIT {number}
-        ) AND {" AND ".join(where)}
-        ORDER BY score DESC, tile_id LIMIT {number}
-        """,
-    ).to_pylist()
+    with Scores(scores) as known:
+        if model_id is None:
+            model_id = known.latest_model(survey)
+        where = f"isfinite(score) {narrowed(survey=survey, model_id=model_id)}"
+        # Found by their scores first: the maps of all tiles are not read.
+        tiles = known.sql(f"""
+            SELECT tiles.* EXCLUDE (geometry, bbox), driver
+            FROM tiles JOIN images USING (survey, model_id, tiling_id, image_id)
+            WHERE {where} AND tiles.tile_id IN (
+                SELECT tile_id FROM tiles WHERE {where} ORDER BY score DESC, tile_id LIMIT {number}
+            )
+            ORDER BY score DESC, tile_id LIMIT {number}
+        """).to_pylist()
     if not tiles:
         raise InputError(f"{scores} has no tile" + (f" of survey {survey!r}" if survey else "") + " to draw")
     return tiles

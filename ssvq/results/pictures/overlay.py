@@ -6,17 +6,18 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ssvq.errors import ExitCode, ImageError, InputError
+from ssvq.errors import ExitCode, ImageError, InputError, reason_of
 from ssvq.imagery.pixel_rule import PixelRule
 from ssvq.imagery.pixels import read_rgb
 from ssvq.imagery.raster import open_raster
 from ssvq.results.pictures.heat import FULL_SCALE, draw_heat, metres_in_pixel, read_pixel_rule, scale_bar
 from ssvq.results.pictures.montage import draw_montage, worst_tiles
 from ssvq.results.pictures.settings import OverlayConfig
-from ssvq.results.query import KEY, literal, run_sql
 from ssvq.scores.choose import choose_images
+from ssvq.scores.data_set import Scores
 from ssvq.scores.heat_map import stitch
 from ssvq.scores.objects import HeatScale, read_heat_scale
+from ssvq.scores.views import KEY, literal
 
 LONGEST_SIDE = 1600  # pixels of the photograph in the picture
 NARROWEST_PANEL = 3.6  # inches, so that titles have room over a small image
@@ -39,7 +40,7 @@ def overlay(config: OverlayConfig) -> ExitCode:
         config.out.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(config.out, format="png")
     except OSError as error:
-        raise InputError(f"--out {config.out} cannot be written: {error.strerror}") from None
+        raise InputError(f"--out {config.out} cannot be written: {reason_of(error)}") from None
     print(f"{config.out}: {drawn}")
     return ExitCode.DONE
 
@@ -51,7 +52,7 @@ def find_image(scores: str, name: str, model_id: str | None) -> tuple[dict[str, 
     """
     (image,) = choose_images(scores, name, None, model_id).images
     key = " AND ".join(f"{column} = {literal(image[column])}" for column in KEY)
-    tiles = run_sql(scores, f"SELECT * EXCLUDE (geometry, bbox) FROM tiles WHERE {key}").to_pylist()
+    tiles = Scores(scores).sql(f"SELECT * EXCLUDE (geometry, bbox) FROM tiles WHERE {key}").to_pylist()
     if not tiles:
         raise InputError(f"{image['image_uri']} has no tile with valid pixels")
     return image, tiles

@@ -9,17 +9,18 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from ssvq.errors import InputError
+from ssvq.errors import InputError, reason_of
 from ssvq.io import storage
-from ssvq.results.query import literal, no_pattern, run_sql
+from ssvq.io.sql import connect
 from ssvq.results.report.bins import Bins, choose_bins
 from ssvq.scores.choose import count
+from ssvq.scores.data_set import Scores
 from ssvq.scores.layout import Partition, run_file
-from ssvq.scores.ledger import PASSED_OVER, latest_rows, read_ledger
+from ssvq.scores.ledger import PASSED_OVER
 from ssvq.scores.objects import read_model, read_score_map
 from ssvq.scores.partitions import is_published, partitions
+from ssvq.scores.views import literal, no_pattern
 
 TILES_ON_MAP = 3000  # those with the worst scores; a path of the page has some 100 bytes
 
@@ -103,29 +104,13 @@ def _not_read(others: list[dict[str, Any]], images: list[dict[str, Any]]) -> lis
 
 
 def _choose(scores: str, survey: str, model_id: str | None) -> tuple[Partition, pa.Table, list[str]]:
-    """The partition of a survey with the latest row, one that scored before one that only failed; its latest rows; and
-    what others there are, in words.
-    """
-    ledger = read_ledger(scores, survey)
-    if not len(ledger):
-        known = run_sql(scores, "SELECT DISTINCT survey FROM images ORDER BY 1")["survey"].to_pylist()
-        raise InputError(f"--survey {survey}: {scores} has no such survey, but {', '.join(known[:5])}")
-    models = sorted(set(ledger["model_id"].to_pylist()))
-    if model_id is not None:
-        ledger = ledger.filter(pc.equal(ledger["model_id"], model_id))
-        if not len(ledger):
-            raise InputError(
-                f"--model-id {model_id}: survey {survey} was not scored by such a model, but by {', '.join(models[:5])}"
-            )
-    columns = (ledger[name].to_pylist() for name in ("status", "run_number", "recorded_at", "model_id", "tiling_id"))
-    *_, model, tiling = max(
-        zip(*columns, strict=True),
-        key=lambda row: (row[0] == "scored", row[1] or 0, row[2] and row[2].timestamp(), row[3:]),
-    )
-    partition = Partition(scores, survey, model, tiling)
-    pairs = set(zip(ledger["model_id"].to_pylist(), ledger["tiling_id"].to_pylist(), strict=True))
-    others = sorted(pairs - {(model, tiling)})
-    return partition, latest_rows(ledger, partition), [f"scores of model {m}, tiling {t}" for m, t in others]
+    """The partition of a survey that scored last, its latest rows, and what others there are, in words."""
+    with Scores(scores) as known:
+        known.check_known(survey, model_id)
+        (partition,) = known.latest(survey, model_id)
+        others = sorted({(one.model_id, one.tiling_id) for one in known.others([partition], model_id)})
+        left_out = [f"scores of model {model}, tiling {tiling}" for model, tiling in others]
+        return partition, known.rows(partition), left_out
 
 
 def _open_tiles(
@@ -134,9 +119,7 @@ def _open_tiles(
     """A connection with the table `scored`, the finite scores of the partition's tiles; and objects that are missing
     or damaged, in words. The rest is still read.
     """
-    connection = duckdb.connect()
-    if storage.is_remote(partition.out):
-        connection.register_filesystem(storage.filesystem(partition.out)[0])
+    connection = connect(partition.out)
     connection.register("images", latest)
     (info,) = partitions(connection, partition.out)
     lost: list[str] = []
@@ -153,7 +136,7 @@ def _open_tiles(
     except duckdb.Error as error:
         damaged = {file: problem for file in files if (problem := _damage(file)) is not None}
         if not damaged:
-            raise InputError(f"score maps of {partition.out} cannot be read: {' '.join(str(error).split())}") from None
+            raise InputError(f"score maps of {partition.out} cannot be read: {reason_of(error)}") from None
         lost += damaged.values()
         _load(connection, [file for file in files if file not in damaged], by_worst)
     return connection, lost

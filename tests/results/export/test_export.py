@@ -28,14 +28,14 @@ from ssvq.errors import ExitCode
 from ssvq.imagery.footprint import footprints
 from ssvq.imagery.grid import TileBlock, TileGrid, Tiling
 from ssvq.imagery.raster import ImageHeader, open_raster, read_header
-from ssvq.io import storage
+from ssvq.io import parquet, storage
 from ssvq.results.export.cog import encode_cog
 from ssvq.results.export.regions_geojson import find_regions
 from ssvq.results.ground import on_the_ground
 from ssvq.scores.heat_map import HeatMap
 from ssvq.scores.layout import Partition, model_file
 from ssvq.scores.ledger import LedgerWriter
-from ssvq.scores.schema import LEDGER, SCORE_MAP, encode_parquet, to_table
+from ssvq.scores.schema import LEDGER, SCORE_MAP, to_table
 from tests.conftest import write_image
 
 TILING = Tiling(tile_size=32, stride=32)
@@ -104,7 +104,7 @@ def write_scores(
             | {"geometry": None if outline is None else shapely.to_wkb(outline)}
         )
     rows = rows if status == "scored" else []
-    storage.put(partition.score_map(image_id), encode_parquet(to_table(rows, SCORE_MAP)))
+    storage.put(partition.score_map(image_id), parquet.encode(to_table(rows, SCORE_MAP)))
     found = {name: value for name, value in asdict(header).items() if name in LEDGER.names}
     with LedgerWriter(str(out), f"run-{survey}-{model}-{image_id}") as ledger:
         ledger.add(

@@ -14,14 +14,14 @@ from rasterio.transform import from_origin
 
 from ssvq.cli import main
 from ssvq.errors import ExitCode
-from ssvq.io import storage
+from ssvq.io import parquet, storage
 from ssvq.results.pictures.heat import metres_in_pixel
 from ssvq.results.pictures.montage import draw_montage, worst_tiles
 from ssvq.results.pictures.overlay import draw_overlay, find_image, read_pixel_rule
 from ssvq.scores.layout import Partition, model_file
 from ssvq.scores.ledger import LedgerWriter
 from ssvq.scores.objects import read_heat_scale
-from ssvq.scores.schema import SCORE_MAP, encode_parquet, to_table
+from ssvq.scores.schema import SCORE_MAP, to_table
 from tests.conftest import write_image
 
 MODEL, TILING = "m" * 16, "32-32-shift"
@@ -49,7 +49,7 @@ def output(tmp_path: Path) -> Path:
                     | {"tile_id": f"i{n}-0-{i}", "score": 10.0 * n + i, "threshold": 12.0, "p_value": 0.5}
                     | {"is_anomalous": 10 * n + i >= 12, "score_map": cells.astype(np.float16).tolist()}
                 )
-            info = storage.put(partition.score_map(f"i{n}"), encode_parquet(to_table(rows, SCORE_MAP)))
+            info = storage.put(partition.score_map(f"i{n}"), parquet.encode(to_table(rows, SCORE_MAP)))
             raster = {"image_width": 128, "image_height": 32, "driver": "PNG"}
             version = {"object_version": info.version, "recorded_at": datetime(2026, 11, 24, tzinfo=UTC)}
             ledger.add(identity | raster | version | {"status": "scored", "tiles": 4})
@@ -100,7 +100,7 @@ def test_commands(output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     for wrong, message in (
         ([], "give the image to draw, or --worst"),
         (["0.png", "--worst", "3"], "give the image to draw, or --worst"),
-        (["--worst", "3", "--survey", "x"], "has no tile of survey 'x' to draw"),
+        (["--worst", "3", "--survey", "x"], "--survey x:"),
     ):
         capsys.readouterr()
         assert main(["overlay", str(output), *wrong, "--out", str(picture)]) == ExitCode.WRONG_INPUT

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from ssvq.evaluation.figures import REFERENCES
-from ssvq.model.bundle import ColumnCalibration
+from ssvq.imagery.colour import REFERENCES
+from ssvq.model.calibration import ColumnCalibration
 
 BINS = 40
 SHOWN = 0.999  # quantile of the scores where the histogram ends, so that a single tile does not squeeze it

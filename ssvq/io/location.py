@@ -1,0 +1,86 @@
+"""Locations: plain local paths and `s3://bucket/key` addresses, and the filesystem that each lies in.
+
+Endpoint and credentials come from the usual AWS variables (`AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`, ...) or the
+machine's role; they are never stored here. Requests to S3 are repeated until they are answered or `timeout()` is over
+(see `s3.py`).
+"""
+
+import os
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+import fsspec
+from fsspec import AbstractFileSystem
+
+from ssvq.errors import InputError
+
+TIMEOUT_VARIABLE = "SSVQ_STORAGE_TIMEOUT"
+
+DEFAULT_TIMEOUT = 600.0  # seconds
+
+fsspec.register_implementation("s3", "ssvq.io.s3.PatientS3FileSystem", clobber=True)  # imported when it is needed
+
+
+def is_remote(location: str) -> bool:
+    """Whether a location is an address (`s3://...`) rather than a local path."""
+    return "://" in location
+
+
+def absolute(location: str | os.PathLike[str]) -> str:
+    """The location in the one form that is stored: no trailing slash, local paths absolute and normalised."""
+    text = os.fspath(location)
+    return text.rstrip("/") if is_remote(text) else os.path.normpath(Path(text).expanduser().absolute())
+
+
+def join(root: str, *parts: str) -> str:
+    """Join path parts below a location."""
+    return "/".join([root.rstrip("/"), *parts])
+
+
+def base_name(location: str) -> str:
+    """The last part of a location."""
+    return PurePosixPath(absolute(location)).name
+
+
+def timeout() -> float:
+    """For how many seconds a request to S3 is repeated while it fails for a reason that may pass.
+
+    Raises InputError when the environment's `SSVQ_STORAGE_TIMEOUT` is not a positive number.
+    """
+    text = os.environ.get(TIMEOUT_VARIABLE, str(DEFAULT_TIMEOUT))
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise InputError(f"{TIMEOUT_VARIABLE}={text}: must be a number of seconds over 0")
+    return seconds
+
+
+def set_timeout(seconds: float) -> None:
+    """Set `timeout` for this process and those that it starts: it travels in the environment, as credentials do.
+
+    Raises InputError when it is not a positive number.
+    """
+    os.environ[TIMEOUT_VARIABLE] = f"{seconds:g}"
+    timeout()
+
+
+@cache
+def _s3(seconds: float) -> AbstractFileSystem:
+    return fsspec.filesystem("s3", storage_timeout=seconds)
+
+
+def _remote_filesystem(protocol: str) -> AbstractFileSystem:
+    # fsspec knows many more. A list of images from elsewhere must not make this machine ask any server for anything.
+    if protocol != "s3":
+        raise InputError(f"{protocol}:// is not a supported address; use s3:// or a local path")
+    return _s3(timeout())
+
+
+def filesystem(location: str) -> tuple[AbstractFileSystem, str]:
+    """The fsspec filesystem of a location, and the location's path in it."""
+    if is_remote(location):
+        protocol, path = location.split("://", 1)
+        return _remote_filesystem(protocol), path
+    return fsspec.filesystem("file"), location

@@ -1,0 +1,88 @@
+"""Publishes and reports a survey once its scores have changed."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ssvq.errors import ExitCode
+from ssvq.io import storage
+from ssvq.nightly.settings import NightlyConfig
+from ssvq.results.publish import publish
+from ssvq.results.report.job import report
+from ssvq.results.report.settings import ReportConfig
+from ssvq.results.settings import PublishConfig
+from ssvq.scores.data_set import Scores
+from ssvq.scores.layout import Partition, images_folder
+from ssvq.scores.partitions import PartitionInfo, is_published
+
+TRIES = 3  # to publish and report: another job may score images of the survey meanwhile
+
+_SINCE = """
+    SELECT count(*) FILTER (status = 'scored') AS scored, count(*) FILTER (status = 'failed') AS failed,
+           coalesce(sum(tiles), 0)::BIGINT AS tiles, coalesce(sum(anomalous_tiles), 0)::BIGINT AS anomalous_tiles
+    FROM images WHERE survey = $survey AND model_id = $model_id AND tiling_id = $tiling_id
+                      AND NOT list_contains($runs, run_id)
+"""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the ledger of an output says: the state of its partitions, and the runs that it has rows of."""
+
+    partitions: dict[Partition, PartitionInfo]
+    runs: list[str]
+
+
+def publish_and_report(config: NightlyConfig, partition: Partition) -> tuple[str | None, ExitCode]:
+    """Publish what has been scored and write its page, unless that has been done. Returns the page's address.
+
+    Of two jobs the one that ends last looks at the ledger after both have written, so that the last word is its own.
+    """
+    page = config.report(partition.survey)
+    code = ExitCode.DONE
+    told: str | None = None
+    for _ in range(TRIES):
+        info = read_known(partition.out).partitions.get(partition)
+        if info is None or not info.images:
+            return None, code
+        if info.state == told or (told is None and is_told(info, page)):
+            break
+        names: dict[str, Any] = {"scores": partition.out, "survey": partition.survey, "model_id": partition.model_id}
+        publish(PublishConfig(**names))
+        code = report(ReportConfig(**names, out=page))
+        told = info.state
+    return page, code
+
+
+def is_told(info: PartitionInfo | None, page: str) -> bool:
+    """Whether the published file is of what the ledger says, and the page was made after it; also when there is nothing
+    to tell. Both times are those of the storage: no clock of this machine matters.
+    """
+    if info is None or not info.images:
+        return True
+    if not is_published(info):
+        return False
+    try:
+        published, made = (fs.modified(path) for fs, path in map(storage.filesystem, (info.partition.published, page)))
+    except FileNotFoundError:
+        return False
+    return bool(made >= published)
+
+
+def read_known(out: str) -> Known:
+    if next(storage.list_files(images_folder(out)), None) is None:
+        return Known({}, [])
+    with Scores(out) as scores:
+        runs = scores.sql("SELECT DISTINCT run_id FROM images")["run_id"].to_pylist()
+        return Known({info.partition: info for info in scores.partitions()}, runs)
+
+
+def count_since(known: Known, partition: Partition) -> dict[str, Any]:
+    """What the ledger has of a partition from runs that it did not know then."""
+    keys: dict[str, Any] = {
+        "survey": partition.survey,
+        "model_id": partition.model_id,
+        "tiling_id": partition.tiling_id,
+    }
+    with Scores(partition.out) as scores:
+        (counts,) = scores.sql(_SINCE, keys | {"runs": known.runs}).to_pylist()
+    return dict(counts)

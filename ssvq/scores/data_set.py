@@ -1,0 +1,147 @@
+"""What an output holds: surveys, models, tilings, images and tiles, and which of them is the latest."""
+
+import re
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
+from typing import Self
+
+import duckdb
+import pyarrow as pa
+
+from ssvq.errors import InputError, reason_of
+from ssvq.io import sql as database
+from ssvq.scores.layout import Partition
+from ssvq.scores.partitions import PartitionInfo, partitions
+from ssvq.scores.schema import LATEST_FIRST
+from ssvq.scores.views import create_findings, create_images, create_tiles, narrowed, reading
+
+# The views themselves could be bound before, so that these are not for a damaged object.
+WRONG_SQL = (duckdb.ParserException, duckdb.CatalogException, duckdb.BinderException)
+
+
+class Scores:
+    """The output of `ssvq score`, on local disk or S3. Nothing is read before it is asked for, and who asks for the
+    ledger alone does not look at the score maps.
+
+        with Scores("s3://bucket/scores") as scores:
+            worst = scores.sql("SELECT image_uri, score FROM tiles ORDER BY score DESC LIMIT 10")  # a pyarrow.Table
+
+    Args:
+        root: folder or s3:// prefix that `ssvq score --out` wrote.
+        damaged: addresses of objects to leave out.
+    """
+
+    def __init__(self, root: str, damaged: Collection[str] = ()) -> None:
+        self.root, self._damaged = root, damaged
+        self._has_tiles = False
+        self.has_findings: bool | None = None
+        """Whether there is any table of findings; None before they have been asked for."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if "connection" in self.__dict__:
+            self.connection.close()
+
+    @cached_property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """DuckDB with the view `images`.
+
+        Raises InputError for a folder without score maps, UnreadableError for a ledger that cannot be read.
+        """
+        connection = database.connect(self.root)
+        with self._reading():
+            create_images(connection, self.root, self._damaged)
+        return connection
+
+    def add_views(self, sql: str) -> None:
+        """Make the views `tiles` and `findings` if some SQL names them. Raises UnreadableError as `connection`."""
+        if re.search(r"\btiles\b", sql, re.IGNORECASE) and not self._has_tiles:
+            with self._reading():
+                create_tiles(self.connection, self.root, self._damaged)
+            self._has_tiles = True
+        if re.search(r"\bfindings\b", sql, re.IGNORECASE) and self.has_findings is None:
+            self.has_findings = create_findings(self.connection, self.root)
+
+    def sql(self, sql: str, parameters: object = None) -> pa.Table:
+        """The answer of some SQL, in DuckDB's dialect, over the views `tiles`, `images` and `findings`; an empty table
+        for what is not a SELECT. Raises InputError for wrong SQL, UnreadableError for objects that cannot be read.
+        """
+        connection = self.connection
+        self.add_views(sql)
+        with reading("SQL: "):
+            try:
+                answer = connection.sql(sql, params=parameters)
+                return pa.table({}) if answer is None else answer.to_arrow_table()
+            except WRONG_SQL as error:
+                raise InputError(f"SQL: {reason_of(error)}") from None
+
+    def surveys(self) -> list[str]:
+        """Names of the surveys, in order."""
+        return list(self.sql("SELECT DISTINCT survey FROM images ORDER BY 1")["survey"].to_pylist())
+
+    def partitions(self) -> list[PartitionInfo]:
+        """All partitions, by survey and then by their latest row, oldest first."""
+        return partitions(self.connection, self.root)
+
+    def latest(self, survey: str | None = None, model_id: str | None = None) -> list[Partition]:
+        """The partition of each survey, or of the one that is named, that has scored last; of one in which every image
+        failed, the one that did so last. Raises InputError for a survey or model that is not there.
+        """
+        where = narrowed(survey=survey, model_id=model_id)
+        found = self.sql(f"""
+            SELECT survey, model_id, tiling_id FROM images WHERE status IN ('scored', 'failed') {where}
+            QUALIFY row_number() OVER (
+                PARTITION BY survey ORDER BY status = 'scored' DESC, {LATEST_FIRST}, model_id DESC, tiling_id DESC
+            ) = 1 ORDER BY survey
+        """).to_pylist()
+        if not found:
+            self.check_known(survey, model_id)
+            raise InputError(f"{self.root}: no image{_of(survey, model_id)} has been scored, and none has failed")
+        return [Partition(self.root, **row) for row in found]
+
+    def latest_model(self, survey: str | None = None) -> str:
+        """The model that scored last, of a survey or of all. Raises InputError as `latest`."""
+        if survey is not None:
+            return self.latest(survey)[0].model_id
+        # Runs are numbered within a survey, so that those of several compare by time alone.
+        (model_id,) = self.sql("SELECT model_id FROM images ORDER BY recorded_at DESC LIMIT 1")["model_id"].to_pylist()
+        return str(model_id)
+
+    def rows(self, partition: Partition) -> pa.Table:
+        """The latest row of the ledger for each image of a partition, by their addresses."""
+        keys = [partition.survey, partition.model_id, partition.tiling_id]
+        return self.sql(
+            "SELECT * FROM images WHERE survey = $1 AND model_id = $2 AND tiling_id = $3 ORDER BY image_uri", keys
+        )
+
+    def others(self, partitions: Sequence[Partition], model_id: str | None = None) -> list[Partition]:
+        """What else there is of the same surveys, by this model where one is named."""
+        surveys = {partition.survey for partition in partitions}
+        known = [info.partition for info in self.partitions() if model_id in (None, info.partition.model_id)]
+        return [one for one in known if one.survey in surveys and one not in partitions]
+
+    def check_known(self, survey: str | None, model_id: str | None) -> None:
+        """Raises InputError for a survey that is not there, and for a model that has not scored it, with those that
+        are.
+        """
+        if survey is not None and survey not in (surveys := self.surveys()):
+            raise InputError(f"--survey {survey}: {self.root} has no such survey, but {', '.join(surveys[:5])}")
+        if model_id is None:
+            return
+        found = self.sql(f"SELECT DISTINCT model_id FROM images WHERE true {narrowed(survey=survey)} ORDER BY 1")
+        models = found["model_id"].to_pylist()
+        if model_id not in models:
+            what = "no image" if survey is None else f"no image of survey {survey}"
+            raise InputError(
+                f"--model-id {model_id}: {what} was scored by such a model, but by {', '.join(models[:5])}"
+            )
+
+    def _reading(self) -> AbstractContextManager[None]:
+        return reading(f"score maps of {self.root} cannot be read: ")
+
+
+def _of(survey: str | None, model_id: str | None) -> str:
+    return (f" of survey {survey}" if survey else "") + (f" of model {model_id}" if model_id else "")
