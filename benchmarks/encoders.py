@@ -20,7 +20,7 @@ import torch
 from ssvq.config import Architecture, CodebookSettings, Objective
 from ssvq.inference.scorer import TileScorer
 from ssvq.methods.build import build_method
-from ssvq.model.bundle import Preprocessing
+from ssvq.model.description import Preprocessing
 from ssvq.model.encoders import PACKAGED, PAPER, cell_of, is_bounded
 from ssvq.model.precision import resolve_device, resolve_precision
 

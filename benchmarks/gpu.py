@@ -45,7 +45,7 @@ from ssvq.inference.jpeg import NvJpeg, cut_on_device
 from ssvq.inference.scorer import TileScorer
 from ssvq.methods.build import load_method
 from ssvq.model import bundle as bundles
-from ssvq.model.bundle import Preprocessing
+from ssvq.model.description import Preprocessing
 from ssvq.model.encoders import PAPER
 from ssvq.runtime.session import ray_session
 from ssvq.scoring.job import score

@@ -47,8 +47,8 @@ from ssvq.imagery.units import ImagePart, inspect, plan_units, read_unit
 from ssvq.inference.devices import Gpu, Results
 from ssvq.inference.scorer import TileScorer
 from ssvq.methods.base import Method
-from ssvq.model.bundle import Preprocessing
 from ssvq.model.calibration import calibrate_columns
+from ssvq.model.description import Preprocessing
 from ssvq.runtime.planning import UNIT
 from ssvq.runtime.session import ray_session
 from ssvq.scores.data_set import Scores

@@ -32,7 +32,8 @@ from ssvq.imagery.manifest import read_manifest
 from ssvq.imagery.units import inspect, plan_units, read_unit
 from ssvq.inference.scorer import TileScorer, normalise
 from ssvq.methods.patch_knn import PatchKnn
-from ssvq.model.bundle import Preprocessing, read_description
+from ssvq.model.bundle import read_description
+from ssvq.model.description import Preprocessing
 from ssvq.model.encoders import PACKAGED
 from ssvq.model.encoders.weights import find_weights
 from ssvq.model.metrics import auroc

@@ -42,7 +42,7 @@ from ssvq.imagery import units
 from ssvq.imagery.grid import CELL
 from ssvq.inference.scorer import MAP_SIDE, TileScores
 from ssvq.model import bundle as bundles
-from ssvq.model.bundle import Preprocessing
+from ssvq.model.description import Preprocessing
 from ssvq.runtime import planning
 from ssvq.runtime.session import ray_session
 from ssvq.scoring import stages

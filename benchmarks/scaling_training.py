@@ -34,7 +34,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.nn.parallel import DistributedDataParallel
 
 from ssvq.config import CodebookSettings, TrainConfig
-from ssvq.model.bundle import Preprocessing
+from ssvq.model.description import Preprocessing
 from ssvq.training.checkpoint import check_in_step
 from ssvq.training.engine import Engine, mean_over_ranks
 

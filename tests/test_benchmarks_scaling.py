@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.scaling import SleepingScorer, Work
-from ssvq.model.bundle import Preprocessing
+from ssvq.model.description import Preprocessing
 
 # Two scorers of 10 tiles a second. The first waits from 2 to 3; the second begins at 1, and ends first.
 WORK = Work([[(0.0, 2.0, 20), (3.0, 5.0, 20)], [(1.0, 4.0, 30)]])

@@ -11,7 +11,7 @@ from ssvq.errors import ImageError
 from ssvq.evaluation.pixels import PixelCounter
 from ssvq.evaluation.regions import PixelCounts
 from ssvq.imagery.catalog import NORMAL_LABEL, SourceImage
-from ssvq.model.bundle import Bundle
+from ssvq.model.description import Bundle
 from ssvq.progress import Progress
 from ssvq.runtime.planning import ImageStream
 from ssvq.scoring.rows import LABELS, ScoredPart, scored_parts

@@ -6,13 +6,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ssvq.evaluation.bootstrap import Interval, Multiplicities, Ranking, Statistic, bootstrap, interval
 from ssvq.evaluation.collect import groups_of
+from ssvq.imagery.colour import REFERENCES
+from ssvq.model.bootstrap import Interval, Multiplicities, Ranking, Statistic, bootstrap, interval
 from ssvq.model.calibration import ColumnCalibration
 from ssvq.model.metrics import auroc, average_precision, confusion
-
-REFERENCES = {"redness": "mean red minus blue", "redness_p90": "90th percentile of red minus blue"}
-"""Columns of tiles that need no learning, and what they are: a figure of a model means little without them."""
 
 
 def tile_figures(

@@ -10,7 +10,6 @@ import pyarrow as pa
 from ssvq.errors import ExitCode, ImageError, InputError, images_exit_code, reason_of
 from ssvq.evaluation.collect import ScoredTiles, score_labelled
 from ssvq.evaluation.figures import clear_tiles, defect_figures, tile_figures
-from ssvq.evaluation.plot import draw_plot
 from ssvq.evaluation.report import print_report
 from ssvq.evaluation.settings import EvaluateConfig
 from ssvq.imagery.catalog import SourceImage
@@ -19,9 +18,10 @@ from ssvq.imagery.masks import tell_full_masks
 from ssvq.io import parquet, storage
 from ssvq.logs import FailedImages
 from ssvq.methods.build import read_bundle
-from ssvq.model.bundle import Bundle
 from ssvq.model.calibration import COLUMNS
+from ssvq.model.description import Bundle
 from ssvq.model.metrics import auroc
+from ssvq.model.score_plot import draw_plot
 from ssvq.runtime.session import ray_session
 
 

@@ -9,9 +9,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ssvq.evaluation.bootstrap import CONFIDENCE
-from ssvq.evaluation.figures import REFERENCES
 from ssvq.evaluation.regions import FALSE_POSITIVE_LIMIT
+from ssvq.imagery.colour import REFERENCES
+from ssvq.model.bootstrap import CONFIDENCE
 
 WIDTH = 100
 

@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
-from ssvq.evaluation.plot import GREYS
 from ssvq.experiments.cells import COLOURS
 from ssvq.experiments.rows import OURS, Row
 from ssvq.experiments.tables import Results, at_level, colour_aurocs
 from ssvq.io import storage
+from ssvq.model.score_plot import GREYS
 
 # Paul Tol's muted scheme: told apart without colour vision, with a marker and a dash of its own for each line too.
 TOL = (

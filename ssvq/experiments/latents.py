@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 
 from ssvq.errors import InputError
-from ssvq.evaluation.plot import ANOMALOUS, NORMAL
 from ssvq.experiments.cells import test_tiles
 from ssvq.experiments.grid import Cell
 from ssvq.inference.scorer import normalise
@@ -23,6 +22,7 @@ from ssvq.methods.build import load_method
 from ssvq.methods.ss_vqvae import SSVQVAE
 from ssvq.model import bundle as bundles
 from ssvq.model.calibration import equal_error_rate_threshold
+from ssvq.model.score_plot import ANOMALOUS, NORMAL
 from ssvq.training.tile_cache import read_index, tile_refs
 from ssvq.training.tile_reader import tile_pixels
 

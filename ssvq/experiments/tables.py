@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ssvq.evaluation.bootstrap import paired_auroc_difference
 from ssvq.experiments import paper
 from ssvq.experiments.cells import COLOURS, test_tiles
 from ssvq.experiments.grid import Cell
 from ssvq.experiments.rows import OURS, Row
+from ssvq.model.bootstrap import paired_auroc_difference
 
 Results = list[dict[str, Any]]
 

@@ -7,8 +7,9 @@ from ssvq.errors import ExitCode, InputError
 from ssvq.extras import require
 from ssvq.handover.settings import ExportModelConfig
 from ssvq.io import storage
-from ssvq.model.bundle import CARD, Bundle, read_description
+from ssvq.model.bundle import CARD, read_description
 from ssvq.model.card import render_card
+from ssvq.model.description import Bundle
 from ssvq.scores.objects import put_output
 
 

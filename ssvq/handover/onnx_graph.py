@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ssvq.errors import InputError, one_line
 from ssvq.inference.scorer import TileScorer, normalise, worst_cells
 from ssvq.methods.base import Method
-from ssvq.model.bundle import Bundle, Preprocessing
+from ssvq.model.description import Bundle, Preprocessing
 
 INPUT = "pixels"
 OUTPUTS = ("score", "score_worst", "cell_distances")

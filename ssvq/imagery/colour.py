@@ -5,6 +5,9 @@ from numpy.typing import NDArray
 
 UPPER = 90  # percentile
 
+REFERENCES = {"redness": "mean red minus blue", "redness_p90": "90th percentile of red minus blue"}
+"""Columns of tiles that need no learning, and what they are: a figure of a model means little without them."""
+
 
 def redness(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Red minus blue of tiles, uint8 (n, t, t, 3): mean and 90th percentile over each tile, float32 (n,)."""

@@ -18,7 +18,7 @@ from ssvq.inference.memory import batch_for
 from ssvq.methods.base import WORST_SHARE, Method, Score
 from ssvq.methods.build import load_method
 from ssvq.model import bundle as bundles
-from ssvq.model.bundle import Preprocessing
+from ssvq.model.description import Preprocessing
 from ssvq.model.encoders import is_bounded
 from ssvq.model.precision import autocast, full_fp32, resolve_device, resolve_precision
 from ssvq.settings import Device, Precision

@@ -13,7 +13,7 @@ from ssvq.methods.settings import Objective
 from ssvq.model.encoders.base import Encoder
 
 if TYPE_CHECKING:  # the former reads files, the latter brings timm
-    from ssvq.model.bundle import Preprocessing
+    from ssvq.model.description import Preprocessing
     from ssvq.model.encoders.backbone import BackboneEncoder
 
 WORST_SHARE = 0.02  # of a tile's valid cells: `score_worst` is of them, and a training pulls them in once more

@@ -10,7 +10,8 @@ from ssvq.errors import InputError, reason_of
 from ssvq.methods.base import Method
 from ssvq.methods.registry import METHODS
 from ssvq.methods.settings import MethodSettings
-from ssvq.model.bundle import Bundle, read_description, read_weights
+from ssvq.model.bundle import read_description, read_weights
+from ssvq.model.description import Bundle
 from ssvq.model.settings import Architecture, CodebookSettings
 from ssvq.settings import Section
 

@@ -21,8 +21,8 @@ from ssvq.methods.base import (
     worst_of_each,
 )
 from ssvq.methods.settings import Objective
-from ssvq.model.bundle import Preprocessing
 from ssvq.model.codebook import Codebook
+from ssvq.model.description import Preprocessing
 from ssvq.model.encoders import build_encoder
 from ssvq.model.fused import fused_distances
 from ssvq.model.ranks import most_over_ranks

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from ssvq.model.bundle import Bundle, Figure
+from ssvq.model.description import Bundle, Figure
 
 Split = Literal["validation", "calibration", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)

@@ -5,29 +5,18 @@ A folder with a `bundle.json` is whole; one without is unfinished. Nothing in a 
 
 import hashlib
 import json
-from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    FiniteFloat,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import ValidationError
 from safetensors import SafetensorError
 
 from ssvq.errors import InputError, one_line
-from ssvq.imagery.grid import CELL, Tiling
-from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
 from ssvq.io import storage
-from ssvq.model.calibration import BundlePart, Calibration
+from ssvq.model.description import Bundle, Preprocessing
 
 if TYPE_CHECKING:  # else loaded with weights alone: processes that read or write can do without
     from torch import Tensor
 
-FORMAT_VERSION = 3
 READABLE_VERSIONS = (2, 3)  # one of version 2 has the paper's encoder, and decides by `score`
 DESCRIPTION = "bundle.json"
 WEIGHTS = "model.safetensors"
@@ -35,90 +24,6 @@ CARD = "README.md"  # the name that the Hugging Face hub shows
 MAX_DESCRIPTION = (
     64 * 2**20
 )  # bytes; a score of the calibration has some 20, and JSON in memory takes ten times its size
-MAX_TILE_SIZE = 4096
-
-# JSON has no NaN, so a figure that is not defined is written as null.
-Figure = Annotated[float, BeforeValidator(lambda value: float("nan") if value is None else value)]
-
-Deviation = Annotated[FiniteFloat, Field(gt=0)]
-
-
-class Preprocessing(BundlePart):
-    """From stored pixels to the network's input: 8-bit RGB by a rule, then (x / 255 - mean) / std by channel."""
-
-    tile_size: int = Field(gt=0, le=MAX_TILE_SIZE)
-    whole_images: bool = False
-    cell: int = Field(CELL, gt=0, le=MAX_TILE_SIZE)
-    """Side of a latent cell in pixels of a tile, which has whole numbers of them."""
-
-    pixels: PixelRule = AS_STORED
-    mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
-    std: tuple[Deviation, Deviation, Deviation]
-
-    @model_validator(mode="after")
-    def _has_whole_cells(self) -> "Preprocessing":
-        if self.tile_size % self.cell:
-            raise ValueError(f"a tile size of {self.tile_size} is no whole number of cells of {self.cell}")
-        return self
-
-    @property
-    def tiling(self) -> Tiling:
-        """How images become the tiles that the model was trained on."""
-        return Tiling(tile_size=self.tile_size, stride=self.tile_size, whole=self.whole_images)
-
-
-class Backbone(BundlePart):
-    """A pretrained network, and where its weights are from."""
-
-    name: str
-    """timm's name of it."""
-
-    source: str
-    sha256: str
-    """Of the file that the weights were read from."""
-
-    licence: str
-
-
-class Bundle(BundlePart):
-    """`bundle.json`."""
-
-    format: Literal["ssvq-bundle"] = "ssvq-bundle"
-    version: int = FORMAT_VERSION
-    model_id: str = Field(pattern=r"^[0-9a-f]{16}$")
-    """As `model_id` makes it: it is the name of folders and files."""
-    method: str
-    settings: dict[str, dict[str, Any]]
-    """What the method is built from, such as architecture, objective, codebook."""
-
-    preprocessing: Preprocessing
-    weights_sha256: str
-    backbone: Backbone | None = None
-    """The pretrained network whose weights are within these; None with the paper's encoder."""
-
-    calibration: Calibration
-    metrics: dict[str, Figure]
-    """Validation and calibration figures of these weights; NaN, in JSON null, where there is no anomalous tile."""
-
-    training: dict[str, Any]
-    """Resolved configuration, counts of tiles and images, data fingerprint."""
-
-    created_at: datetime
-    ssvq_version: str
-
-    @field_validator("training")
-    @classmethod
-    def _fraction_is_known(cls, training: dict[str, Any]) -> dict[str, Any]:
-        config = training.get("config")
-        fraction = config.get("anomalous_fraction") if isinstance(config, dict) else None
-        if not isinstance(fraction, int | float):
-            raise ValueError("config.anomalous_fraction is missing")
-        return training
-
-    @property
-    def anomalous_fraction(self) -> float:
-        """Share of anomalous pixels from which a tile counted as anomalous in training."""
-        return float(self.training["config"]["anomalous_fraction"])
 
 
 def model_id(method: str, settings: dict[str, Any], preprocessing: Preprocessing, weights_sha256: str) -> str:

@@ -13,7 +13,7 @@ import jinja2
 from ssvq.errors import one_line
 from ssvq.io import storage
 from ssvq.model.accuracy import Estimated, Split, SplitAccuracy, accuracy_of
-from ssvq.model.bundle import Bundle
+from ssvq.model.description import Bundle
 
 LIBRARY = "ssvq"
 TAGS = ("anomaly-detection", "visual-inspection", "industrial-inspection", "image-segmentation")

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssvq.errors import one_line
-from ssvq.model.bundle import Preprocessing
 from ssvq.model.codebook import Codebook, in_bf16
+from ssvq.model.description import Preprocessing
 from ssvq.model.encoders.base import Encoder
 from ssvq.model.encoders.paper import PaperEncoder, ResidualLayer
 

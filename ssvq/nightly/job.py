@@ -22,7 +22,7 @@ from ssvq.errors import ExitCode, InputError, failure_of, one_line, reason_of
 from ssvq.imagery.surveys import find_surveys, holds_images
 from ssvq.io import storage
 from ssvq.methods.build import read_bundle
-from ssvq.model.bundle import Bundle
+from ssvq.model.description import Bundle
 from ssvq.nightly.publication import Known, count_since, is_told, publish_and_report, read_known
 from ssvq.nightly.settings import NightlyConfig
 from ssvq.runtime.session import ray_session

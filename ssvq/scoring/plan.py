@@ -10,7 +10,7 @@ from ssvq.imagery.catalog import PassedOver, SourceImage, iter_images
 from ssvq.imagery.grid import Tiling
 from ssvq.io import storage
 from ssvq.methods.build import read_bundle
-from ssvq.model.bundle import Bundle
+from ssvq.model.description import Bundle
 from ssvq.scores.layout import Partition, check_survey_name
 from ssvq.scores.ledger import (
     PartitionState,

@@ -13,7 +13,7 @@ import ray
 
 from ssvq.errors import InputError, reason_of
 from ssvq.imagery.grid import Tiling
-from ssvq.model.bundle import Bundle
+from ssvq.model.description import Bundle
 from ssvq.runtime.dispatcher import ATTEMPTS, Dispatcher
 from ssvq.runtime.placement import anywhere, cpu_scorers, gpus_for, node_cpus, readers, share_of_cpus
 from ssvq.runtime.planning import ImageStream

@@ -11,7 +11,7 @@ from ssvq.errors import InputError
 from ssvq.imagery.catalog import NORMAL_LABEL, SourceImage
 from ssvq.imagery.manifest import SPLITS
 from ssvq.methods.build import method_class
-from ssvq.model.bundle import Preprocessing
+from ssvq.model.description import Preprocessing
 from ssvq.model.encoders import cell_of
 from ssvq.training.preprocessing import preprocessing_of
 from ssvq.training.settings import TrainConfig

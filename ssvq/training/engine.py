@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ssvq.inference.scorer import normalise
 from ssvq.methods.base import Method
 from ssvq.methods.build import build_method, method_settings
-from ssvq.model.bundle import Preprocessing
+from ssvq.model.description import Preprocessing
 from ssvq.model.precision import autocast, resolve_device, resolve_precision
 from ssvq.model.ranks import averaged, world_size
 from ssvq.training.settings import Optimiser, TrainConfig

@@ -5,9 +5,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ssvq.evaluation.bootstrap import Multiplicities, Ranking, Statistic, bootstrap, interval
 from ssvq.imagery.catalog import SourceImage
 from ssvq.model.accuracy import SPLITS, Estimated, Split, SplitAccuracy
+from ssvq.model.bootstrap import Multiplicities, Ranking, Statistic, bootstrap, interval
 from ssvq.model.calibration import Calibration
 from ssvq.training.dataset import TileSets
 

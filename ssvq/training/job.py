@@ -21,9 +21,9 @@ from ssvq.model import bundle as bundles
 from ssvq.model.accuracy import ACCURACY
 from ssvq.model.accuracy import saved as saved_accuracy
 from ssvq.model.alexnet import read_alexnet
-from ssvq.model.bundle import Backbone, Bundle
 from ssvq.model.calibration import COLUMNS, calibrate_columns
 from ssvq.model.card import describe, render_card
+from ssvq.model.description import Backbone, Bundle
 from ssvq.model.encoders import PAPER
 from ssvq.model.encoders.weights import Pretrained
 from ssvq.model.metrics import auroc, average_precision

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from ray.train.torch import prepare_model
 
-from ssvq.model.bundle import Preprocessing
 from ssvq.model.calibration import Column
+from ssvq.model.description import Preprocessing
 from ssvq.runtime.placement import node_cpus
 from ssvq.training.checkpoint import Position, check_in_step, load_best, load_checkpoint, save_checkpoint
 from ssvq.training.engine import Engine, divergence, learning_rate, mean_over_ranks

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ssvq.model.bundle import Preprocessing
+from ssvq.model.description import Preprocessing
 from ssvq.model.encoders import PAPER, cell_of
 from ssvq.training.settings import TrainConfig
 from ssvq.training.tile_cache import CHANNELS

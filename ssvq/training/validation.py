@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from ssvq.imagery.tiles import valid_cells
 from ssvq.inference.scorer import TileScorer
 from ssvq.methods.base import Method
-from ssvq.model.bundle import Preprocessing
 from ssvq.model.calibration import Column
+from ssvq.model.description import Preprocessing
 from ssvq.model.metrics import auroc
 from ssvq.model.ranks import rank, world_size
 from ssvq.training.tile_cache import TileRef

@@ -6,8 +6,8 @@ import torch
 
 from ssvq.inference.scorer import TileScorer
 from ssvq.methods.build import build_method
-from ssvq.model.bundle import Preprocessing
 from ssvq.model.calibration import calibrate
+from ssvq.model.description import Preprocessing
 from tests.support.surveys import TILE, TINY, paint
 
 

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from ssvq.evaluation.bootstrap import paired_auroc_difference
 from ssvq.evaluation.collect import groups_of
 from ssvq.evaluation.figures import clear_tiles, defect_figures, tile_figures
+from ssvq.model.bootstrap import paired_auroc_difference
 from tests.support.tables import calibration, tile_table
 
 RESAMPLES = 200

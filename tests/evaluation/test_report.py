@@ -8,8 +8,8 @@ import pytest
 from matplotlib.image import imread
 
 from ssvq.evaluation.figures import clear_tiles, defect_figures, tile_figures
-from ssvq.evaluation.plot import draw_plot
 from ssvq.evaluation.report import estimate, print_report
+from ssvq.model.score_plot import draw_plot
 from tests.support.tables import calibration, tile_table
 
 NAN = float("nan")

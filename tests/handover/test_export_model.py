@@ -15,8 +15,9 @@ from ssvq.errors import ExitCode, InputError
 from ssvq.handover import onnx_graph
 from ssvq.inference.scorer import TileScorer, normalise
 from ssvq.io import storage
-from ssvq.model.bundle import Preprocessing, read_description
+from ssvq.model.bundle import read_description
 from ssvq.model.card import render_card
+from ssvq.model.description import Preprocessing
 from ssvq.model.encoders import PACKAGED
 from ssvq.model.encoders.weights import find_weights
 from ssvq.model.settings import Architecture

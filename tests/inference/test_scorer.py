@@ -17,7 +17,7 @@ from ssvq.inference import memory
 from ssvq.inference.scorer import MAP_SIDE, TileScorer, normalise, pool_cells, worst_cells
 from ssvq.methods.base import Method, Score
 from ssvq.methods.ss_vqvae import SSVQVAE
-from ssvq.model.bundle import Preprocessing
+from ssvq.model.description import Preprocessing
 from tests.support.surveys import TILE, make_bundle
 
 TINY = Architecture(hidden=8, residual_hidden=4, residual_layers=1, codes=16, dimensions=4)

@@ -13,8 +13,9 @@ from ssvq.errors import InputError
 from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
 from ssvq.io import storage
 from ssvq.model import bundle as bundles
-from ssvq.model.bundle import DESCRIPTION, FORMAT_VERSION, WEIGHTS, Bundle, Preprocessing
+from ssvq.model.bundle import DESCRIPTION, WEIGHTS
 from ssvq.model.calibration import Calibration
+from ssvq.model.description import FORMAT_VERSION, Bundle, Preprocessing
 from tests.support.bundles import read_whole
 from tests.support.surveys import make_bundle
 

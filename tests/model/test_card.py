@@ -15,9 +15,11 @@ from ssvq.config import Architecture
 from ssvq.io import storage
 from ssvq.model import bundle as bundles
 from ssvq.model.accuracy import ACCURACY, accuracy_of, saved
-from ssvq.model.bundle import CARD, DESCRIPTION, WEIGHTS, Backbone, Bundle
+from ssvq.model.bundle import CARD, DESCRIPTION, WEIGHTS
 from ssvq.model.card import describe, estimate, percent, render_card
+from ssvq.model.description import Backbone, Bundle
 from ssvq.training.held_out import accuracy_by_split
+from tests.support.bundles import read_whole
 from tests.support.surveys import make_bundle
 
 COUNTS = {
@@ -192,9 +194,9 @@ def test_the_card_is_written_before_the_description(tmp_path: Path, monkeypatch:
             bundles.save_bundle(str(tmp_path / "out"), bundle, weights, "card")
     assert not bundles.is_finished(str(tmp_path / "out"))
     bundles.save_bundle(str(tmp_path / "out"), bundle, weights, "card")
-    assert bundles.read_whole(str(tmp_path / "out")) == bundle
+    assert read_whole(str(tmp_path / "out")) == bundle
     (tmp_path / "out" / CARD).write_bytes(b"\xff not a card")
-    assert bundles.read_whole(str(tmp_path / "out")) == bundle, "nothing reads the card"
+    assert read_whole(str(tmp_path / "out")) == bundle, "nothing reads the card"
 
 
 def test_a_card_of_every_encoder(tmp_path: Path) -> None:

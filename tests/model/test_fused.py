@@ -9,7 +9,7 @@ from ssvq.config import Architecture, CodebookSettings, Objective
 from ssvq.inference.scorer import TileScorer, normalise
 from ssvq.methods.ss_vqvae import SSVQVAE
 from ssvq.model import fused
-from ssvq.model.bundle import Preprocessing
+from ssvq.model.description import Preprocessing
 from ssvq.model.encoders.paper import PaperEncoder
 
 PREPROCESSING = Preprocessing(tile_size=64, mean=(0.3, 0.5, 0.6), std=(0.2, 0.25, 0.3))

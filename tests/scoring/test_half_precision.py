@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 from ssvq.config import Architecture, CodebookSettings, Objective
 from ssvq.inference.scorer import TileScorer, normalise
 from ssvq.methods.ss_vqvae import SSVQVAE
-from ssvq.model.bundle import Preprocessing
+from ssvq.model.description import Preprocessing
 
 SIZE, CROP, STEPS, LEARNED_FROM = 512, 64, 120, 24
 TILES = 24

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ssvq.config import ReportConfig, ScoreConfig
 from ssvq.errors import ExitCode, InputError
-from ssvq.model.bundle import Bundle
+from ssvq.model.description import Bundle
 from ssvq.results.report.job import report
 from ssvq.runtime import placement
 from ssvq.runtime.planning import ImageStream

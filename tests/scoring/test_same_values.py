@@ -21,7 +21,7 @@ from ssvq.config import Architecture, ScoreConfig
 from ssvq.errors import ExitCode
 from ssvq.methods.build import build_method
 from ssvq.model import bundle as bundles
-from ssvq.model.bundle import Bundle, Preprocessing
+from ssvq.model.description import Bundle, Preprocessing
 from ssvq.scoring.job import score
 from tests.conftest import write_image
 from tests.support.surveys import TILE, make_bundle

@@ -1,6 +1,7 @@
 """Reads bundles whose weights need not be those of a method."""
 
-from ssvq.model.bundle import Bundle, read_description, read_weights
+from ssvq.model.bundle import read_description, read_weights
+from ssvq.model.description import Bundle
 
 
 def read_whole(location: str) -> Bundle:

@@ -9,8 +9,8 @@ import numpy as np
 from ssvq.config import Architecture, CodebookSettings, Objective, TrainConfig
 from ssvq.methods.build import build_method, method_settings
 from ssvq.model import bundle as bundles
-from ssvq.model.bundle import Bundle, Preprocessing
 from ssvq.model.calibration import calibrate_columns
+from ssvq.model.description import Bundle, Preprocessing
 from ssvq.model.encoders import cell_of
 from tests.conftest import write_image
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ssvq.config import Optimiser
-from ssvq.model.bundle import Preprocessing
+from ssvq.model.description import Preprocessing
 from ssvq.training.engine import LARGEST_GROWTH, Engine, divergence, learning_rate, mean_over_ranks
 from tests.support.surveys import TILE, tiny_training
 

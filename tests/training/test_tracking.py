@@ -16,7 +16,7 @@ from ssvq.errors import ExitCode, InputError
 from ssvq.model.bundle import CARD, DESCRIPTION, WEIGHTS, read_description
 from ssvq.training.held_out import HELD_OUT
 from ssvq.training.job import train
-from ssvq.training.settings import training_identity
+from ssvq.training.settings import TrainConfig
 from ssvq.training.tile_cache import TileRef
 from ssvq.training.tracking import pictures, tracking
 from ssvq.training.tracking.address import Address, parse_address
@@ -128,9 +128,9 @@ def test_a_missing_package_is_said_before_any_work(tmp_path: Path, monkeypatch: 
 
 def test_a_tracker_does_not_make_another_training(tmp_path: Path) -> None:
     plain, tracked = (tiny_training(tmp_path, tmp_path / "out", track=track).saved() for track in (None, "wandb"))
-    assert training_identity(plain) == training_identity(tracked)
+    assert TrainConfig.identity(plain) == TrainConfig.identity(tracked)
     del plain["track"]  # of an earlier version
-    assert training_identity(plain) == training_identity(tracked)
+    assert TrainConfig.identity(plain) == TrainConfig.identity(tracked)
 
 
 def test_a_tracker_is_told_all_in_order(out: Path, recorder: Recorder) -> None:

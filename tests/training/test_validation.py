@@ -12,7 +12,7 @@ import torch.multiprocessing as mp
 from ssvq.inference.scorer import TileScorer
 from ssvq.methods.base import Method
 from ssvq.methods.build import build_method, method_settings
-from ssvq.model.bundle import Preprocessing
+from ssvq.model.description import Preprocessing
 from ssvq.training.tile_reader import read_tile
 from ssvq.training.validation import HeldOutTiles, score_held_out
 from tests.support.surveys import tiny_training

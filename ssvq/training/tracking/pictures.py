@@ -21,7 +21,7 @@ PANEL = 1.6  # inches
 
 def draw_scores(held_out: pa.Table, split: Split, calibration: Calibration) -> "Figure":
     """Histogram and ROC curve of the tiles of a split, as of `ssvq evaluate`."""
-    from ssvq.evaluation.plot import draw_plot  # brings scikit-learn
+    from ssvq.model.score_plot import draw_plot  # brings scikit-learn
 
     tiles = held_out.filter(pc.equal(held_out["split"], split))
     return draw_plot(tiles, calibration.deciding, calibration.decides)

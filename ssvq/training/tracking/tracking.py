@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssvq import logs
-from ssvq.errors import one_line
+from ssvq.errors import reason_of
 from ssvq.extras import require
 from ssvq.io import storage
 from ssvq.model.bundle import CARD, DESCRIPTION, WEIGHTS
@@ -93,15 +93,13 @@ class Tracking:
             while (what := self._work.get()) is not None:
                 what(service)
         except BaseException as error:  # noqa: BLE001 - whatever a tracker's package raises, the training goes on
-            lines = str(error).strip().splitlines()
-            self._give_up(lines[0] if lines else type(error).__name__)
+            self._give_up(reason_of(error, first_line=True, most=200))
 
     def _give_up(self, reason: str) -> None:
         if self._given_up:
             return
         self._given_up = True
-        reason = one_line(redact(reason)[:200])
-        logs.warning(f"warning: --track {self.track}: {reason}; the training does not need it and goes on")
+        logs.warning(f"warning: --track {self.track}: {redact(reason)}; the training does not need it and goes on")
 
 
 def open_service(address: Address) -> Service:

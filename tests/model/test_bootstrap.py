@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from ssvq.evaluation.bootstrap import Ranking, bootstrap, interval, paired_auroc_difference
+from ssvq.model.bootstrap import Ranking, bootstrap, interval, paired_auroc_difference
 
 
 def labelled(rng: np.random.Generator, groups: int, tiles: int, shift: float = 1.0) -> tuple[NDArray, NDArray, NDArray]:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from ssvq.evaluation.figures import REFERENCES
+from ssvq.imagery.colour import REFERENCES
 from ssvq.model.calibration import ColumnCalibration
 
 BINS = 40
