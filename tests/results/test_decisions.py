@@ -229,7 +229,10 @@ def test_decisions_on_older_scores_are_named_and_the_others_taken(
     ("changes", "said"),
     [
         ({"survey": "t"}, "has no such survey, but s (asked for by --from"),
-        ({"model_id": "f" * 16}, f"no image of survey s was scored by such a model, but by {MODEL} (asked for by --from"),
+        (
+            {"model_id": "f" * 16},
+            f"no image of survey s was scored by such a model, but by {MODEL} (asked for by --from",
+        ),
         ({"image_id": "zz"}, "its image zz is not among the scored images"),
         ({"state": "wrong"}, "is no file that a report page saved: decisions.0.state"),
         ({"outline": "POLYGON ((0 0, 1"}, "decisions.0.outline: is no WKT"),
