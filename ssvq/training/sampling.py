@@ -4,7 +4,6 @@ The global batch of a step is drawn here, and each rank takes its slice of it. A
 checkpoint, or with another number of workers, therefore sees the same samples as an undisturbed one.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -12,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ssvq.training.crops import choose_crop, choose_crop_with_part
 from ssvq.training.settings import Augmentation
 from ssvq.training.tile_cache import TileRef
 from ssvq.training.tile_reader import crop_of_mask, tile_pixels
 
-CROP_TRIES = 8
 MOSTLY_IN_PART = 0.5  # share of a cell that makes it one of the part of a tile that a label is of
 _NORMAL, _ANOMALOUS, _CROP, _FIT = range(4)  # streams of random numbers that must not meet
 
@@ -211,43 +210,3 @@ def augment(sample: NDArray[np.uint8], augmentation: Augmentation, rng: np.rando
     """A sample uint8 (size, size, 3) changed at random in ways that leave its label as it is."""
     change = draw_change(augmentation, rng)
     return change.lit(change.turned(sample))
-
-
-def choose_crop(
-    shape: tuple[int, int],
-    share_at: Callable[[int, int], float],
-    size: int,
-    fits: Callable[[float], bool],
-    wants_anomalous: bool,
-    rng: np.random.Generator,
-) -> tuple[int, int]:
-    """Corner y, x of a random crop of a tile, of which (height, width) is image, that fits by the share of anomalous
-    pixels at its corner; the nearest of a few tries where none does. A crop larger than the image starts at 0.
-    """
-    height, width = shape
-    best, best_fraction = (0, 0), -1.0
-    for _ in range(CROP_TRIES):
-        y = int(rng.integers(max(0, height - size) + 1))
-        x = int(rng.integers(max(0, width - size) + 1))
-        fraction = share_at(y, x)
-        if fits(fraction):
-            return y, x
-        nearness = fraction if wants_anomalous else 1 - fraction
-        if nearness > best_fraction:
-            best, best_fraction = (y, x), nearness
-    return best
-
-
-def choose_crop_with_part(mask: NDArray[np.bool_], size: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Corner y, x of a random crop that holds a random pixel of the part that a mask (height, width) shows, and lies
-    within the mask if that is large enough. Of an empty mask any crop.
-    """
-    ys, xs = np.nonzero(mask)
-    if not len(ys):
-        ys, xs = (np.array([rng.integers(length)]) for length in mask.shape)
-    pixel = int(rng.integers(len(ys)))
-    corner = []
-    for at, length in zip((int(ys[pixel]), int(xs[pixel])), mask.shape, strict=True):
-        first, last = max(0, at - size + 1), min(at, max(0, length - size))
-        corner.append(int(rng.integers(min(first, last), last + 1)))
-    return corner[0], corner[1]

@@ -166,7 +166,7 @@ def test_findings_are_reviewed_with_the_keyboard_and_come_back(opened: Any, scor
     opened.keyboard.press("c")
     assert "finding 2 of 3" in opened.inner_text("#reviewer-facts"), "a decision goes on to the next"
     assert "Confirmed" in opened.inner_text("#reviewer-state")
-    opened.fill("#note", "a shadow: crf are letters here")
+    opened.locator("#note").press_sequentially("a shadow: crf are letters here")
     opened.keyboard.press("Enter")
     opened.keyboard.press("r")
     opened.keyboard.press("f")

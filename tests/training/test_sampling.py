@@ -18,7 +18,8 @@ from ssvq.imagery.grid import TileGrid, Tiling
 from ssvq.imagery.raster import ImageHeader
 from ssvq.imagery.tiles import TileArrays
 from ssvq.imagery.units import ImagePart
-from ssvq.training.sampling import BatchPlan, augment, choose_crop, draw, draw_sample, make_batch, make_sample
+from ssvq.training.crops import choose_crop
+from ssvq.training.sampling import BatchPlan, augment, draw, draw_sample, make_batch, make_sample
 from ssvq.training.tile_cache import TileRef, write_part
 from ssvq.training.tile_reader import read_tile
 

@@ -1,0 +1,96 @@
+"""What is known of each pixel of a labelled image: by its mask, by its label, or by a region that has the label."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from rasterio.features import rasterize
+from rasterio.io import DatasetReader
+from rasterio.transform import Affine
+from rasterio.windows import Window
+
+from ssvq.errors import ImageError
+from ssvq.imagery.catalog import NORMAL_LABEL, Mask, SourceImage
+from ssvq.imagery.exif import orientation, read_exif
+from ssvq.imagery.masks import ANOMALOUS, MaskReader
+from ssvq.imagery.raster import open_raster, read_errors
+from ssvq.io import storage
+
+
+@contextmanager
+def mask_errors(mask: Mask) -> Iterator[None]:
+    """Turn what reading a mask raises into ImageError of the stage `mask`, so that the mask and not its image is
+    looked at.
+    """
+    try:
+        with read_errors(mask.uri):
+            yield
+    except ImageError as error:
+        if error.stage == "mask":
+            raise
+        raise ImageError("mask", f"mask {storage.base_name(mask.uri)}: {error.message}") from error
+
+
+def read_classes(
+    source: SourceImage, x: int, y: int, width: int, height: int, shape: tuple[int, int] | None = None
+) -> NDArray[np.uint8] | None:
+    """Class of each pixel of a window, uint8 (height, width), or of some of them, uint8 of `shape`; 0 normal: from the
+    mask, or the same for all pixels from the image's label where it has no mask. None where nothing is known. Of an
+    image whose label is that of a region, the pixels of the region have the class ANOMALOUS, whatever the label is.
+
+    Raises ImageError (stage `mask`).
+    """
+    with ExitStack() as stack:
+        mask = enter_mask(source, stack)
+        window, shape = (x, y, width, height), shape or (height, width)
+        if mask is None:
+            return classes_of(source, None, window, shape)
+        image = stack.enter_context(open_raster(source.uri, source.drivers))
+        return classes_of(source, mask_reader(source, mask, image), window, shape)
+
+
+def enter_mask(source: SourceImage, stack: ExitStack) -> DatasetReader | None:
+    """The open mask of an image, if it has one, closed with the stack."""
+    if source.mask is None:
+        return None
+    with mask_errors(source.mask):
+        return stack.enter_context(open_raster(source.mask.uri, source.drivers))
+
+
+def mask_reader(source: SourceImage, mask: DatasetReader | None, image: DatasetReader) -> MaskReader | None:
+    """How the mask of an open image is read."""
+    if mask is None or source.mask is None:
+        return None
+    with mask_errors(source.mask):
+        turn = orientation(read_exif(image))
+        return MaskReader(mask, (image.width, image.height), source.mask.anomalous_classes, turn)
+
+
+def classes_of(
+    source: SourceImage, mask: MaskReader | None, window: tuple[int, int, int, int], shape: tuple[int, int]
+) -> NDArray[np.uint8] | None:
+    """As `read_classes`, of x, y, width and height, with the mask of an image that is open."""
+    if source.region is not None:
+        return _burn(source, window, shape)
+    if mask is not None and source.mask is not None:
+        with mask_errors(source.mask):
+            x, y, width, height = window
+            classes = mask.read(Window(source.origin[0] + x, source.origin[1] + y, width, height), shape)
+        if source.window is None or classes.any():
+            return classes
+    if source.label is None:
+        return None
+    return np.full(shape, 0 if source.label == NORMAL_LABEL else ANOMALOUS, np.uint8)
+
+
+def _burn(source: SourceImage, window: tuple[int, int, int, int], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Which pixels of a window have their centre in the image's region, uint8 of `shape`, as ANOMALOUS."""
+    x, y, width, height = window
+    left, top = source.origin[0] + x, source.origin[1] + y
+    to_raster = Affine.translation(left, top) * Affine.scale(width / shape[1], height / shape[0])
+    burned: NDArray[np.uint8] = rasterize(
+        [(shapely.from_wkt(source.region), ANOMALOUS)], out_shape=shape, transform=to_raster, dtype=np.uint8
+    )
+    return burned
