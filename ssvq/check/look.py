@@ -9,11 +9,12 @@ from rasterio.io import DatasetReader
 
 from ssvq.errors import ImageError
 from ssvq.imagery.catalog import SourceImage
+from ssvq.imagery.classes import read_classes
 from ssvq.imagery.near_duplicates import as_vector, shrink
 from ssvq.imagery.pixel_rule import PixelRule
 from ssvq.imagery.pixels import read_rgb
 from ssvq.imagery.raster import ImageHeader, open_raster
-from ssvq.imagery.units import inspect, read_classes
+from ssvq.imagery.units import inspect
 from ssvq.results.html import data_uri, encode_webp
 
 SIDE = 320

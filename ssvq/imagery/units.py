@@ -7,26 +7,20 @@ that it is decoded once.
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import TypeAdapter
-from rasterio.io import DatasetReader
-from rasterio.windows import Window
 
 from ssvq.errors import ImageError
-from ssvq.imagery.catalog import NORMAL_LABEL, Mask, SourceImage
-from ssvq.imagery.exif import orientation, read_exif
+from ssvq.imagery.catalog import SourceImage
+from ssvq.imagery.classes import classes_of, open_mask, open_mask_of
 from ssvq.imagery.grid import TileBlock, TileGrid, Tiling
-from ssvq.imagery.masks import ANOMALOUS, MaskReader
 from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
-from ssvq.imagery.raster import ImageHeader, open_raster, open_with_file, read_errors, read_header
+from ssvq.imagery.raster import ImageHeader, open_raster, open_with_file, read_header
 from ssvq.imagery.tiles import Allocate, TileArrays, cut_tiles, on_heap, window_shape
 from ssvq.imagery.world_file import read_beside
-from ssvq.io import storage
 
 PART_PIXELS = 128 * 512 * 512  # 96 MiB of RGB, under Ray Data's block size of 128 MiB
 IMAGES_IN_UNIT = 128
@@ -85,10 +79,8 @@ def inspect(source: SourceImage) -> ImageHeader:
             place = read_beside(source.beside, dataset)
             if place is not None:
                 header = replace(header, crs=place[0].to_string(), transform=tuple(place[1])[:6])
-    if source.mask is not None:
-        with _mask_errors(source.mask), open_raster(source.mask.uri, source.drivers) as mask:
-            # A mask that cannot be understood is known before any work.
-            MaskReader(mask, (header.width, header.height), source.mask.anomalous_classes, header.orientation)
+    with ExitStack() as stack:  # a mask that cannot be understood is known before any work
+        open_mask(source, (header.width, header.height), header.orientation, stack)
     return header if source.window is None else _of_window(header, *source.window)
 
 
@@ -96,68 +88,6 @@ def _of_window(header: ImageHeader, x: int, y: int, width: int, height: int) -> 
     if min(x, y, width - 1, height - 1) < 0 or x + width > header.width or y + height > header.height:
         raise ImageError("read", f"is not within its image of {header.width}x{header.height} pixels")
     return replace(header, width=width, height=height)
-
-
-@contextmanager
-def _mask_errors(mask: Mask) -> Iterator[None]:
-    """Turn what reading a mask raises into ImageError of the stage `mask`, so that the mask and not its image is
-    looked at.
-    """
-    try:
-        with read_errors(mask.uri):
-            yield
-    except ImageError as error:
-        if error.stage == "mask":
-            raise
-        raise ImageError("mask", f"mask {storage.base_name(mask.uri)}: {error.message}") from error
-
-
-def read_classes(
-    source: SourceImage, x: int, y: int, width: int, height: int, shape: tuple[int, int] | None = None
-) -> NDArray[np.uint8] | None:
-    """Class of each pixel of a window, uint8 (height, width), or of some of them, uint8 of `shape`; 0 normal: from the
-    mask, or the same for all pixels from the image's label where it has no mask. None where nothing is known.
-
-    Raises ImageError (stage `mask`).
-    """
-    with ExitStack() as stack:
-        mask = _enter_mask(source, stack)
-        window, shape = (x, y, width, height), shape or (height, width)
-        if mask is None:
-            return _classes(source, None, window, shape)
-        image = stack.enter_context(open_raster(source.uri, source.drivers))
-        return _classes(source, _reader(source, mask, image), window, shape)
-
-
-def _enter_mask(source: SourceImage, stack: ExitStack) -> DatasetReader | None:
-    """The open mask of an image, if it has one, closed with the stack."""
-    if source.mask is None:
-        return None
-    with _mask_errors(source.mask):
-        return stack.enter_context(open_raster(source.mask.uri, source.drivers))
-
-
-def _reader(source: SourceImage, mask: DatasetReader | None, image: DatasetReader) -> MaskReader | None:
-    """How the mask of an open image is read."""
-    if mask is None or source.mask is None:
-        return None
-    with _mask_errors(source.mask):
-        turn = orientation(read_exif(image))
-        return MaskReader(mask, (image.width, image.height), source.mask.anomalous_classes, turn)
-
-
-def _classes(
-    source: SourceImage, mask: MaskReader | None, window: tuple[int, int, int, int], shape: tuple[int, int]
-) -> NDArray[np.uint8] | None:
-    if mask is not None and source.mask is not None:
-        with _mask_errors(source.mask):
-            x, y, width, height = window
-            classes = mask.read(Window(source.origin[0] + x, source.origin[1] + y, width, height), shape)
-        if source.window is None or classes.any():
-            return classes
-    if source.label is None:
-        return None
-    return np.full(shape, 0 if source.label == NORMAL_LABEL else ANOMALOUS, np.uint8)
 
 
 def split_image(
@@ -236,12 +166,11 @@ def read_unit(
         try:
             _check_tiles(parts[0].grid)
             with ExitStack() as stack:
-                mask = _enter_mask(source, stack)
                 image = stack.enter_context(open_raster(source.uri, source.drivers))
-                reader = _reader(source, mask, image)
+                mask = open_mask_of(source, image, stack)
                 for part in parts:
                     window, shape = part.grid.window(part.block), window_shape(part.grid, part.block)
-                    classes = _classes(source, reader, window, shape)
+                    classes = classes_of(source, mask, window, shape)
                     yield part, cut_tiles(image, part.grid, part.block, part.rule, classes, source.origin, allocate)
                     done += 1
         except ImageError as error:
