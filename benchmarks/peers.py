@@ -29,6 +29,7 @@ from ssvq.config import Architecture, Memory
 from ssvq.imagery.catalog import SourceImage
 from ssvq.imagery.grid import Tiling
 from ssvq.imagery.manifest import read_manifest
+from ssvq.imagery.meaning import Meaning
 from ssvq.imagery.units import inspect, plan_units, read_unit
 from ssvq.inference.scorer import TileScorer, normalise
 from ssvq.methods.patch_knn import PatchKnn
@@ -51,7 +52,7 @@ def main() -> int:
     parser.add_argument("--tiles", type=int, default=100, help="normal tiles that are fitted to")
     parser.add_argument("--cells", type=int, default=5000, help="cells that are remembered")
     arguments = parser.parse_args()
-    images = read_manifest(f"{arguments.model}/manifest.csv", None)[0]
+    images = read_manifest(f"{arguments.model}/manifest.csv", Meaning())[0]
     train, share = tiles_of([image for image in images if image.split == "train"])
     clean = np.flatnonzero(share == 0)
     train = train[np.random.default_rng(0).permutation(clean)[: arguments.tiles]]

@@ -10,7 +10,7 @@ import rasterio
 from ssvq.config import LabelledImages
 from ssvq.errors import ImageError
 from ssvq.imagery.catalog import SourceImage, list_images
-from ssvq.imagery.labels_of_pixels import read_classes
+from ssvq.imagery.classes import read_classes
 from ssvq.imagery.layouts import find_images
 from ssvq.imagery.units import inspect
 

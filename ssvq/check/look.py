@@ -9,7 +9,7 @@ from rasterio.io import DatasetReader
 
 from ssvq.errors import ImageError
 from ssvq.imagery.catalog import SourceImage
-from ssvq.imagery.labels_of_pixels import read_classes
+from ssvq.imagery.classes import read_classes
 from ssvq.imagery.near_duplicates import as_vector, shrink
 from ssvq.imagery.pixel_rule import PixelRule
 from ssvq.imagery.pixels import read_rgb

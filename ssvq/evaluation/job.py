@@ -79,9 +79,10 @@ def _of_split(config: EvaluateConfig, images: list[SourceImage], failed: list[tu
 
 
 def _with_classes(config: EvaluateConfig, bundle: Bundle) -> EvaluateConfig:
-    """The settings with the anomalous classes that the model was trained with, unless they name others."""
-    classes = config.anomalous_classes or bundle.training["config"].get("anomalous_classes")
-    return config.model_copy(update={"anomalous_classes": classes})
+    """The settings with the meaning of labels that the model was trained with, unless they say another."""
+    trained = bundle.training["config"]
+    names = ("anomalous_classes", "normal_labels")
+    return config.model_copy(update={name: getattr(config, name) or trained.get(name) for name in names})
 
 
 def _figures(config: EvaluateConfig, bundle: Bundle, scored: ScoredTiles) -> dict[str, Any]:

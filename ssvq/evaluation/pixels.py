@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ssvq.errors import ImageError
 from ssvq.evaluation.regions import PixelCounts, count_pixels
 from ssvq.imagery.catalog import NORMAL_LABEL, SourceImage
-from ssvq.imagery.labels_of_pixels import read_classes
+from ssvq.imagery.classes import read_classes
 from ssvq.runtime.placement import anywhere
 from ssvq.scores.heat_map import stitch
 from ssvq.scoring.rows import ScoredPart

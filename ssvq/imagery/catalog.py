@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 
 from ssvq import logs
 from ssvq.errors import InputError
+from ssvq.imagery.drawing import Drawing
 from ssvq.imagery.drivers import LONGEST_SIGNATURE, OTHER_PICTURES, driver_of, suffixes
 from ssvq.imagery.world_file import Beside, find_beside, with_companions
 from ssvq.io import storage
@@ -17,10 +18,13 @@ NORMAL_LABEL = "good"
 
 @dataclass(frozen=True)
 class Mask:
-    """Where the labels of an image's pixels are, and which of their values are anomalous (None: all but 0)."""
+    """Where the labels of an image's pixels are: a picture, and which of its values are anomalous (None: all but 0);
+    or a file of a label tool, and what is anomalous of what is drawn there over the image.
+    """
 
     uri: str
     anomalous_classes: tuple[int, ...] | None = None
+    drawing: Drawing | None = None
 
 
 @dataclass(frozen=True)

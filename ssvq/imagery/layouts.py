@@ -1,4 +1,4 @@
-"""Labelled images as data sets lay them out: images beside masks, MVTec AD, or a manifest.
+"""Labelled images as data sets lay them out: images beside masks or a file of annotations, MVTec AD, or a manifest.
 
 Each layout gives a list of images with what is known of their labels, and of those that cannot be used with why.
 """
@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 
 from ssvq import logs
 from ssvq.errors import ImageError, InputError
+from ssvq.imagery.annotations.files import find_annotated
 from ssvq.imagery.catalog import NORMAL_LABEL, Mask, SourceImage, list_images
 from ssvq.imagery.manifest import read_manifest
 from ssvq.imagery.settings import LabelledImages
@@ -23,14 +24,16 @@ def find_images(config: LabelledImages) -> Found:
 
     Raises InputError, naming the setting, where a layout is not what it should be.
     """
-    classes = None if config.anomalous_classes is None else tuple(sorted(config.anomalous_classes))
+    meaning = config.meaning
     if config.mvtec is not None:
-        images, failed = _mvtec(config, config.mvtec, classes)
+        images, failed = _mvtec(config, config.mvtec, meaning.mask_values)
     elif config.manifest is not None:
-        images, failed = read_manifest(config.manifest, classes, config.normal_labels or ())
+        images, failed = read_manifest(config.manifest, meaning)
         images = [replace(image, drivers=tuple(config.drivers or ())) for image in images]
+    elif config.annotations is not None:
+        images, failed = find_annotated(_images(config), str(config.images), config.annotations, meaning)
     else:
-        images, failed = _folders(config, str(config.images), classes)
+        images, failed = _folders(config, meaning.mask_values)
     tell_classes(images)
     if config.group_pattern is not None:
         images = [replace(image, group=_group(image.path, config.group_pattern)) for image in images]
@@ -38,16 +41,20 @@ def find_images(config: LabelledImages) -> Found:
     return images, failed
 
 
-def _folders(config: LabelledImages, images_root: str, classes: tuple[int, ...] | None) -> Found:
+def _images(config: LabelledImages) -> list[SourceImage]:
+    return list_images(str(config.images), "--images", config.drivers)
+
+
+def _folders(config: LabelledImages, classes: tuple[int, ...] | None) -> Found:
     """Images in one folder and masks in another, with the same paths but for the suffix; all normal without masks."""
-    images = list_images(images_root, "--images", config.drivers)
+    images = _images(config)
     if config.masks is None:
         return [replace(image, label=NORMAL_LABEL) for image in images], []
     by_name: dict[str, list[SourceImage]] = {}
     for mask in list_images(config.masks, "--masks", config.drivers):
         by_name.setdefault(_stem(mask.path).lower(), []).append(mask)
 
-    beside = config.masks == images_root  # there the other of two pictures of one name need not be a mask
+    beside = config.masks == config.images  # there the other of two pictures of one name need not be a mask
 
     def masks_of(image: SourceImage) -> list[SourceImage]:
         names = dict.fromkeys(name.lower() for name in _mask_names(image.path)[beside:])

@@ -2,12 +2,12 @@
 
 Columns: `image`; and any of `mask`, `label` (`good` and its like: normal; every other name is a defect), `split`
 (train, validation, calibration or test; empty: drawn) and `group`. Paths are relative to the manifest's folder,
-absolute, or s3:// addresses. A label without a mask holds for every tile of its image.
+absolute, or s3:// addresses. A label without a mask holds for every tile of its image. A mask may be a file of a label
+tool (`annotations.json`), and after it the name that it has for the image (`annotations.json#photos/a.jpg`).
 """
 
 import io
 from collections import Counter
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +17,10 @@ import pyarrow as pa
 import pyarrow.csv
 
 from ssvq.errors import ImageError, InputError, reason_of
+from ssvq.imagery.annotations.files import AnnotationFile, annotation_file
 from ssvq.imagery.catalog import Mask, SourceImage
 from ssvq.imagery.csv_files import read_csv
+from ssvq.imagery.meaning import Meaning
 from ssvq.imagery.vocabulary import label_of
 from ssvq.io import parquet, storage
 from ssvq.io.parquet import DamagedError
@@ -29,26 +31,30 @@ COLUMNS = ("image", "mask", "label", "split", "group")
 STAT_THREADS = 16  # a look at an object on S3 is a round trip
 
 
-def read_manifest(
-    address: str, classes: tuple[int, ...] | None, normal_labels: Sequence[str] = ()
-) -> tuple[list[SourceImage], list[tuple[SourceImage, ImageError]]]:
+def read_manifest(address: str, meaning: Meaning) -> tuple[list[SourceImage], list[tuple[SourceImage, ImageError]]]:
     """The images of a manifest, in its order, and those that are missing or have neither mask nor label.
-    `normal_labels`: words for normal beside the known ones.
 
-    Raises InputError when the manifest cannot be used.
+    Raises InputError when the manifest, or a file of a label tool that it names, cannot be used.
     """
     rows = _read_rows(address)
     folder = address.rpartition("/")[0]
+    named = {_resolve(folder, file[0]) for row in rows if (file := annotation_file(row["mask"] or ""))}
+    files = {name: AnnotationFile(name, f"--manifest {address}:", meaning) for name in sorted(named)}
+    pictures = any(row["mask"] and not annotation_file(row["mask"]) for row in rows)
+    classes = meaning.mask_values if pictures else None
 
     def source(row: dict[str, str | None]) -> SourceImage | tuple[SourceImage, ImageError]:
         path = str(row["image"])
-        label = label_of(row["label"], normal_labels)
+        label = label_of(row["label"], meaning.normal_labels)
         image = SourceImage(_resolve(folder, path), path, "", 0, None, label, row["group"], row["split"])
         if row["mask"] is None and label is None:
             return image, ImageError("mask", "has neither mask nor label in the manifest")
         try:
             info = storage.stat(image.uri)
             fingerprint, mask = info.version, None
+            if file := annotation_file(row["mask"] or ""):
+                image = replace(image, fingerprint=fingerprint, size=info.size)
+                return _annotated(image, files[_resolve(folder, file[0])], file[1])
             if row["mask"] is not None:
                 mask = Mask(_resolve(folder, row["mask"]), classes)
                 try:
@@ -61,7 +67,23 @@ def read_manifest(
 
     with ThreadPoolExecutor(STAT_THREADS) as threads:
         found = list(threads.map(source, rows))
+    for opened in files.values():
+        opened.tell()
     return [s for s in found if isinstance(s, SourceImage)], [s for s in found if not isinstance(s, SourceImage)]
+
+
+def _annotated(
+    image: SourceImage, file: AnnotationFile, name: str | None
+) -> SourceImage | tuple[SourceImage, ImageError]:
+    """The image with the labels that a file of a label tool says of it, or of the name that the manifest gives."""
+    found = file.find(image.uri if name is None else name)
+    if len(found) != 1:
+        what = "is not named by" if not found else f"is named {len(found)} times by"
+        return image, ImageError("mask", f"{what} {file.address}")
+    try:
+        return file.label(image, found[0])
+    except ImageError as error:
+        return image, error
 
 
 def manifest_csv(images: list[SourceImage], splits: dict[str, str]) -> str:

@@ -16,7 +16,7 @@ only fits the stored pixels is taken as it is.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from rasterio.windows import Window
 from ssvq import logs
 from ssvq.errors import ImageError
 from ssvq.imagery.pixels import picture_bands, stored_bits, zero_is_white
+from ssvq.imagery.turns import find_turn
 
 ANOMALOUS = 255
 """The class of an anomalous pixel that has no class id of its own."""
@@ -39,26 +40,6 @@ LOOK_SIDE = 1024  # of what is looked at of a grey mask to tell its kind
 LOSSY = ("JPEG", "WEBP")
 NEARLY_ALL = 0.78  # of an image; a mask that says so is more often inverted than right
 NAMED = 5  # such masks
-
-
-class Turn(NamedTuple):
-    """What makes the stored pixels of an upright picture: it is transposed first, then mirrored."""
-
-    transposes: bool = False
-    mirrors_x: bool = False
-    mirrors_y: bool = False
-
-
-TURNS = {  # of EXIF's orientation
-    1: Turn(),
-    2: Turn(mirrors_x=True),
-    3: Turn(mirrors_x=True, mirrors_y=True),
-    4: Turn(mirrors_y=True),
-    5: Turn(transposes=True),
-    6: Turn(transposes=True, mirrors_y=True),
-    7: Turn(transposes=True, mirrors_x=True, mirrors_y=True),
-    8: Turn(transposes=True, mirrors_x=True),
-}
 
 
 class MaskReader:
@@ -77,7 +58,15 @@ class MaskReader:
         orientation: int | None = None,
     ) -> None:
         self._mask, self._classes, self._image_size = mask, classes, image_size
-        self._turn = _find_turn((mask.width, mask.height), image_size, orientation)
+        turn = find_turn((mask.width, mask.height), image_size, orientation)
+        if turn is None:
+            width, height = image_size
+            raise ImageError(
+                "mask",
+                f"mask is {mask.width}x{mask.height} but the image is {width}x{height}: draw it again at the size of "
+                "the image",
+            )
+        self._turn = turn
         self._bands = picture_bands(mask)
         if classes is not None and len(self._bands) > 1:
             raise ImageError("mask", "mask is in colour and has no class ids: leave --anomalous-classes out")
@@ -93,18 +82,7 @@ class MaskReader:
         """Class of each pixel of a window of the stored image: uint8 (height, width) of the window or of `shape`; 0 is
         normal.
         """
-        x, y, width, height = (int(value) for value in (window.col_off, window.row_off, window.width, window.height))
-        shape = shape or (height, width)
-        turn = self._turn
-        if turn.mirrors_x:
-            x = self._image_size[0] - x - width
-        if turn.mirrors_y:
-            y = self._image_size[1] - y - height
-        if turn.transposes:
-            classes = self._read_upright(Window(y, x, height, width), shape[::-1]).T
-        else:
-            classes = self._read_upright(Window(x, y, width, height), shape)
-        return np.ascontiguousarray(classes[:: -1 if turn.mirrors_y else 1, :: -1 if turn.mirrors_x else 1])
+        return self._turn.read(window, shape, self._image_size, self._read_upright)
 
     def _read_upright(self, window: Window, shape: tuple[int, int]) -> NDArray[np.uint8]:
         values = self._mask.read(self._bands, window=window, out_shape=(len(self._bands), *shape))
@@ -168,21 +146,6 @@ class MaskReader:
         shape = (min(mask.height, LOOK_SIDE), min(mask.width, LOOK_SIDE))
         found: NDArray[np.generic] = mask.read(1, out_shape=shape, resampling=Resampling.nearest)
         return found
-
-
-def _find_turn(mask_size: tuple[int, int], image_size: tuple[int, int], orientation: int | None) -> Turn:
-    """How the mask of an image of that size is turned to its stored pixels. Raises ImageError for another size."""
-    turn = TURNS[orientation or 1]
-    upright = image_size[::-1] if turn.transposes else image_size
-    if mask_size == upright:
-        return turn
-    if mask_size == image_size:
-        return Turn()  # it fits the stored pixels alone
-    (mask_width, mask_height), (width, height) = mask_size, image_size
-    raise ImageError(
-        "mask",
-        f"mask is {mask_width}x{mask_height} but the image is {width}x{height}: draw it again at the size of the image",
-    )
 
 
 def tell_full_masks(images: Sequence[str], fractions: NDArray[np.floating], masked: Iterable[str]) -> None:

@@ -1,10 +1,11 @@
 """Settings of reading images: its limits, where labelled images are and what their labels mean."""
 
 import re
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from ssvq.imagery.meaning import Meaning
 from ssvq.imagery.pixel_rule import PixelRule
 from ssvq.settings import Command, Location, Section
 
@@ -36,8 +37,19 @@ class ImageReading(Command):
         return [known_driver(name) for name in drivers]
 
 
+def _numbers(values: Any) -> Any:
+    """Numbers as such, since a command line has text alone."""
+    if not isinstance(values, list):
+        return values
+    return [int(value) if isinstance(value, str) and value.strip().isdecimal() else value for value in values]
+
+
+def _is_mask_value(value: int | str) -> bool:
+    return isinstance(value, int) and 0 < value < 256
+
+
 class LabelledImages(ImageReading):
-    """Labelled images, from one of three layouts: --images with --masks, --mvtec, or --manifest."""
+    """Labelled images, from one of three layouts: --images with --masks or --annotations, --mvtec, or --manifest."""
 
     layouts: ClassVar[tuple[str, ...]] = ("images", "mvtec", "manifest")
     """The settings of which one says where the images are."""
@@ -48,14 +60,18 @@ class LabelledImages(ImageReading):
     masks: Location | None = None
     """Folder or s3:// prefix of their masks, same names: 0 normal, other values anomalous (default: all normal)."""
 
+    annotations: Location | None = None
+    """In place of --masks: a file of a label tool, in COCO JSON, CVAT XML 1.1 or Label Studio JSON."""
+
     mvtec: Location | None = None
     """Folder or s3:// prefix of one category in the MVTec AD layout: train/good, test/DEFECT, ground_truth/DEFECT."""
 
     manifest: Location | None = None
     """CSV or Parquet file with the column image and any of mask, label, split, group; paths relative to the file."""
 
-    anomalous_classes: list[int] | None = None
-    """Mask values that are anomalous, such as 2,3 (default: all but 0; of a palette, all colours but black)."""
+    anomalous_classes: Annotated[list[int | str] | None, BeforeValidator(_numbers)] = None
+    """Mask values that are anomalous, such as 2,3 (default: all but 0; of a palette, all colours but black), or
+    categories of --annotations, such as rust,crack (default: all but words for normal and background)."""
 
     normal_labels: list[str] | None = None
     """More words that call an image normal, beside good, normal, ok, pass, 0, false and no; others are defects."""
@@ -76,8 +92,12 @@ class LabelledImages(ImageReading):
             raise ValueError(f"--{given[0]} and --{given[1]} name two layouts: give one")
         if self.masks is not None and self.images is None:
             raise ValueError("--masks goes with --images")
-        if self.anomalous_classes is not None and not all(0 < value < 256 for value in self.anomalous_classes):
-            raise ValueError("--anomalous-classes are mask values from 1 to 255")
+        if self.annotations is not None and (self.images is None or self.masks is not None):
+            raise ValueError("--annotations goes with --images, and in place of --masks")
+        if self.annotations is None and not all(_is_mask_value(value) for value in self.anomalous_classes or ()):
+            of_manifest = self.manifest is not None and all(isinstance(v, str) for v in self.anomalous_classes or ())
+            if not of_manifest:
+                raise ValueError("--anomalous-classes are mask values from 1 to 255, or categories of --annotations")
         return self
 
     @model_validator(mode="after")
@@ -87,6 +107,12 @@ class LabelledImages(ImageReading):
         except re.error as error:
             raise ValueError(f"--group-pattern {self.group_pattern!r} is not a regular expression: {error}") from None
         return self
+
+    @property
+    def meaning(self) -> Meaning:
+        """What labels mean."""
+        classes = None if self.anomalous_classes is None else tuple(self.anomalous_classes)
+        return Meaning(classes, tuple(self.normal_labels or ()))
 
     @property
     def source(self) -> str:

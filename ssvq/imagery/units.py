@@ -15,9 +15,8 @@ from pydantic import TypeAdapter
 
 from ssvq.errors import ImageError
 from ssvq.imagery.catalog import SourceImage
+from ssvq.imagery.classes import classes_of, open_mask, open_mask_of
 from ssvq.imagery.grid import TileBlock, TileGrid, Tiling
-from ssvq.imagery.labels_of_pixels import classes_of, enter_mask, mask_errors, mask_reader
-from ssvq.imagery.masks import MaskReader
 from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
 from ssvq.imagery.raster import ImageHeader, open_raster, open_with_file, read_header
 from ssvq.imagery.tiles import Allocate, TileArrays, cut_tiles, on_heap, window_shape
@@ -80,10 +79,8 @@ def inspect(source: SourceImage) -> ImageHeader:
             place = read_beside(source.beside, dataset)
             if place is not None:
                 header = replace(header, crs=place[0].to_string(), transform=tuple(place[1])[:6])
-    if source.mask is not None:
-        with mask_errors(source.mask), open_raster(source.mask.uri, source.drivers) as mask:
-            # A mask that cannot be understood is known before any work.
-            MaskReader(mask, (header.width, header.height), source.mask.anomalous_classes, header.orientation)
+    with ExitStack() as stack:  # a mask that cannot be understood is known before any work
+        open_mask(source, (header.width, header.height), header.orientation, stack)
     return header if source.window is None else _of_window(header, *source.window)
 
 
@@ -169,12 +166,11 @@ def read_unit(
         try:
             _check_tiles(parts[0].grid)
             with ExitStack() as stack:
-                mask = enter_mask(source, stack)
                 image = stack.enter_context(open_raster(source.uri, source.drivers))
-                reader = mask_reader(source, mask, image)
+                mask = open_mask_of(source, image, stack)
                 for part in parts:
                     window, shape = part.grid.window(part.block), window_shape(part.grid, part.block)
-                    classes = classes_of(source, reader, window, shape)
+                    classes = classes_of(source, mask, window, shape)
                     yield part, cut_tiles(image, part.grid, part.block, part.rule, classes, source.origin, allocate)
                     done += 1
         except ImageError as error:

@@ -1,4 +1,4 @@
-"""Which words call an image normal; every other word is the name of a defect."""
+"""What labels mean: which words call an image normal; every other word is the name of a defect."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -8,6 +8,9 @@ from ssvq.imagery.catalog import NORMAL_LABEL, SourceImage
 
 NORMAL_WORDS = ("good", "normal", "ok", "pass", "0", "0.0", "false", "no")
 """In any case of letters."""
+
+BACKGROUND_WORDS = ("background", "_background_", "__background__")
+"""What label tools call the part of an image that is nothing else."""
 
 
 def label_of(word: str | None, more: Sequence[str] = ()) -> str | None:

@@ -1,4 +1,4 @@
-"""What is known of each pixel of a labelled image: by its mask, by its label, or by a region that has the label."""
+"""The class of each pixel of an image: from its mask, or from its label."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,24 +13,13 @@ from rasterio.windows import Window
 
 from ssvq.errors import ImageError
 from ssvq.imagery.catalog import NORMAL_LABEL, Mask, SourceImage
+from ssvq.imagery.drawing import DrawnMask
 from ssvq.imagery.exif import orientation, read_exif
 from ssvq.imagery.masks import ANOMALOUS, MaskReader
 from ssvq.imagery.raster import open_raster, read_errors
 from ssvq.io import storage
 
-
-@contextmanager
-def mask_errors(mask: Mask) -> Iterator[None]:
-    """Turn what reading a mask raises into ImageError of the stage `mask`, so that the mask and not its image is
-    looked at.
-    """
-    try:
-        with read_errors(mask.uri):
-            yield
-    except ImageError as error:
-        if error.stage == "mask":
-            raise
-        raise ImageError("mask", f"mask {storage.base_name(mask.uri)}: {error.message}") from error
+OpenMask = MaskReader | DrawnMask
 
 
 def read_classes(
@@ -43,39 +32,42 @@ def read_classes(
     Raises ImageError (stage `mask`).
     """
     with ExitStack() as stack:
-        mask = enter_mask(source, stack)
         window, shape = (x, y, width, height), shape or (height, width)
-        if mask is None:
+        if source.mask is None:
             return classes_of(source, None, window, shape)
         image = stack.enter_context(open_raster(source.uri, source.drivers))
-        return classes_of(source, mask_reader(source, mask, image), window, shape)
+        return classes_of(source, open_mask_of(source, image, stack), window, shape)
 
 
-def enter_mask(source: SourceImage, stack: ExitStack) -> DatasetReader | None:
-    """The open mask of an image, if it has one, closed with the stack."""
+def open_mask_of(source: SourceImage, image: DatasetReader, stack: ExitStack) -> OpenMask | None:
+    """`open_mask` of an open image."""
     if source.mask is None:
         return None
-    with mask_errors(source.mask):
-        return stack.enter_context(open_raster(source.mask.uri, source.drivers))
+    return open_mask(source, (image.width, image.height), orientation(read_exif(image)), stack)
 
 
-def mask_reader(source: SourceImage, mask: DatasetReader | None, image: DatasetReader) -> MaskReader | None:
-    """How the mask of an open image is read."""
-    if mask is None or source.mask is None:
+def open_mask(source: SourceImage, size: tuple[int, int], orientation: int | None, stack: ExitStack) -> OpenMask | None:
+    """The mask of an image, whose stored pixels have that width and height, if it has one; closed with the stack.
+
+    Raises ImageError (stage `mask`) for a mask that cannot be read or does not fit.
+    """
+    if source.mask is None:
         return None
-    with mask_errors(source.mask):
-        turn = orientation(read_exif(image))
-        return MaskReader(mask, (image.width, image.height), source.mask.anomalous_classes, turn)
+    with _mask_errors(source.mask):
+        if source.mask.drawing is not None:
+            return DrawnMask(source.mask.drawing, size, orientation)
+        picture = stack.enter_context(open_raster(source.mask.uri, source.drivers))
+        return MaskReader(picture, size, source.mask.anomalous_classes, orientation)
 
 
 def classes_of(
-    source: SourceImage, mask: MaskReader | None, window: tuple[int, int, int, int], shape: tuple[int, int]
+    source: SourceImage, mask: OpenMask | None, window: tuple[int, int, int, int], shape: tuple[int, int]
 ) -> NDArray[np.uint8] | None:
-    """As `read_classes`, of x, y, width and height, with the mask of an image that is open."""
+    """`read_classes` with the open mask; `window`: x, y, width and height."""
     if source.region is not None:
         return _burn(source, window, shape)
     if mask is not None and source.mask is not None:
-        with mask_errors(source.mask):
+        with _mask_errors(source.mask):
             x, y, width, height = window
             classes = mask.read(Window(source.origin[0] + x, source.origin[1] + y, width, height), shape)
         if source.window is None or classes.any():
@@ -94,3 +86,17 @@ def _burn(source: SourceImage, window: tuple[int, int, int, int], shape: tuple[i
         [(shapely.from_wkt(source.region), ANOMALOUS)], out_shape=shape, transform=to_raster, dtype=np.uint8
     )
     return burned
+
+
+@contextmanager
+def _mask_errors(mask: Mask) -> Iterator[None]:
+    """Turn what reading a mask raises into ImageError of the stage `mask`, so that the mask and not its image is
+    looked at.
+    """
+    try:
+        with read_errors(mask.uri):
+            yield
+    except ImageError as error:
+        if error.stage == "mask":
+            raise
+        raise ImageError("mask", f"mask {storage.base_name(mask.uri)}: {error.message}") from error
