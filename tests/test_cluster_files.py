@@ -23,7 +23,7 @@ from ssvq import config
 from ssvq.cli import COMMANDS, KEEPALIVE, _parse
 from ssvq.errors import ExitCode
 from ssvq.runtime.session import NODE_SETTINGS
-from tests.conftest import REPOSITORY
+from tests.support.images import REPOSITORY
 
 CLUSTER = REPOSITORY / "cluster"
 DOCUMENTS = [CLUSTER / "README.md", REPOSITORY / "docs" / "operations.md"]

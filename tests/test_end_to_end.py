@@ -21,8 +21,8 @@ from ssvq.scores.data_set import Scores
 from ssvq.scores.schema import SCORE_MAP
 from ssvq.scoring.job import score
 from ssvq.training.job import train
-from tests.conftest import write_image
 from tests.support.bundles import read_whole
+from tests.support.images import write_image
 from tests.support.surveys import BUNDLE_FILES, TILE, make_bundle, make_survey, paint, tiny_training
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]

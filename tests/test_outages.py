@@ -14,7 +14,7 @@ from ssvq.errors import ImageError, InputError
 from ssvq.imagery.raster import open_raster
 from ssvq.io import s3, storage
 from ssvq.runtime import session as ray_session
-from tests.conftest import write_image
+from tests.support.images import write_image
 from tests.support.proxy import Fault, Proxy, proxy_before
 from tests.support.s3 import KEY, SECRET, Server, forget_clients, s3_bucket, s3_server  # noqa: F401
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from ssvq.check.look import PAINT, _draw
 from ssvq.cli import main
 from ssvq.errors import ExitCode
-from tests.conftest import write_image
-from tests.training.test_near_duplicates import photograph, saved_again
+from tests.support.images import write_image
+from tests.support.photographs import photograph, saved_again
 
 SHAPE = (150, 200)
 

@@ -21,7 +21,7 @@ from ssvq.inference.scorer import TileScorer
 from ssvq.io import storage
 from ssvq.model import bundle as bundles
 from ssvq.scores.heat_map import stitch
-from tests.conftest import write_image
+from tests.support.images import write_image
 from tests.support.surveys import TILE, make_bundle, make_survey, paint
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]

@@ -16,8 +16,8 @@ from ssvq.imagery.decoder import Decoder
 from ssvq.imagery.grid import Tiling
 from ssvq.imagery.tiles import TileArrays
 from ssvq.imagery.units import ImagePart, inspect, plan_units, read_unit
-from tests.conftest import write_image
 from tests.support import faulty_decoding
+from tests.support.images import write_image
 
 TILING = Tiling(tile_size=32, stride=32)
 

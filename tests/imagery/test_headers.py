@@ -20,7 +20,7 @@ from ssvq.imagery.exif import exif_time, orientation, place
 from ssvq.imagery.pixels import read_rgb
 from ssvq.imagery.raster import MAX_BANDS, ImageHeader, open_raster, open_with_file, read_header
 from ssvq.imagery.units import inspect
-from tests.conftest import write_image
+from tests.support.images import write_image
 
 GREY = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ssvq.errors import ImageError
 from ssvq.imagery.pixels import read_rgb
 from ssvq.imagery.raster import open_raster, read_header
-from tests.conftest import write_image
+from tests.support.images import write_image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
 DEFLATE = {"tiled": True, "blockxsize": 32, "blockysize": 32, "compress": "deflate"}

@@ -12,7 +12,7 @@ from rasterio.transform import Affine, from_origin
 from ssvq.errors import ImageError
 from ssvq.imagery.pixels import read_rgb
 from ssvq.imagery.raster import ImageHeader, open_raster, read_header
-from tests.conftest import write_image
+from tests.support.images import write_image
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(1, 255, (20, 30, 3), dtype=np.uint8)

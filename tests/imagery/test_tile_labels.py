@@ -14,7 +14,7 @@ from ssvq.imagery.grid import Tiling
 from ssvq.imagery.tile_labels import LABELS, add_labelled_tiles
 from ssvq.imagery.units import inspect, plan_units, read_unit
 from ssvq.io import parquet, storage
-from tests.conftest import write_image
+from tests.support.images import write_image
 
 TILE = 16
 

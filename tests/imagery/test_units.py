@@ -17,7 +17,7 @@ from ssvq.imagery.layouts import find_images
 from ssvq.imagery.raster import ImageHeader
 from ssvq.imagery.tiles import TileArrays, valid_cells
 from ssvq.imagery.units import IMAGES_IN_UNIT, ImagePart, inspect, plan_units, read_unit
-from tests.conftest import write_image
+from tests.support.images import write_image
 
 TILING = Tiling(tile_size=32, stride=32)
 

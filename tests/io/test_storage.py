@@ -16,7 +16,7 @@ from ssvq.imagery.catalog import list_images
 from ssvq.imagery.pixels import read_rgb
 from ssvq.imagery.raster import open_raster, read_header
 from ssvq.io import storage
-from tests.conftest import write_image
+from tests.support.images import write_image
 from tests.support.s3 import forget_clients, s3_bucket, s3_server  # noqa: F401
 
 

@@ -15,7 +15,7 @@ from ssvq.config import Kernel
 from ssvq.methods.kernel import KernelMethod, OnLatents
 from ssvq.methods.oc_svm import OCSVM, OCSVMHybrid, one_class
 from ssvq.methods.ssad import SSAD, SSADHybrid, semi_supervised
-from tests.methods.test_ss_vqvae import TINY, images
+from tests.support.methods import TINY, images
 
 ON_PIXELS = [OCSVM, SSAD]
 HYBRID = [OCSVMHybrid, SSADHybrid]

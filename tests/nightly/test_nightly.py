@@ -16,7 +16,7 @@ from ssvq.imagery.surveys import find_surveys
 from ssvq.nightly import job as nightly
 from ssvq.nightly import publication
 from ssvq.scores.data_set import Scores
-from tests.conftest import REPOSITORY, write_image
+from tests.support.images import REPOSITORY, write_image
 from tests.support.surveys import TILE, make_bundle, paint
 
 Capture = pytest.CaptureFixture[str]

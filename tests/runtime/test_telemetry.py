@@ -23,8 +23,8 @@ from ssvq.errors import ExitCode
 from ssvq.runtime import telemetry as metrics
 from ssvq.runtime.telemetry import METRICS, ScoringMetrics, show_training
 from ssvq.scores.data_set import Scores
-from tests.conftest import REPOSITORY, write_image
 from tests.support import commands
+from tests.support.images import REPOSITORY, write_image
 from tests.support.surveys import TILE, make_bundle, make_survey
 
 DASHBOARD = REPOSITORY / "cluster" / "grafana.json"

@@ -22,7 +22,7 @@ from ssvq.scores.ledger import LedgerWriter, no_longer_there, read_ledger, read_
 from ssvq.scores.objects import read_score_map
 from ssvq.scores.partitions import METADATA
 from ssvq.scores.schema import SCORE_MAP
-from tests.results.test_query import ledger_entry, write_output
+from tests.support.outputs import ledger_entry, write_output
 
 MUTATIONS = 40
 COUNT = "SELECT count(image_id) AS n FROM tiles"

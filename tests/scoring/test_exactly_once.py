@@ -30,7 +30,7 @@ from ssvq.scores.ledger import LedgerWriter, latest_rows, prune, read_ledger
 from ssvq.scoring.collector import Collector
 from ssvq.scoring.plan import ScorePlan, plan_scoring
 from ssvq.scoring.writer import ScoringRun
-from tests.conftest import write_image
+from tests.support.images import write_image
 from tests.support.scored import outcomes_of
 from tests.support.surveys import TILE, make_bundle
 

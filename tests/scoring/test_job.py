@@ -22,7 +22,7 @@ from ssvq.scores.data_set import Scores
 from ssvq.scores.ledger import read_ledger
 from ssvq.scoring import job
 from ssvq.scoring.job import score
-from tests.conftest import write_image
+from tests.support.images import write_image
 from tests.support.surveys import TILE, make_bundle, make_survey, paint
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]

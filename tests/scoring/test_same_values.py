@@ -23,7 +23,7 @@ from ssvq.methods.build import build_method
 from ssvq.model import bundle as bundles
 from ssvq.model.bundle import Bundle, Preprocessing
 from ssvq.scoring.job import score
-from tests.conftest import write_image
+from tests.support.images import write_image
 from tests.support.surveys import TILE, make_bundle
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")

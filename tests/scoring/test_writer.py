@@ -23,7 +23,7 @@ from ssvq.model.calibration import calibrate_columns
 from ssvq.scores.layout import Partition
 from ssvq.scores.schema import LEDGER, SCORE_MAP, to_table
 from ssvq.scoring.writer import ScoringRun, join_parts
-from tests.conftest import write_image
+from tests.support.images import write_image
 from tests.support.scored import outcomes_of, tile_rows
 
 TILING = Tiling(tile_size=16, stride=16)

@@ -10,7 +10,7 @@ from ssvq.methods.build import build_method, method_settings
 from ssvq.model import bundle as bundles
 from ssvq.model.bundle import Bundle, Preprocessing
 from ssvq.model.calibration import calibrate_columns
-from tests.conftest import write_image
+from tests.support.images import write_image
 
 TILE = 32
 TINY = Architecture(hidden=16, residual_hidden=8, residual_layers=1, codes=32, dimensions=8)

@@ -1,6 +1,5 @@
 """Images that look the same in different splits are told; others are not, also where all images look much alike."""
 
-import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,25 +13,9 @@ from ssvq.imagery.grid import Tiling
 from ssvq.imagery.units import inspect, plan_units, read_unit
 from ssvq.training.near_duplicates import Pair, find_near_duplicates, tell_near_duplicates
 from ssvq.training.tile_cache import INDEX_SCHEMA, write_index, write_part
+from tests.support.photographs import photograph, saved_again
 
 TILE = 64
-
-
-def photograph(seed: int, width: int = 200, height: int = 150) -> NDArray[np.uint8]:
-    """Smooth patches, as from afar, and grain."""
-    rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(40, 220, (7, 9, 3), np.uint8)).resize(
-        (width, height), Image.Resampling.BICUBIC
-    )
-    return np.clip(np.asarray(coarse, int) + rng.integers(-9, 10, (height, width, 3)), 0, 255).astype(np.uint8)
-
-
-def saved_again(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Smaller, brighter, and as a JPEG of low quality."""
-    small = Image.fromarray(np.clip(pixels * 0.95 + 10, 0, 255).astype(np.uint8)).resize((150, 113))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=60)
-    return np.asarray(Image.open(buffer))
 
 
 def pairs_of(folder: Path, pictures: dict[str, tuple[NDArray[np.uint8], str]]) -> list[Pair]:

@@ -33,7 +33,7 @@ from ssvq.training.tile_cache import (
     write_parts,
 )
 from ssvq.training.tile_reader import crop_of_mask, read_tile, tile_pixels
-from tests.conftest import write_image
+from tests.support.images import write_image
 
 TILING = Tiling(tile_size=16, stride=16)
 SOURCE = SourceImage("/survey/a.png", "a.png", "10-1", 10, Mask("/masks/a.png"))
