@@ -12,7 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from ssvq.config import EvaluateConfig, OverlayConfig, ScoreConfig
+from ssvq.config import EvaluateConfig, OverlayConfig, ReadLimits, ScoreConfig
 from ssvq.errors import ExitCode, InputError
 from ssvq.evaluation.job import evaluate_model
 from ssvq.model import bundle as bundles
@@ -270,19 +270,17 @@ def test_a_survey_name_keeps_its_root(tmp_path: Path) -> None:
         score(ScoreConfig(survey=str(tmp_path / "b"), **settings))
 
 
-def test_an_image_of_many_parts_has_one_object_with_the_rows_of_the_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_image_of_many_parts_has_one_object_with_the_rows_of_the_whole(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
-    monkeypatch.setattr("ssvq.imagery.units.PART_PIXELS", 128 * TILE**2)
-    pixels = paint(rng, 5 * TILE, 32 * TILE, rough=True)[0]  # 160 tiles: more than one part
+    pixels = paint(rng, 5 * TILE, 32 * TILE, rough=True)[0]  # 160 tiles
+    in_parts = ReadLimits(part_pixels=64 * TILE**2)
     for survey, profile in (("tiled", {"tiled": True, "blockxsize": 64, "blockysize": 64}), ("scanline", {})):
         suffix = ".tif" if profile else ".png"
         write_image(tmp_path / survey / f"large{suffix}", pixels, **profile)
     make_bundle(tmp_path / "bundle")
     out = tmp_path / "scores"
     for survey in ("tiled", "scanline"):
-        score(ScoreConfig(survey=str(tmp_path / survey), model=str(tmp_path / "bundle"), out=str(out)))
+        score(ScoreConfig(survey=str(tmp_path / survey), model=str(tmp_path / "bundle"), out=str(out), read=in_parts))
     tables = [pq.read_table(path) for path in sorted((out / "tiles").rglob("*.parquet"))]
     assert [len(table) for table in tables] == [160, 160]
     by_place = [sorted(zip(*(t[c].to_pylist() for c in ("y", "x", "score")), strict=True)) for t in tables]
