@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -43,14 +42,14 @@ def read_manifest(
     def source(row: dict[str, str | None]) -> SourceImage | tuple[SourceImage, ImageError]:
         path = str(row["image"])
         label = label_of(row["label"], normal_labels)
-        image = SourceImage(_resolve(folder, path), path, "", 0, None, label, row["group"], row["split"])
+        image = SourceImage(storage.beside(folder, path), path, "", 0, None, label, row["group"], row["split"])
         if row["mask"] is None and label is None:
             return image, ImageError("mask", "has neither mask nor label in the manifest")
         try:
             info = storage.stat(image.uri)
             fingerprint, mask = info.version, None
             if row["mask"] is not None:
-                mask = Mask(_resolve(folder, row["mask"]), classes)
+                mask = Mask(storage.beside(folder, row["mask"]), classes)
                 try:
                     fingerprint = f"{fingerprint}+{storage.stat(mask.uri).version}"
                 except FileNotFoundError:
@@ -128,10 +127,3 @@ def _check(name: str, rows: list[dict[str, str | None]]) -> None:
 def _text(value: Any) -> str | None:
     text = "" if value is None else str(value).strip()
     return text or None
-
-
-def _resolve(folder: str, path: str) -> str:
-    if storage.is_remote(path) or Path(path).is_absolute():
-        return storage.absolute(path)
-    joined = storage.join(folder, path)
-    return joined if storage.is_remote(joined) else storage.absolute(joined)

@@ -129,8 +129,7 @@ def _in_parallel(work: Callable[[Item], Result], items: Sequence[Item], progress
 @contextmanager
 def _temporary(partition: Partition) -> Iterator[Path]:
     """A file that is gone afterwards, unless it was put; for a local output on its own filesystem."""
-    remote = storage.is_remote(partition.out)
-    folder = None if remote else staging_folder(partition.out)
+    folder = storage.local_path(staging_folder(partition.out))
     if folder is not None:
         Path(folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".publish-") as place:
