@@ -5,7 +5,7 @@
 
 All else is the job as it is: planning, reading, the actor pool, writing, the ledger. A scorer of --rate tiles a second
 sleeps for as long as its tiles would take, so that there may be more scorers than cores. Images have 8 x 6 tiles, as
-a photograph of 12 megapixels has of 512 pixels, and units 128 tiles at most, whatever the tile size. Ray has --spare
+a photograph of 12 megapixels has of 512 pixels, and units four images at most, whatever the tile size. Ray has --spare
 logical CPUs beside what the scorers ask for. Each row has a process of its own, and lasts about --seconds and its
 start.
 
@@ -37,13 +37,11 @@ import torch
 from numpy.typing import NDArray
 from ray._private.internal_api import node_stats
 
-from ssvq.config import Architecture, ScoreConfig, ScoringSettings
-from ssvq.imagery import units
+from ssvq.config import Architecture, ReadLimits, ScoreConfig, ScoringSettings
 from ssvq.imagery.grid import CELL
 from ssvq.inference.scorer import MAP_SIDE, TileScores
 from ssvq.model import bundle as bundles
 from ssvq.model.description import Preprocessing
-from ssvq.runtime import planning
 from ssvq.runtime.session import ray_session
 from ssvq.scoring import stages
 from ssvq.scoring.job import score
@@ -51,7 +49,7 @@ from tests.support.surveys import TINY, make_bundle
 
 SCORERS = (1, 2, 4, 8, 16)
 WIDE, HIGH = 8, 6
-TILES_IN_UNIT = 128
+TILES_IN_PART = 128
 HEAD = (
     "| scorers | tiles a second | all at work | after the start | whole job | start, s | MB/s through the store "
     "| driver, MB: first, last, most | store, MB: first, last, most |\n|" + "---|" * 9
@@ -119,8 +117,14 @@ def measure(arguments: argparse.Namespace, scorers: int) -> dict[str, Any]:
     for folder in (out / "scores", calls):
         shutil.rmtree(folder, ignore_errors=True)
     calls.mkdir()
-    config = ScoreConfig(survey=str(survey), model=str(model), out=str(out / "scores"), scorers=scorers, device="cpu")
-    units.PART_PIXELS = planning.LEAST_IN_UNIT = TILES_IN_UNIT * side**2
+    config = ScoreConfig(
+        survey=str(survey),
+        model=str(model),
+        out=str(out / "scores"),
+        scorers=scorers,
+        device="cpu",
+        read=ReadLimits(part_pixels=TILES_IN_PART * side**2),
+    )
     with ray_session(debug=False, min_cpus=math.ceil(scorers * stages.CPU_SCORER_CPUS) + arguments.spare):
         watch = Watch()
         watch.start()

@@ -39,7 +39,7 @@ from ssvq.scores.ledger import LedgerWriter
 from ssvq.scoring import plan as planning
 from ssvq.scoring.rows import ScoredPart
 from ssvq.scoring.writer import ScoredImage, ScoringRun, put_image, tile_table
-from tests.conftest import write_image
+from tests.support.images import write_image
 from tests.support.memory import PeakMemory
 from tests.support.surveys import TILE, make_bundle
 

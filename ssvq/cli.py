@@ -77,7 +77,7 @@ def run(command: str, arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `ray job stop` and Kubernetes interrupt so
     try:
         _warn_of_unknown_variables()
-        settings = _parse(command, spec.settings, arguments)
+        settings = parse(command, spec.settings, arguments)
         debug = settings.debug
         logs.set_up(settings.log_format)
         storage.set_timeout(settings.storage_timeout)
@@ -114,7 +114,7 @@ def _log_format(arguments: Sequence[str]) -> logs.LogFormat:
     return "json" if parser.parse_known_args(arguments)[0].log_format == "json" else "text"
 
 
-def _parse(command: str, settings: type[config.Command], arguments: Sequence[str]) -> config.Command:
+def parse(command: str, settings: type[config.Command], arguments: Sequence[str]) -> config.Command:
     """Settings from flags, environment and file. Raises InputError naming the setting that is wrong."""
     program = f"ssvq {command}"
     try:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
 
@@ -13,13 +14,24 @@ SECONDS_BETWEEN_LINES = 20.0
 
 
 class Progress:
-    """Counts towards a total, if it is known; `advance` takes what to show beside the count."""
+    """Counts towards a total, if it is known; `advance` takes what to show beside the count. In a log there are
+    `seconds` between lines, by `clock`.
+    """
 
-    def __init__(self, description: str, total: int | None, unit: str) -> None:
+    def __init__(
+        self,
+        description: str,
+        total: int | None,
+        unit: str,
+        *,
+        seconds: float = SECONDS_BETWEEN_LINES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.description, self.total, self.unit = description, total, unit
+        self.seconds, self.clock = seconds, clock
         self.done: float = 0
         self.begun = 0
-        self.started = self.last_line = time.monotonic()
+        self.started = self.last_line = clock()
         shown = sys.stderr.isatty() and not logs.is_json()
         self.bar = tqdm(total=total, desc=description, unit=unit, dynamic_ncols=True) if shown else None
 
@@ -35,7 +47,7 @@ class Progress:
     def begin_at(self, done: int) -> None:
         """Count what is done by now, which says nothing of the speed from here on."""
         self.done = self.begun = done
-        self.started = time.monotonic()
+        self.started = self.clock()
         if self.bar is not None:
             self.bar.initial = self.bar.n = done
             self.bar.refresh()
@@ -47,8 +59,8 @@ class Progress:
             self.bar.set_postfix_str(note, refresh=False)
             self.bar.update(number)
             return
-        now = time.monotonic()
-        if now - self.last_line >= SECONDS_BETWEEN_LINES or (number and self._is_whole):
+        now = self.clock()
+        if now - self.last_line >= self.seconds or (number and self._is_whole):
             self.last_line = now
             rate = (self.done - self.begun) / max(now - self.started, 1e-9)
             speed = f"{rate:.1f} a second" if rate >= 1 else f"{60 * rate:.1f} a minute"

@@ -31,8 +31,7 @@ IN_SUBMITTED_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for the command 
 
 def _refuse_scratch(location: str) -> str:
     """Raises ValueError for a relative output in a submitted job."""
-    is_full = storage.is_remote(location) or Path(location).expanduser().is_absolute()
-    if IN_SUBMITTED_JOB in os.environ and not is_full:
+    if IN_SUBMITTED_JOB in os.environ and not storage.is_full(location):
         raise ValueError(
             f"{location} is relative, and in a submitted job would lie in the job's scratch folder, which Ray removes: "
             "give a full path or an s3:// address"

@@ -2,17 +2,14 @@
 
 import os
 import shutil
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import hypothesis
-import numpy as np
 import pytest
-import rasterio
-from numpy.typing import NDArray
-from rasterio.errors import NotGeoreferencedWarning
+
+from tests.support.images import REPOSITORY
 
 # Before anything imports Ray: no token file is made, and nothing is asked of a real cluster.
 os.environ["RAY_AUTH_MODE"] = "disabled"
@@ -22,8 +19,6 @@ os.environ.pop("RAY_ADDRESS", None)
 hypothesis.settings.register_profile("ssvq", deadline=None, max_examples=50)
 hypothesis.settings.register_profile("lowest", deadline=None, max_examples=5)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ssvq"))
-
-REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,19 +44,6 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real images at {folder}; set SSVQ_TEST_DATA")
     return folder
-
-
-def write_image(path: Path, pixels: NDArray[np.generic], **profile: object) -> Path:
-    """Write pixels, (height, width) or (height, width, bands), in the format of the path's suffix."""
-    drivers = {".tif": "GTiff", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
-    bands = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    size = {"width": bands.shape[2], "height": bands.shape[1], "count": len(bands), "dtype": bands.dtype}
-    with rasterio.Env(GDAL_PAM_ENABLED="NO"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path, "w", driver=drivers[path.suffix], **size, **profile) as dataset:
-            dataset.write(bands)
-    return path
 
 
 @pytest.fixture

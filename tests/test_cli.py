@@ -14,7 +14,7 @@ from ssvq.config import ENV_PREFIX, ScoreConfig, Section, TrainConfig
 from ssvq.errors import ExitCode
 from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
 from ssvq.model import bundle as bundles
-from tests.conftest import REPOSITORY, write_image
+from tests.support.images import REPOSITORY, write_image
 from tests.support.surveys import make_bundle, make_survey
 
 Capture = pytest.CaptureFixture[str]

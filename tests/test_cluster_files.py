@@ -20,10 +20,10 @@ from jsonschema import Draft7Validator
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from ssvq import config
-from ssvq.cli import COMMANDS, KEEPALIVE, _parse
+from ssvq.cli import COMMANDS, KEEPALIVE, parse
 from ssvq.errors import ExitCode
 from ssvq.runtime.session import NODE_SETTINGS
-from tests.conftest import REPOSITORY
+from tests.support.images import REPOSITORY
 
 CLUSTER = REPOSITORY / "cluster"
 DOCUMENTS = [CLUSTER / "README.md", REPOSITORY / "docs" / "operations.md"]
@@ -401,7 +401,7 @@ def test_commands_are_accepted_by_their_settings(
         (tmp_path / "train.yaml").write_text(settings)
         arguments = ["train.yaml" if one == "/etc/ssvq/train.yaml" else one for one in arguments]
     end = next((i for i, one in enumerate(arguments) if one in ("|", "&&", ";", "&", ">")), len(arguments))
-    _parse(command, COMMANDS[command].settings, arguments[:end])
+    parse(command, COMMANDS[command].settings, arguments[:end])
 
 
 def test_every_file_of_commands_was_looked_at() -> None:
@@ -456,46 +456,6 @@ def test_volumes_that_are_mounted_exist_and_the_driver_finds_its_settings() -> N
     (train,) = (one for one in manifests("RayJob") if "train.py" in one["spec"]["entrypoint"])
     mounts = {one["mountPath"] for one in container(train["spec"]["rayClusterSpec"]["headGroupSpec"])["volumeMounts"]}
     assert {"/etc/ssvq", "/data"} <= mounts
-
-
-# Figures ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("said", "measured"),
-    [
-        *(
-            ("13.56 GFLOP", "13.56 GFLOP"),
-            ("19,600", "19,600"),
-            ("7,070", "7,070"),
-            ("it is 20.1 with bf16", "| 20.08 "),
-        ),
-        *(("9.9 on one without", "9.91"), ("reaches 0.79", "| 0.79 | 0.85 | 0.90 |"), ("1.06, measured", "| 1.06 |")),
-        *(("1.04 GB on photographs", "| 1,039 |"), ("1.01 GB on a raster", "1.01 GB"), ("3.7 kB an image", "3.7 kB")),
-    ],
-)
-def test_figures_that_are_called_measured_are_those_of_the_measurements(said: str, measured: str) -> None:
-    assert said in (REPOSITORY / "docs" / "operations.md").read_text()
-    assert measured in (REPOSITORY / "docs" / "performance.md").read_text()
-
-
-def test_the_example_of_a_terabyte_follows_from_its_inputs() -> None:
-    text = (REPOSITORY / "docs" / "operations.md").read_text()
-    arithmetic, read, image = 13.56e9, 0.0029, 46.5e3
-    by_arithmetic = 0.34 * 121e12 / arithmetic
-    speed = min(by_arithmetic, 7 / read)
-    tiles = 1e12 / image
-    hours = tiles / speed / 3600
-    for figure in (
-        f"could score {by_arithmetic:,.0f} tiles a second, with the u of the H200",
-        f"s = 7 / r = {speed:,.0f}",
-        f"| {tiles / 1e6:.1f} million |",
-        f"| {hours:.1f} |",
-        f"| {tiles * read / 3600:.0f}, all on the scorer's node |",
-        f"| {hours * 1.0:.1f} |",
-        f"| {tiles * 2.1e3 / 1e9:.0f} GB |",
-    ):
-        assert figure in text, figure
 
 
 def test_the_metrics_to_watch_are_those_there_are() -> None:

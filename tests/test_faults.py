@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,20 +16,10 @@ from ssvq.errors import ExitCode
 from ssvq.model import bundle as bundles
 from ssvq.scores.data_set import Scores
 from tests.support import faulty_decoding
-from tests.support.commands import start
+from tests.support.commands import SCORES, start, wait_for
 from tests.support.surveys import make_bundle, make_survey, tiny_training
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-
-SCORES = "SELECT image_uri, tile_id, score FROM tiles ORDER BY tile_id"
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 300) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 def worker_pids(session: int, *names: str) -> list[int]:

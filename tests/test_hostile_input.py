@@ -21,11 +21,11 @@ from ssvq.cli import main
 from ssvq.errors import ExitCode
 from ssvq.imagery.catalog import list_images
 from ssvq.scores.data_set import Scores
-from tests.conftest import write_image
-from tests.results.test_report import Elements
 from tests.support import commands
 from tests.support.hostile import hostile_files, tiff, write_files
+from tests.support.images import write_image
 from tests.support.memory import PeakMemory
+from tests.support.pages import Elements
 from tests.support.surveys import make_bundle
 
 MOST_MEMORY = 1024 * 2**20  # of any one process; the most, of the scorer, was 744 MB

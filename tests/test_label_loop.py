@@ -17,7 +17,7 @@ from ssvq.results.label import label
 from ssvq.scores.data_set import Scores
 from ssvq.scoring.job import score
 from ssvq.training.job import train
-from tests.conftest import write_image
+from tests.support.images import write_image
 from tests.support.surveys import TILE, tiny_training
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]

@@ -17,8 +17,8 @@ import pytest
 from ssvq import cli, logs
 from ssvq.errors import ExitCode, ImageError
 from ssvq.io import storage
-from tests.conftest import REPOSITORY
 from tests.support import s3
+from tests.support.images import REPOSITORY
 from tests.support.s3 import BUCKET, Server, find_binary, forget_clients, server_variables
 from tests.support.surveys import TILE, make_bundle, make_survey
 

@@ -21,9 +21,9 @@ import pytest
 
 from ssvq.errors import ExitCode
 from ssvq.scores.data_set import Scores
-from tests.conftest import REPOSITORY
+from tests.support.commands import SCORES, wait_for
+from tests.support.images import REPOSITORY
 from tests.support.surveys import make_bundle, make_survey, tiny_training
-from tests.test_faults import SCORES, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -58,7 +58,7 @@ def look_at(source: SourceImage, rule: PixelRule, *, with_picture: bool) -> Look
         header,
         share=share,
         vector=as_vector(shrink(pixels[..., 1])),
-        picture=data_uri(encode_webp(_draw(pixels, classes), QUALITY)) if with_picture else "",
+        picture=data_uri(encode_webp(draw(pixels, classes), QUALITY)) if with_picture else "",
     )
 
 
@@ -88,7 +88,7 @@ def _is_costly(dataset: DatasetReader) -> bool:
     return pixels > MOST_WITHOUT_OVERVIEWS and dataset.driver != "JPEG" and not dataset.overviews(1)
 
 
-def _draw(pixels: NDArray[np.uint8], classes: NDArray[np.uint8] | None) -> Image.Image:
+def draw(pixels: NDArray[np.uint8], classes: NDArray[np.uint8] | None) -> Image.Image:
     """A picture with what is anomalous tinted, and lined at its edge."""
     if classes is None or not classes.any():
         return Image.fromarray(pixels)

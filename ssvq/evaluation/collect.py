@@ -56,6 +56,8 @@ def score_labelled(images: list[SourceImage], config: ScoringSettings, bundle: B
     A tile is anomalous at or over the bundle's share of anomalous pixels; an image taken whole has the label of its
     layout, if any.
     """
+    if not images:
+        return ScoredTiles(TILES.empty_table(), None, [])
     tables = [TILES.empty_table()]
     failed: list[tuple[SourceImage, ImageError]] = []
     counter = PixelCounter(bundle.preprocessing.cell)

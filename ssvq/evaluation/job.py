@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def evaluate_model(config: EvaluateConfig) -> dict[str, Any]:
     bundle = read_bundle(config.model)
     _check_outputs(config)
     images, failed = _of_split(config, *find_images(_with_classes(config, bundle)))
-    with ray_session(debug=config.debug):
+    with ray_session(debug=config.debug) if images else nullcontext():
         scored = score_labelled(images, config, bundle)
     failures = _name_failures([*failed, *scored.failed])
     if len(scored.tiles) == 0:

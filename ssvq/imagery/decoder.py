@@ -194,7 +194,7 @@ class Decoder:
 
     def _receive(self, source: SourceImage) -> Any:
         # An outage of S3 is waited out, for which the image is not to blame.
-        outage = storage.timeout() if storage.is_remote(source.uri) else 0
+        outage = storage.longest_wait(source.uri)
         try:
             if not self._pipe.poll(self.limits.seconds + outage):
                 self.close()

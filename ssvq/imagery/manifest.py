@@ -10,7 +10,6 @@ import io
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -38,7 +37,7 @@ def read_manifest(address: str, meaning: Meaning) -> tuple[list[SourceImage], li
     """
     rows = _read_rows(address)
     folder = address.rpartition("/")[0]
-    named = {_resolve(folder, file[0]) for row in rows if (file := annotation_file(row["mask"] or ""))}
+    named = {storage.beside(folder, file[0]) for row in rows if (file := annotation_file(row["mask"] or ""))}
     files = {name: AnnotationFile(name, f"--manifest {address}:", meaning) for name in sorted(named)}
     pictures = any(row["mask"] and not annotation_file(row["mask"]) for row in rows)
     classes = meaning.mask_values if pictures else None
@@ -46,7 +45,7 @@ def read_manifest(address: str, meaning: Meaning) -> tuple[list[SourceImage], li
     def source(row: dict[str, str | None]) -> SourceImage | tuple[SourceImage, ImageError]:
         path = str(row["image"])
         label = label_of(row["label"], meaning.normal_labels)
-        image = SourceImage(_resolve(folder, path), path, "", 0, None, label, row["group"], row["split"])
+        image = SourceImage(storage.beside(folder, path), path, "", 0, None, label, row["group"], row["split"])
         if row["mask"] is None and label is None:
             return image, ImageError("mask", "has neither mask nor label in the manifest")
         try:
@@ -54,9 +53,9 @@ def read_manifest(address: str, meaning: Meaning) -> tuple[list[SourceImage], li
             fingerprint, mask = info.version, None
             if file := annotation_file(row["mask"] or ""):
                 image = replace(image, fingerprint=fingerprint, size=info.size)
-                return _annotated(image, files[_resolve(folder, file[0])], file[1])
+                return _annotated(image, files[storage.beside(folder, file[0])], file[1])
             if row["mask"] is not None:
-                mask = Mask(_resolve(folder, row["mask"]), classes)
+                mask = Mask(storage.beside(folder, row["mask"]), classes)
                 try:
                     fingerprint = f"{fingerprint}+{storage.stat(mask.uri).version}"
                 except FileNotFoundError:
@@ -150,10 +149,3 @@ def _check(name: str, rows: list[dict[str, str | None]]) -> None:
 def _text(value: Any) -> str | None:
     text = "" if value is None else str(value).strip()
     return text or None
-
-
-def _resolve(folder: str, path: str) -> str:
-    if storage.is_remote(path) or Path(path).is_absolute():
-        return storage.absolute(path)
-    joined = storage.join(folder, path)
-    return joined if storage.is_remote(joined) else storage.absolute(joined)

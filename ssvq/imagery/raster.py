@@ -95,7 +95,7 @@ def open_with_file(uri: str, named: Sequence[str] = ()) -> Iterator[tuple[Datase
     with read_errors(uri), warnings.catch_warnings(), storage.open_read(uri) as file:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         drivers, gdal_options = _drivers(file.read(LONGEST_SIGNATURE), named)
-        if not storage.is_remote(uri):
+        if storage.local_path(uri) is not None:  # which GDAL reads by itself
             with rasterio.Env(**gdal_options), _open(path, drivers) as dataset:
                 _check_overviews(dataset)
                 yield dataset, file

@@ -9,15 +9,20 @@ from ssvq.imagery.meaning import Meaning
 from ssvq.imagery.pixel_rule import PixelRule
 from ssvq.settings import Command, Location, Section
 
+PART_PIXELS = 128 * 512**2  # 96 MiB of RGB
+
 
 class ReadLimits(Section):
-    """What decoding may take; an image that takes more fails."""
+    """What reading may take: an image that takes more time or memory fails, and a large one is read in parts."""
 
     seconds: float = Field(120, gt=0)
-    """Time for one part of an image, of at most 128 tiles of 512x512; waiting for S3 is not counted."""
+    """Time for one part of an image; waiting for S3 is not counted."""
 
     memory: int = Field(2048, ge=256)
     """MiB of memory of a process that decodes."""
+
+    part_pixels: int = Field(PART_PIXELS, gt=0)
+    """Pixels of the tiles of one part (default: 128 tiles of 512x512); a larger image is read and scored in parts."""
 
 
 class ImageReading(Command):

@@ -1,4 +1,4 @@
-"""Work units: what one reading task takes, at most `PART_PIXELS` of tiles at a time.
+"""Work units: what one reading task takes, a part at a time.
 
 A part is a block of one image's tiles and travels through the pipeline as one row. A unit is what one task
 reads: several small images, one image, or one band of a huge one. Where the format allows windows, the bands of
@@ -19,10 +19,10 @@ from ssvq.imagery.classes import classes_of, open_mask, open_mask_of
 from ssvq.imagery.grid import TileBlock, TileGrid, Tiling
 from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
 from ssvq.imagery.raster import ImageHeader, open_raster, open_with_file, read_header
+from ssvq.imagery.settings import PART_PIXELS
 from ssvq.imagery.tiles import Allocate, TileArrays, cut_tiles, on_heap, window_shape
 from ssvq.imagery.world_file import read_beside
 
-PART_PIXELS = 128 * 512 * 512  # 96 MiB of RGB, under Ray Data's block size of 128 MiB
 IMAGES_IN_UNIT = 128
 MAX_TILES = 250_000
 """Of an image, whose rows are held together: some 600 MB. A file of a kilobyte can claim millions of tiles."""
@@ -91,12 +91,18 @@ def _of_window(header: ImageHeader, x: int, y: int, width: int, height: int) -> 
 
 
 def split_image(
-    source: SourceImage, header: ImageHeader, tiling: Tiling, rule: PixelRule = AS_STORED
+    source: SourceImage,
+    header: ImageHeader,
+    tiling: Tiling,
+    rule: PixelRule = AS_STORED,
+    part_pixels: int = PART_PIXELS,
 ) -> list[ImagePart]:
-    """The parts that cover every tile of an image, which are read by the model's rule."""
+    """The parts that cover every tile of an image, which are read by the model's rule. `part_pixels`: most pixels of
+    the tiles of a part, if it has more than one.
+    """
     # What is decoded from its start is read in bands, from top to bottom.
     file_block = header.file_block if header.random_access else (1, 1)
-    blocks = TileGrid(header.width, header.height, tiling).blocks(_max_tiles(tiling), file_block)
+    blocks = TileGrid(header.width, header.height, tiling).blocks(_tiles_of(part_pixels, tiling), file_block)
     return [ImagePart(source, header, tiling, block, i, len(blocks), rule) for i, block in enumerate(blocks)]
 
 
@@ -110,18 +116,19 @@ def plan_units(
     tiling: Tiling,
     rule: PixelRule = AS_STORED,
     pixels: int | None = None,
+    part_pixels: int = PART_PIXELS,
 ) -> list[list[ImagePart]]:
     """Pack the parts of images into units: each part in exactly one unit, the parts of an image in order.
 
     `tiling` and `rule` are those of the model's preprocessing. `pixels`: of the tiles of several images in a unit
-    (default: as many as in a part).
+    (default: as many as in a part); `part_pixels`: as in `split_image`.
     """
-    most = _max_tiles(tiling) if pixels is None else max(1, pixels // tiling.tile_size**2)
+    most = _tiles_of(part_pixels if pixels is None else pixels, tiling)
     units: list[list[ImagePart]] = []
     small: list[ImagePart] = []
     tiles = 0
     for source, header in images:
-        parts = split_image(source, header, tiling, rule)
+        parts = split_image(source, header, tiling, rule, part_pixels)
         if len(parts) > 1:
             units.extend([[part] for part in parts] if header.random_access else [parts])
             continue
@@ -142,9 +149,9 @@ def _check_tiles(grid: TileGrid) -> None:
         )
 
 
-def _max_tiles(tiling: Tiling) -> int:
-    """Most tiles in a part."""
-    return max(1, PART_PIXELS // tiling.tile_size**2)
+def _tiles_of(pixels: int, tiling: Tiling) -> int:
+    """How many tiles have so many pixels; at least one."""
+    return max(1, pixels // tiling.tile_size**2)
 
 
 def bundles_of(unit: list[ImagePart]) -> list[list[ImagePart]]:

@@ -32,6 +32,29 @@ def absolute(location: str | os.PathLike[str]) -> str:
     return text.rstrip("/") if is_remote(text) else os.path.normpath(Path(text).expanduser().absolute())
 
 
+def is_full(location: str) -> bool:
+    """Whether a location says by itself where it is, whatever folder a process works in."""
+    return is_remote(location) or Path(location).expanduser().is_absolute()
+
+
+def beside(folder: str, path: str) -> str:
+    """A path that was written down in a folder, as a location: below it, unless it is an address or absolute."""
+    if is_remote(path) or Path(path).is_absolute():
+        return absolute(path)
+    joined = join(folder, path)
+    return joined if is_remote(joined) else absolute(joined)
+
+
+def local_path(location: str) -> str | None:
+    """The path of what lies on a disk of this machine; None for what lies on S3."""
+    return None if is_remote(location) else location
+
+
+def longest_wait(location: str) -> float:
+    """For how many seconds a request may wait for the storage of a location to come back: none for a local one."""
+    return timeout() if is_remote(location) else 0.0
+
+
 def join(root: str, *parts: str) -> str:
     """Join path parts below a location."""
     return "/".join([root.rstrip("/"), *parts])

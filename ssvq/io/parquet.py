@@ -32,6 +32,12 @@ def put(address: str, table: pa.Table, staging: str | None = None) -> ObjectInfo
     return storage.put(address, encode(table), staging=staging)
 
 
+def opened(address: str) -> pa.NativeFile:
+    """An object for pyarrow to read, in memory where it lies on S3. Raises FileNotFoundError, StorageError."""
+    path = storage.local_path(address)
+    return pa.BufferReader(storage.read_bytes(address)) if path is None else pa.OSFile(path)
+
+
 def decode(
     data: bytes | pa.Buffer,
     columns: Sequence[str] | None = None,

@@ -50,7 +50,7 @@ TRANSIENT_CODES = {
     "XAmzContentSHA256Mismatch",
 }
 
-_BACKOFF = wait_exponential(multiplier=0.25, max=LONGEST_WAIT) + wait_random(0, 0.5)
+BACKOFF = wait_exponential(multiplier=0.25, max=LONGEST_WAIT) + wait_random(0, 0.5)
 
 register_cache(ReadAhead, clobber=True)
 
@@ -120,7 +120,7 @@ class PatientS3FileSystem(S3FileSystem):
 
         def wait(state: RetryCallState) -> float:
             left = self.storage_timeout - (state.seconds_since_start or 0)
-            return max(0.0, min(_BACKOFF(state), left))
+            return max(0.0, min(BACKOFF(state), left))
 
         patiently = AsyncRetrying(
             retry=retry_if_exception(is_transient),

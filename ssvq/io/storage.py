@@ -13,9 +13,13 @@ from ssvq.io.location import (  # noqa: F401 - callers ask storage alone
     TIMEOUT_VARIABLE,
     absolute,
     base_name,
+    beside,
     filesystem,
+    is_full,
     is_remote,
     join,
+    local_path,
+    longest_wait,
     set_timeout,
     timeout,
 )

@@ -16,7 +16,7 @@ from ssvq.model.ranks import rank, world_size
 
 CELLS_AT_ONCE = 1024  # a block of distances to 512 codes, 2 MiB, stays in the cache
 CELLS_AT_ONCE_ON_GPU = 65_536  # 128 MiB: small blocks would leave most of a GPU idle
-KMEANS_SAMPLE = 16_384
+KMEANS_SAMPLE = 16_384  # latents
 SMOOTHING = 1e-5  # Laplace smoothing of the moving counts, as in VQ-VAE
 
 
@@ -47,15 +47,17 @@ class Codebook(nn.Module):
         return nearest_squared_distance(latents, self.codes)
 
     @torch.no_grad()
-    def start_from(self, latents: Tensor, seed: int) -> None:
-        """K-means over the latents (cells, D) of all ranks together; the moving averages start from it."""
+    def start_from(self, latents: Tensor, seed: int, sample: int = KMEANS_SAMPLE) -> None:
+        """K-means over at most `sample` of the latents (cells, D) of all ranks together; the moving averages start
+        from it, with all latents.
+        """
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(latents) * world_size(), generator=generator)
-        sample = _drawn(latents, order[:KMEANS_SAMPLE])
+        drawn = _drawn(latents, order[:sample])
         if rank() == 0:
             from sklearn.cluster import KMeans  # takes a second to load, which a scoring actor can do without
 
-            points = _at_least(sample.cpu(), len(self.codes), generator).numpy()
+            points = _at_least(drawn.cpu(), len(self.codes), generator).numpy()
             kmeans = KMeans(len(self.codes), n_init=1, max_iter=20, random_state=seed).fit(points)
             self.codes.copy_(torch.from_numpy(kmeans.cluster_centers_))
         self._broadcast()

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import ray
@@ -18,18 +19,25 @@ GPU_WAIT = 900.0  # seconds: what a cloud takes for a machine with a GPU, and to
 SHARE_OF_STORE, SMALLEST_BLOCK, LARGEST_BLOCK = 0.2, 24 * 2**20, 192 * 2**20
 CHECK_SECONDS, CHECK_RETRIES, CHECK_BYTES = 30.0, 2, 2**16
 
-_left_out: set[str] = set()  # ids of nodes of the cluster that this process is connected to
+_left_out: set[str] = set()  # ids of nodes; `ray_session`, which owns the connection to their cluster, empties it
 
 
-def leave_out_broken_nodes() -> bool:
-    """Start a process on each node and write a temporary file there. A node where that fails, as it does on a full
-    disk, would take task after task and end each: nothing more is placed on it by this process. Nodes that are merely
-    slow to answer are kept. Returns whether one was found that was not left out before.
+def write_a_file() -> None:
+    """Write a temporary file. Raises OSError where the disk is full or cannot be written."""
+    with tempfile.TemporaryFile() as file:
+        file.write(bytes(CHECK_BYTES))
+        file.flush()
+
+
+def leave_out_broken_nodes(work: Callable[[], None] = write_a_file) -> bool:
+    """Start a process on each node and do a little work there. A node where that fails, as it does on a full disk,
+    would take task after task and end each: nothing more is placed on it by this process. Nodes that are merely slow to
+    answer are kept. Returns whether one was found that was not left out before.
 
     Raises OSError when no node is left.
     """
     nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in _nodes()}
-    check = ray.remote(num_cpus=0, max_retries=CHECK_RETRIES)(_check_node)
+    check = ray.remote(num_cpus=0, max_retries=CHECK_RETRIES)(work)
     checks = {check.options(label_selector={NODE_ID: node}).remote(): node for node in nodes}
     answered, silent = ray.wait(list(checks), num_returns=len(checks), timeout=CHECK_SECONDS)
     for task in silent:
@@ -39,14 +47,13 @@ def leave_out_broken_nodes() -> bool:
         logs.warning(f"warning: node {nodes[node]} is left out: {reason}", node=nodes[node])
     if nodes and broken.keys() >= nodes.keys():
         raise OSError(f"no node of this cluster can work: {next(iter(broken.values()))}")
-    _left_out.update(broken)
+    leave_out(broken)
     return bool(broken)
 
 
-def _check_node() -> None:
-    with tempfile.TemporaryFile() as file:
-        file.write(bytes(CHECK_BYTES))
-        file.flush()
+def leave_out(nodes: Iterable[str]) -> None:
+    """Place nothing more on some nodes, by their ids, until the connection ends (`forget_nodes`)."""
+    _left_out.update(nodes)
 
 
 def _why_broken(check: ray.ObjectRef) -> str | None:

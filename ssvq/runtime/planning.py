@@ -182,7 +182,8 @@ def plan_units_of_chunks(
             dispatcher.warn(text)
         if failed:
             yield _unit_row([(headless_part(source, tiling), error) for source, error in failed])
-        for unit in plan_units(headers, tiling, rule, _unit_pixels(headers, block_bytes)):
+        pixels = _unit_pixels(headers, block_bytes, limits.part_pixels)
+        for unit in plan_units(headers, tiling, rule, pixels, limits.part_pixels):
             yield _unit_row([(part, None) for part in unit])
 
 
@@ -196,12 +197,12 @@ def _notes(headers: list[ImageHeader], rule: PixelRule) -> Iterator[str]:
             yield f"note: red, green and blue are the bands {bands}, since these are named so"
 
 
-def _unit_pixels(headers: list[tuple[SourceImage, ImageHeader]], block_bytes: int) -> int:
+def _unit_pixels(headers: list[tuple[SourceImage, ImageHeader]], block_bytes: int, part_pixels: int) -> int:
     """Pixels in a unit: a share of the chunk's, so that a small survey is read by several tasks, but as many as a task
-    is worth, and as a block holds.
+    is worth (or as a part has, where parts are small), and as a block holds.
     """
     pixels = sum(header.width * header.height for _, header in headers)
-    return min(max(pixels // UNITS_IN_CHUNK, LEAST_IN_UNIT), block_bytes // 3)
+    return min(max(pixels // UNITS_IN_CHUNK, min(LEAST_IN_UNIT, part_pixels)), block_bytes // 3)
 
 
 def _inspect_images(

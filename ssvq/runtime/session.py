@@ -45,27 +45,13 @@ def ray_session(*, debug: bool, min_cpus: int = MIN_LOGICAL_CPUS) -> Iterator[No
         return
     if not debug:
         _quieten()
-    quiet: dict[str, Any] = {"log_to_driver": debug, "logging_level": logging.INFO if debug else logging.ERROR}
     address = os.environ.get("RAY_ADDRESS")
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         with nullcontext() if debug else _silent_stderr():
             for name, value in NODE_SETTINGS.items():
                 os.environ.setdefault(name, value)
-            if address:
-                ray.init(runtime_env=_worker_environment(), **quiet)
-            else:
-                cpus = max(os.cpu_count() or 1, min_cpus)
-                memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-                store = min((cpus + QUEUED_TASKS) * BYTES_OF_A_TASK, int(SHARE_OF_MEMORY * memory))
-                # A Ray of its own, also where another runs on this machine or died and left its address behind.
-                ray.init(
-                    address="local",
-                    num_cpus=cpus,
-                    object_store_memory=store,
-                    include_dashboard=False,
-                    **quiet,
-                )
+            ray.init(**connection(address, debug=debug, min_cpus=min_cpus))
     except ConnectionError as error:
         raise InputError(f"RAY_ADDRESS={address}: no Ray cluster answers ({error})") from None
     if callable(on_sigterm):  # Ray has set its own, which would end the process with code 15
@@ -78,6 +64,19 @@ def ray_session(*, debug: bool, min_cpus: int = MIN_LOGICAL_CPUS) -> Iterator[No
     finally:
         ray.shutdown()
         placement.forget_nodes()
+
+
+def connection(address: str | None, *, debug: bool, min_cpus: int = MIN_LOGICAL_CPUS) -> dict[str, Any]:
+    """Options of `ray.init`: to connect to the cluster at an address, or without one to start Ray on this machine."""
+    quiet: dict[str, Any] = {"log_to_driver": debug, "logging_level": logging.INFO if debug else logging.ERROR}
+    if address:
+        return {"runtime_env": _worker_environment(), **quiet}
+    cpus = max(os.cpu_count() or 1, min_cpus)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    store = min((cpus + QUEUED_TASKS) * BYTES_OF_A_TASK, int(SHARE_OF_MEMORY * memory))
+    # A Ray of its own, also where another runs on this machine or died and left its address behind.
+    local = {"address": "local", "num_cpus": cpus, "object_store_memory": store, "include_dashboard": False}
+    return local | quiet
 
 
 def _worker_environment() -> dict[str, dict[str, str]] | None:

@@ -7,7 +7,7 @@ rest by node: tasks, queues between stages, object store, GPUs.
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -55,12 +55,29 @@ def _metric(name: str) -> Any:
     return spec.kind(name, spec.description, spec.tags)
 
 
+def tell_ray(name: str, value: float, tags: dict[str, str]) -> None:
+    """Add to a counter of Ray, or set its gauge."""
+    metric = _metric(name)
+    if METRICS[name].kind is Counter:
+        metric.inc(value, tags)
+    else:
+        metric.set(value, tags)
+
+
 class ScoringMetrics:
-    """The metrics of one run, gathered here and handed to Ray once a second, and when the context ends, which must be
-    before Ray is left.
+    """The metrics of one run, gathered here and handed over (`tell`: name, value, tags) once in `seconds`, and when the
+    context ends, which must be before Ray is left.
     """
 
-    def __init__(self, survey: str, run_id: str) -> None:
+    def __init__(
+        self,
+        survey: str,
+        run_id: str,
+        *,
+        tell: Callable[[str, float, dict[str, str]], None] = tell_ray,
+        seconds: float = SECONDS_BETWEEN_UPDATES,
+    ) -> None:
+        self._tell, self._seconds = tell, seconds
         self._tags = {"survey": survey, "run": run_id}
         self._sums: defaultdict[tuple[str, str], float] = defaultdict(float)  # by name and stage
         self._queues: dict[str, int] = {}
@@ -96,16 +113,16 @@ class ScoringMetrics:
         self._queues[queue] = length
 
     def _update_now_and_then(self) -> None:
-        if time.monotonic() - self._updated > SECONDS_BETWEEN_UPDATES:
+        if time.monotonic() - self._updated >= self._seconds:
             self.update()
 
     def update(self) -> None:
-        """Hand what was gathered to Ray."""
+        """Hand over what was gathered."""
         for (name, stage), value in self._sums.items():
             if value > 0:  # Ray's counters refuse 0
-                _metric(name).inc(value, {**self._tags, "stage": stage} if stage else self._tags)
+                self._tell(name, value, {**self._tags, "stage": stage} if stage else self._tags)
         for queue, length in self._queues.items():
-            _metric("ssvq_queue_length").set(length, {**self._tags, "queue": queue})
+            self._tell("ssvq_queue_length", length, {**self._tags, "queue": queue})
         self._sums.clear()
         self._updated = time.monotonic()
 
@@ -118,4 +135,4 @@ def show_training(run: str, figures: Mapping[str, float]) -> None:
         ("loss", "ssvq_training_loss"),
     ):
         if figure in figures:
-            _metric(name).set(figures[figure], {"run": run})
+            tell_ray(name, figures[figure], {"run": run})

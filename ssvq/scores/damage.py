@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ssvq.errors import reason_of
-from ssvq.io import storage
+from ssvq.io import parquet, storage
 from ssvq.io.sql import UNREADABLE, connect
 from ssvq.scores.layout import images_folder
 from ssvq.scores.schema import ADDED, LEDGER, SCORE_MAP
@@ -40,15 +40,15 @@ def _objects(scores: str) -> Iterator[tuple[str, pa.Schema]]:
 def _damage(address: str, schema: pa.Schema) -> str | None:
     try:
         # Not within the next: a storage that fails is no damage.
-        source = pa.BufferReader(storage.read_bytes(address)) if storage.is_remote(address) else pa.OSFile(address)
+        source = parquet.opened(address)
     except FileNotFoundError:  # it was removed since it was listed
         return None
     try:
-        with source, pq.ParquetFile(source) as parquet:
-            missing = set(schema.names) - ADDED - set(parquet.schema_arrow.names)
+        with source, pq.ParquetFile(source) as file:
+            missing = set(schema.names) - ADDED - set(file.schema_arrow.names)
             if missing and schema is SCORE_MAP:
                 return f"lacks the column {min(missing)}"
-            for batch in parquet.iter_batches():
+            for batch in file.iter_batches():
                 batch.validate(full=True)
     except UNREADABLE as error:
         return reason_of(error)

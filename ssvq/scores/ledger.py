@@ -6,6 +6,7 @@ row, an object that was lost, and an older job that overwrote a newer result.
 """
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -26,17 +27,22 @@ PASSED_OVER = "passed over"  # status of a picture that is not read
 ROWS_IN_SEGMENT = 500
 SECONDS_BETWEEN_SEGMENTS = 20.0
 
-_surveys_in: dict[tuple[str, str], frozenset[str]] = {}
-"""By address and version of a segment that this process has read, the surveys of its rows. A segment never changes, so
-that many surveys of one output are planned with hardly more reads than one.
+SEGMENTS_KNOWN = 65_536
+
+_surveys_in: OrderedDict[tuple[str, str], frozenset[str]] = OrderedDict()
+"""By address and version of a segment that this process has read, the surveys of its rows: of the latest
+SEGMENTS_KNOWN, some 20 MB. A segment never changes, so that many surveys of one output are planned with hardly more
+reads than one.
 """
 
 
 class LedgerWriter:
-    """Collects rows and puts a segment now and then; use as a context manager so that none is lost."""
+    """Collects rows and puts a segment of at most `rows_in_segment` now and then; use as a context manager so that none
+    is lost.
+    """
 
-    def __init__(self, out: str, run_id: str) -> None:
-        self.out, self.run_id = out, run_id
+    def __init__(self, out: str, run_id: str, *, rows_in_segment: int = ROWS_IN_SEGMENT) -> None:
+        self.out, self.run_id, self.rows_in_segment = out, run_id, rows_in_segment
         self.rows: list[dict[str, Any]] = []
         self.segments = 0
         self.last = time.monotonic()
@@ -50,7 +56,7 @@ class LedgerWriter:
     def add(self, row: dict[str, Any]) -> None:
         """Note an image whose object has been put."""
         self.rows.append(row)
-        if len(self.rows) >= ROWS_IN_SEGMENT or time.monotonic() - self.last > SECONDS_BETWEEN_SEGMENTS:
+        if len(self.rows) >= self.rows_in_segment or time.monotonic() - self.last > SECONDS_BETWEEN_SEGMENTS:
             self.flush()
 
     def flush(self) -> None:
@@ -75,6 +81,8 @@ def read_ledger(out: str, survey: str) -> pa.Table:
         if address.endswith(".parquet") and survey in _surveys_in.get((address, version), (survey,)):
             rows = _read_segment(address)
             _surveys_in[address, version] = frozenset(rows["survey"].unique().to_pylist())
+            if len(_surveys_in) > SEGMENTS_KNOWN:
+                _surveys_in.popitem(last=False)
             plain = pc.match_substring_regex(rows["image_id"], "^[^/]+$")
             # By segment: the rows of all surveys together are in memory at no time.
             own.append(rows.filter(pc.and_(pc.equal(rows["survey"], survey), plain)))

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ssvq.check.look import PAINT, _draw
+from ssvq.check.look import PAINT, draw
 from ssvq.cli import main
 from ssvq.errors import ExitCode
-from tests.conftest import write_image
-from tests.training.test_near_duplicates import photograph, saved_again
+from tests.support.images import write_image
+from tests.support.photographs import photograph, saved_again
 
 SHAPE = (150, 200)
 
@@ -130,7 +130,7 @@ def test_few_of_each_class_get_a_picture(tmp_path: Path) -> None:
 def test_a_mask_is_tinted_and_lined() -> None:
     pixels, classes = np.full((40, 60, 3), 100, np.uint8), np.zeros((40, 60), np.uint8)
     classes[10:30, 20:40] = 1
-    drawn = np.asarray(_draw(pixels, classes))
+    drawn = np.asarray(draw(pixels, classes))
     assert tuple(drawn[10, 20]) == PAINT
     assert tuple(drawn[0, 0]) == (100, 100, 100)
     assert drawn[20, 30, 0] > 100 > drawn[20, 30, 1]

@@ -15,7 +15,7 @@ from ssvq.experiments.paper import TABLE_1, TABLE_1_ROWS
 from ssvq.experiments.rows import METHOD_ROWS
 from ssvq.methods.build import method_class
 from ssvq.methods.registry import METHODS
-from tests.conftest import write_image
+from tests.support.images import write_image
 
 CORROSION = DataSet("corrosion", {"tile_size": 64, "images": "/data/images", "masks": "/data/masks"})
 PIXELS = np.zeros((8, 8, 3), np.uint8)

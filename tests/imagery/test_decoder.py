@@ -9,15 +9,15 @@ import numpy as np
 import psutil
 import pytest
 
-from ssvq.config import ReadLimits
 from ssvq.errors import ImageError
 from ssvq.imagery.catalog import SourceImage, list_images
 from ssvq.imagery.decoder import Decoder
 from ssvq.imagery.grid import Tiling
+from ssvq.imagery.settings import PART_PIXELS, ReadLimits
 from ssvq.imagery.tiles import TileArrays
 from ssvq.imagery.units import ImagePart, inspect, plan_units, read_unit
-from tests.conftest import write_image
 from tests.support import faulty_decoding
+from tests.support.images import write_image
 
 TILING = Tiling(tile_size=32, stride=32)
 
@@ -41,15 +41,14 @@ def survey(folder: Path, *names: str, side: int = 64) -> list[SourceImage]:
     return list_images(str(folder), "--survey")
 
 
-def plan(*sources: SourceImage) -> list[list[ImagePart]]:
-    return plan_units([(source, inspect(source)) for source in sources], TILING)
+def plan(*sources: SourceImage, part_pixels: int = PART_PIXELS) -> list[list[ImagePart]]:
+    return plan_units([(source, inspect(source)) for source in sources], TILING, part_pixels=part_pixels)
 
 
 @pytest.fixture
-def many_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[ImagePart]:
+def many_parts(tmp_path: Path) -> list[ImagePart]:
     """The one unit of an image that is read in several parts."""
-    monkeypatch.setattr("ssvq.imagery.units.PART_PIXELS", 4 * 32 * 32)
-    (unit,) = plan(*survey(tmp_path, "large.png", side=160))
+    (unit,) = plan(*survey(tmp_path, "large.png", side=160), part_pixels=4 * 32 * 32)
     return unit
 
 

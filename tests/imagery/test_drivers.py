@@ -16,7 +16,7 @@ from ssvq.imagery.pixels import read_rgb
 from ssvq.imagery.raster import open_raster, read_header
 from ssvq.imagery.tiles import TileArrays
 from ssvq.imagery.units import ImagePart, inspect, plan_units, read_unit
-from tests.conftest import write_image
+from tests.support.images import write_image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (32, 64, 3), dtype=np.uint8)
 NAMED = {"a.img": "HFA", "a.ntf": "NITF", "a.bil": "EHdr"}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ssvq.errors import ImageError
 from ssvq.imagery.pixels import read_rgb
 from ssvq.imagery.raster import open_raster, read_header
-from tests.conftest import write_image
+from tests.support.images import write_image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
 DEFLATE = {"tiled": True, "blockxsize": 32, "blockysize": 32, "compress": "deflate"}
@@ -114,11 +114,14 @@ def test_a_damaged_directory_behind_the_first_is_refused(tmp_path: Path) -> None
         ("page.jpg", b"<!DOCTYPE html><html>404</html>", "is not an image of a known kind"),
         ("one byte.jpg", b"\xff", "is not an image of a known kind"),
         ("magic.tif", b"II*\0", "cannot be read as an image"),
+        ("magic.png", b"\x89PNG\r\n\x1a\n", "cannot be read as an image"),
+        ("missing.png", None, "cannot be read as an image"),
         ("loop.tif", b"II*\0\x08\0\0\0" + b"\0\0" + b"\x08\0\0\0", "cannot be read as an image"),
     ],
 )
-def test_what_is_no_image(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
-    (tmp_path / name).write_bytes(content)
+def test_what_is_no_image(tmp_path: Path, name: str, content: bytes | None, reason: str) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
     assert reason in refusal(tmp_path / name)
 
 

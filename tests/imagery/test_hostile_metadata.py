@@ -11,8 +11,8 @@ from ssvq.imagery.catalog import list_images
 from ssvq.imagery.grid import Tiling
 from ssvq.imagery.raster import MAX_SIDE, open_raster, read_header
 from ssvq.imagery.units import MAX_TILES, inspect, plan_units, read_unit
-from tests.conftest import write_image
 from tests.support.hostile import tiff
+from tests.support.images import write_image
 
 PIXELS = np.full((64, 64, 3), 90, np.uint8)
 

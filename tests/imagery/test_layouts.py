@@ -14,7 +14,7 @@ from ssvq.imagery.catalog import NORMAL_LABEL, Mask, SourceImage
 from ssvq.imagery.layouts import find_images
 from ssvq.imagery.manifest import manifest_csv
 from ssvq.imagery.vocabulary import label_of
-from tests.conftest import write_image
+from tests.support.images import write_image
 
 
 def touch(folder: Path, *names: str, content: bytes = b"x") -> None:

@@ -16,7 +16,7 @@ from rasterio.windows import Window
 from ssvq.errors import ImageError
 from ssvq.imagery.masks import ANOMALOUS, MaskReader, tell_full_masks
 from ssvq.imagery.raster import open_raster
-from tests.conftest import write_image
+from tests.support.images import write_image
 
 CLASSES = np.random.default_rng(0).integers(0, 4, (20, 30), dtype=np.uint8)
 

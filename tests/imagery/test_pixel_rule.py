@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from pydantic import ValidationError
 
 from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
-from ssvq.imagery.pixels import to_8_bit
+from ssvq.imagery.pixels import CHUNK, to_8_bit
 
 DTYPES = ["uint8", "uint16", "int16", "uint32", "int32", "float32", "float64"]
 
@@ -85,12 +85,12 @@ def test_8_bit_values_are_as_they_are(values: np.ndarray) -> None:
     np.testing.assert_array_equal(to_8_bit(values, PixelRule(value_range=(0, 255)))[0], values)
 
 
-def test_large_arrays_are_mapped_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = np.random.default_rng(0).normal(0, 100, (3, 50, 40)).astype(np.float32)
-    values[0, 3, 4] = np.nan
+def test_large_arrays_are_mapped_in_parts() -> None:
+    values = np.random.default_rng(0).normal(0, 100, (3, CHUNK // 2 + 5)).astype(np.float32)
+    values[0, 3] = values[2, -1] = np.nan
     rule = PixelRule(value_range=(-100, 100))
-    whole = to_8_bit(values, rule)
-    monkeypatch.setattr("ssvq.imagery.pixels.CHUNK", 7)
-    in_parts = to_8_bit(values, rule)
-    np.testing.assert_array_equal(in_parts[0], whole[0])
-    np.testing.assert_array_equal(in_parts[1], whole[1])  # type: ignore[arg-type]
+    pixels, finite = to_8_bit(values, rule)
+    assert finite is not None
+    np.testing.assert_array_equal(finite, ~np.isnan(values))
+    for row in range(3):  # each smaller than a part
+        np.testing.assert_array_equal(pixels[row], to_8_bit(values[row], rule)[0])

@@ -15,7 +15,7 @@ from ssvq.errors import ImageError
 from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
 from ssvq.imagery.pixels import read_rgb
 from ssvq.imagery.raster import open_raster
-from tests.conftest import write_image
+from tests.support.images import write_image
 
 RNG = np.random.default_rng(0)
 SMOOTH = np.clip(

@@ -9,10 +9,9 @@ import rasterio
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine, from_origin
 
-from ssvq.errors import ImageError
 from ssvq.imagery.pixels import read_rgb
 from ssvq.imagery.raster import ImageHeader, open_raster, read_header
-from tests.conftest import write_image
+from tests.support.images import write_image
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(1, 255, (20, 30, 3), dtype=np.uint8)
@@ -78,33 +77,6 @@ def test_alpha_nodata_and_internal_masks_make_pixels_invalid(tmp_path: Path) -> 
         assert valid is not None
         np.testing.assert_array_equal(valid, expected, err_msg=path.name)
         np.testing.assert_array_equal(pixels[expected], RGB[expected], err_msg=path.name)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "reason"),
-    [
-        ("empty.jpg", b"", "is empty"),
-        ("text.jpg", b"no image at all", "not an image of a known kind"),
-        ("short.png", b"\x89PNG\r\n\x1a\n", "cannot be read as an image"),
-        ("vrt.tif", b'<VRTDataset rasterXSize="9" rasterYSize="9"></VRTDataset>', "not an image of a known kind"),
-        ("missing.png", None, "cannot be read as an image"),
-    ],
-)
-def test_what_is_no_image_is_one_line(tmp_path: Path, name: str, content: bytes | None, reason: str) -> None:
-    path = tmp_path / name
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(ImageError, match=reason) as error:
-        read(path)
-    assert error.value.stage == "read"
-    assert "\n" not in error.value.message
-
-
-def test_a_truncated_image_is_an_error_when_it_is_read(tmp_path: Path) -> None:
-    whole = write_image(tmp_path / "a.png", RNG.integers(0, 255, (200, 200, 3), dtype=np.uint8)).read_bytes()
-    (tmp_path / "b.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ImageError, match="cannot be read as an image"):
-        read(tmp_path / "b.png")
 
 
 def test_headers(tmp_path: Path) -> None:

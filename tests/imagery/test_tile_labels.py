@@ -18,7 +18,7 @@ from ssvq.imagery.tile_labels import LABELS, add_labelled_tiles
 from ssvq.imagery.units import ImagePart, inspect, plan_units, read_unit
 from ssvq.io import parquet, storage
 from ssvq.training.tile_cache import cache_key
-from tests.conftest import write_image
+from tests.support.images import write_image
 
 TILE = 16
 

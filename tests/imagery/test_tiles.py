@@ -14,7 +14,7 @@ from ssvq.imagery.grid import TileGrid, Tiling
 from ssvq.imagery.pixel_rule import AS_STORED
 from ssvq.imagery.raster import open_raster
 from ssvq.imagery.tiles import cut_tiles, valid_cells
-from tests.conftest import write_image
+from tests.support.images import write_image
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(1, 256, (170, 190, 3), dtype=np.uint8)

@@ -17,7 +17,7 @@ from ssvq.imagery.layouts import find_images
 from ssvq.imagery.raster import ImageHeader
 from ssvq.imagery.tiles import TileArrays, valid_cells
 from ssvq.imagery.units import IMAGES_IN_UNIT, ImagePart, inspect, plan_units, read_unit
-from tests.conftest import write_image
+from tests.support.images import write_image
 
 TILING = Tiling(tile_size=32, stride=32)
 
@@ -27,11 +27,7 @@ def labelled(folder: Path) -> tuple[list[SourceImage], list[tuple[SourceImage, I
 
 
 MAX_TILES = 128
-
-
-@pytest.fixture(autouse=True)
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssvq.imagery.units.PART_PIXELS", MAX_TILES * 32 * 32)
+PART_PIXELS = MAX_TILES * 32 * 32
 
 
 def header(
@@ -41,7 +37,7 @@ def header(
 
 
 def read_all(*sources: SourceImage) -> list[tuple[ImagePart, TileArrays | ImageError]]:
-    units = plan_units([(source, inspect(source)) for source in sources], TILING)
+    units = plan_units([(source, inspect(source)) for source in sources], TILING, part_pixels=PART_PIXELS)
     return [result for unit in units for result in read_unit(unit)]
 
 
@@ -51,7 +47,7 @@ def test_every_tile_is_in_exactly_one_unit(images: list[tuple[int, int, bool]]) 
         (SourceImage(f"/{i}", f"{i}", "v", 1), header(w, h, random_access=access))
         for i, (w, h, access) in enumerate(images)
     ]
-    units = plan_units(sources, TILING)
+    units = plan_units(sources, TILING, part_pixels=PART_PIXELS)
     seen = Counter(
         (part.source.path, tile.row, tile.col)
         for unit in units
@@ -109,7 +105,7 @@ def test_a_bad_image_between_good_ones(tmp_path: Path) -> None:
     headers = [(source, inspect(source)) for source in sources]
     data = (tmp_path / "b.png").read_bytes()
     (tmp_path / "b.png").write_bytes(data[: len(data) // 3])  # broken after it was listed
-    results = [result for unit in plan_units(headers, TILING) for result in read_unit(unit)]
+    results = [result for unit in plan_units(headers, TILING, part_pixels=PART_PIXELS) for result in read_unit(unit)]
     assert [part.source.path for part, _ in results] == ["a.png", "b.png", "c.png"]
     assert [isinstance(result, ImageError) for _, result in results] == [False, True, False]
 
@@ -174,28 +170,25 @@ def test_listing(tmp_path: Path) -> None:
 
 def test_small_images_share_a_unit_until_it_is_full() -> None:
     images = [(SourceImage(f"/{i}", f"{i}", "v", 1), header(64, 32)) for i in range(MAX_TILES // 2 + 1)]
-    assert [len(unit) for unit in plan_units(images, TILING)] == [MAX_TILES // 2, 1]
+    assert [len(unit) for unit in plan_units(images, TILING, part_pixels=PART_PIXELS)] == [MAX_TILES // 2, 1]
     smaller = Tiling(tile_size=16, stride=16)
     images = [(SourceImage(f"/{i}", f"{i}", "v", 1), header(16, 16)) for i in range(IMAGES_IN_UNIT + 1)]
-    assert [len(unit) for unit in plan_units(images, smaller)] == [IMAGES_IN_UNIT, 1]
+    assert [len(unit) for unit in plan_units(images, smaller, part_pixels=PART_PIXELS)] == [IMAGES_IN_UNIT, 1]
 
 
 def test_a_part_has_as_many_pixels_whatever_the_tile_size() -> None:
     images = [(SourceImage("/a", "a", "v", 1), header(2048, 2048, random_access=True, file_block=(64, 64)))]
     for size in (16, 32, 64):
-        units = plan_units(images, Tiling(tile_size=size, stride=size))
+        units = plan_units(images, Tiling(tile_size=size, stride=size), part_pixels=PART_PIXELS)
         assert {len(part.block) * size**2 for (part,) in units} == {MAX_TILES * 32 * 32}
 
 
 @pytest.mark.parametrize(("name", "units"), [("a.tif", 4), ("a.png", 1)])
-def test_bands_of_a_large_image_before_the_damage_are_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, units: int
-) -> None:
-    monkeypatch.setattr("ssvq.imagery.units.PART_PIXELS", 4 * 32 * 32)
+def test_bands_of_a_large_image_before_the_damage_are_read(tmp_path: Path, name: str, units: int) -> None:
     pixels = np.random.default_rng(1).integers(0, 255, (128, 128, 3), dtype=np.uint8)
     path = write_image(tmp_path / name, pixels)
     (source,) = list_images(str(tmp_path), "--survey")
-    planned = plan_units([(source, inspect(source))], TILING)
+    planned = plan_units([(source, inspect(source))], TILING, part_pixels=4 * 32 * 32)
     assert len(planned) == units
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * 0.7)])
@@ -222,7 +215,7 @@ def test_the_damaged_one_of_image_and_mask_is_named(tmp_path: Path, damaged: str
     for folder in ("i", "m"):
         write_image(tmp_path / folder / "a.png", noise)
     (source,), _ = labelled(tmp_path)
-    planned = plan_units([(source, inspect(source))], TILING)
+    planned = plan_units([(source, inspect(source))], TILING, part_pixels=PART_PIXELS)
     path = tmp_path / damaged / "a.png"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])  # the header is whole
     ((_, error),) = read_unit(planned[0])
@@ -238,7 +231,7 @@ def test_a_whole_image_is_one_tile_of_all_its_pixels(tmp_path: Path) -> None:
     write_image(tmp_path / "m" / "a.png", (pixels > 127).astype(np.uint8))
     (source,), _ = labelled(tmp_path)
     tiling = Tiling(tile_size=32, stride=32, whole=True)
-    ((part,),) = plan_units([(source, inspect(source))], tiling)
+    ((part,),) = plan_units([(source, inspect(source))], tiling, part_pixels=PART_PIXELS)
     ((_, tiles),) = read_unit([part])
     assert isinstance(tiles, TileArrays)
     np.testing.assert_array_equal(tiles.pixels[0, ..., 0], blocks)

@@ -16,7 +16,7 @@ from ssvq.imagery.raster import ImageHeader
 from ssvq.imagery.units import inspect
 from ssvq.imagery.world_file import with_companions
 from ssvq.io.storage import ObjectInfo
-from tests.conftest import write_image
+from tests.support.images import write_image
 
 PIXELS = np.zeros((20, 30, 3), np.uint8)
 WORLD = "0.1\n0.02\n0.01\n-0.1\n500000.05\n5299999.95\n"

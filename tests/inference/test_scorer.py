@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from ssvq.config import Architecture, CodebookSettings, Objective
 from ssvq.errors import InputError
-from ssvq.inference import memory
 from ssvq.inference.scorer import MAP_SIDE, TileScorer, normalise, pool_cells, worst_cells
 from ssvq.methods.base import Method, Score
 from ssvq.methods.ss_vqvae import SSVQVAE
@@ -112,8 +111,9 @@ def test_the_network_sees_one_shape_only() -> None:
     np.testing.assert_array_equal(found.score_max, found.score)
 
 
-def test_a_core_takes_few_tiles_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scores do not depend on it, and no shape but one is seen."""
+@pytest.mark.parametrize(("side", "tiles"), [(256, 4), (640, 1)])
+def test_a_core_takes_few_tiles_at_a_time(side: int, tiles: int) -> None:
+    """Whatever is asked for; scores do not depend on it, and no shape but one is seen."""
     shapes = set()
 
     class Spy(Method):
@@ -121,13 +121,12 @@ def test_a_core_takes_few_tiles_at_a_time(monkeypatch: pytest.MonkeyPatch) -> No
             shapes.add(tuple(tiles.shape))
             return Score(tiles.mean((1, 2, 3)), None)
 
-    expected = scorer_of(16).score(tiles_of(7))
-    monkeypatch.setattr(memory, "PIXELS_OF_A_CORE", 3 * TILE**2 + 1)
-    TileScorer(Spy(), PREPROCESSING, 16, CPU, "fp32").score(tiles_of(7))
-    assert shapes == {(3, 3, TILE, TILE)}
-    np.testing.assert_allclose(scorer_of(16).score(tiles_of(7)).score, expected.score, rtol=1e-5)
-    monkeypatch.setattr(memory, "PIXELS_OF_A_CORE", 1)
-    np.testing.assert_allclose(scorer_of(16).score(tiles_of(7)).score, expected.score, rtol=1e-5)
+    preprocessing = PREPROCESSING.model_copy(update={"tile_size": side})
+    pixels = tiles_of(5, side)
+    found = TileScorer(Spy(), preprocessing, 16, CPU, "fp32").score(pixels)
+    assert shapes == {(tiles, 3, side, side)}
+    expected = normalise(torch.from_numpy(pixels), preprocessing).mean((1, 2, 3))
+    np.testing.assert_allclose(found.score, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_read_only_tiles_are_scored() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ssvq.imagery.raster import open_raster, read_header
 from ssvq.io import s3, storage
 from ssvq.io.readahead import FIRST_AHEAD, KEPT, LARGEST_AHEAD, ReadAhead
-from tests.conftest import write_image
+from tests.support.images import write_image
 from tests.support.s3 import s3_bucket, s3_server  # noqa: F401
 
 

@@ -10,10 +10,9 @@ from ssvq.errors import ExitCode
 from ssvq.io import storage
 from ssvq.scores.data_set import Scores
 from tests.support.bundles import read_whole
-from tests.support.commands import run, start
+from tests.support.commands import SCORES, run, start, wait_for
 from tests.support.s3 import Server, s3_bucket, s3_server  # noqa: F401
 from tests.support.surveys import BUNDLE_FILES, make_bundle, make_survey, tiny_training
-from tests.test_faults import SCORES, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -16,7 +16,7 @@ from ssvq.imagery.catalog import list_images
 from ssvq.imagery.pixels import read_rgb
 from ssvq.imagery.raster import open_raster, read_header
 from ssvq.io import storage
-from tests.conftest import write_image
+from tests.support.images import write_image
 from tests.support.s3 import forget_clients, s3_bucket, s3_server  # noqa: F401
 
 
@@ -317,3 +317,18 @@ def test_join_and_base_name() -> None:
     assert storage.base_name("/x/survey/") == "survey"
     assert storage.is_remote("s3://bucket/a")
     assert not storage.is_remote("/x/a")
+    assert storage.local_path("s3://bucket/a") is None
+    assert storage.local_path("/x/a") == "/x/a"
+    assert storage.longest_wait("/x/a") == 0
+    assert storage.longest_wait("s3://bucket/a") == storage.timeout()
+    assert [storage.is_full(place) for place in ("s3://bucket/a", "/x/a", "~/a", "a", "./a")] == [True] * 3 + [
+        False
+    ] * 2
+
+
+def test_paths_that_are_written_down_in_a_folder() -> None:
+    assert storage.beside("/x", "a/b") == "/x/a/b"
+    assert storage.beside("/x", "../a") == "/a"
+    assert storage.beside("/x", "/y/a/") == "/y/a"
+    assert storage.beside("/x", "s3://bucket/a") == "s3://bucket/a"
+    assert storage.beside("s3://bucket/x", "a/b") == "s3://bucket/x/a/b"

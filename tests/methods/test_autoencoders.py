@@ -15,7 +15,7 @@ from ssvq.methods.base import Method
 from ssvq.methods.ss_dcae import SSDCAE
 from ssvq.methods.ss_gvae import SSGVAE
 from ssvq.methods.ss_vae import SSVAE
-from tests.methods.test_ss_vqvae import TINY, images, patches
+from tests.support.methods import TINY, images, patches
 
 KINDS = ("ss-dcae", "ss-vae", "ss-gvae")
 

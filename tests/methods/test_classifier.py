@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from ssvq.methods.build import build_method
 from ssvq.methods.classifier import Classifier
-from tests.methods.test_ss_vqvae import TINY, images, patches
+from tests.support.methods import TINY, images, patches
 
 
 def make(seed: int = 0) -> Classifier:

@@ -9,7 +9,7 @@ from torch import Tensor
 from ssvq.config import Hypersphere, Pretraining
 from ssvq.methods.deep_sad import LEAST_DISTANCE, DeepSAD
 from ssvq.methods.deep_svdd import LEAST_COORDINATE, DeepSVDD
-from tests.methods.test_ss_vqvae import TINY, images, patches
+from tests.support.methods import TINY, images, patches
 
 NONE = torch.empty(0, 3, 32, 32)
 

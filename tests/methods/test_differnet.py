@@ -21,7 +21,7 @@ from ssvq.methods.differnet import DifferNet
 from ssvq.model import ranks
 from ssvq.model.alexnet import SOURCE, AlexNet
 from ssvq.model.bundle import encode_weights
-from tests.methods.test_ss_vqvae import TINY, images, patches
+from tests.support.methods import TINY, images, patches
 
 SIDE = 32
 

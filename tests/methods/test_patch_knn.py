@@ -14,7 +14,7 @@ from ssvq.config import Architecture, Memory, TrainConfig
 from ssvq.methods.patch_knn import PatchKnn, farthest_first
 from ssvq.model.encoders import PACKAGED
 from ssvq.model.encoders.weights import find_weights
-from tests.methods.test_ss_vqvae import patches
+from tests.support.methods import patches
 
 ARCHITECTURE = Architecture(encoder=PACKAGED, scale=1)
 

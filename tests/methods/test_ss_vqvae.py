@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from ssvq.config import Architecture, CodebookSettings, Objective
+from ssvq.config import CodebookSettings, Objective
 from ssvq.errors import InputError
 from ssvq.methods.build import build_method
 from ssvq.methods.ss_vqvae import SSVQVAE, weights_of_cells
 from ssvq.model.whitening import ColourWhitening
-
-TINY = Architecture(hidden=8, residual_hidden=4, residual_layers=1, codes=16, dimensions=4)
-SIDE = 16
+from tests.support.methods import SIDE, TINY, images, patches
 
 
 def make(seed: int = 0, codebook: dict[str, Any] | None = None, **objective: Any) -> SSVQVAE:
@@ -28,10 +26,6 @@ def make(seed: int = 0, codebook: dict[str, Any] | None = None, **objective: Any
         method.codebook.codes.copy_(0.3 * torch.randn(TINY.codes, TINY.dimensions))
         method.codebook.sums.copy_(method.codebook.codes)
     return method
-
-
-def images(n: int, seed: int = 0, side: int = SIDE) -> Tensor:
-    return torch.randn(n, 3, side, side, generator=torch.Generator().manual_seed(seed))
 
 
 def slow_quantise(method: SSVQVAE, latents: np.ndarray) -> np.ndarray:
@@ -380,16 +374,6 @@ def test_a_method_is_built_again_from_its_settings() -> None:
 
 
 # Small problems
-
-
-def patches(n: int, seed: int, *, noisy: bool) -> Tensor:
-    """Smooth ramps of random direction, or the same under noise; about unit variance."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[-1:1:32j, -1:1:32j]
-    angle = rng.uniform(0, 2 * np.pi, (n, 1, 1, 1))
-    ramp = np.cos(angle) * x + np.sin(angle) * y + 0.3 * rng.normal(size=(n, 3, 1, 1))
-    noise = 0.5 * rng.normal(size=(n, 3, 32, 32)) if noisy else 0
-    return torch.from_numpy(ramp + noise).float()
 
 
 def train(method: SSVQVAE, steps: int, clip: float = 1.0) -> list[float]:

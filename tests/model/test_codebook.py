@@ -1,7 +1,11 @@
 """The codebook against Eq. 1 and a slow reference of its learning; and that ranks never drift apart."""
 
+import json
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -10,10 +14,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.cluster import KMeans
 from torch import Tensor
 
-from ssvq.model import codebook as module
 from ssvq.model.codebook import CELLS_AT_ONCE, SMOOTHING, Codebook, bf16_factors
 
 STEPS = 5
@@ -141,19 +143,12 @@ def test_fewer_latents_than_codes_are_enough_to_start() -> None:
     assert codebook.counts.sum() == 3
 
 
-def test_k_means_sees_a_bounded_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "KMEANS_SAMPLE", 50)
-    seen = []
-
-    class Spy(KMeans):  # type: ignore[misc]
-        def fit(self, points: np.ndarray) -> Any:
-            seen.append(len(points))
-            return super().fit(points)
-
-    monkeypatch.setattr("sklearn.cluster.KMeans", Spy)
+def test_k_means_sees_a_bounded_sample() -> None:
+    latents = latents_of(0, 500)
     codebook = Codebook(4, 4, learned_by_gradient=False)
-    codebook.start_from(latents_of(0, 500), seed=0)
-    assert seen == [50]
+    codebook.start_from(latents, seed=0, sample=4)
+    # The means of four clusters of four latents are those latents.
+    assert torch.cdist(codebook.codes, latents).amin(1).max() < 1e-5
     assert codebook.counts.sum() == 500  # the moving averages start from all of them
 
 
@@ -267,35 +262,47 @@ def one_rank(rank: int, world_size: int, folder: str) -> None:
     codebook = Codebook(12, 4, learned_by_gradient=False, decay=0.8)
     state = learn(codebook, [latents_of_rank(rank, step) for step in range(STEPS)])
     torch.save(state, Path(folder, f"{rank}.pt"))
+    largest = largest_sent(lambda: codebook.start_from(latents_of(rank, 10_000), seed=0, sample=50))
+    reseeded = largest_sent(lambda: codebook.reseed_dead(latents_of(rank, 10_000), dead_below=2.0, seed=1))
+    Path(folder, f"{rank}.json").write_text(json.dumps([largest, reseeded]))
     dist.destroy_process_group()
+
+
+def largest_sent(act: Callable[[], object]) -> int:
+    """Most numbers that a collective of torch takes at a time while something is done."""
+    numbers: list[int] = []
+
+    def counted(collective: Callable[..., Any]) -> Callable[..., Any]:
+        def count(tensor: Tensor, *rest: Any, **settings: Any) -> Any:
+            numbers.append(tensor.numel())
+            return collective(tensor, *rest, **settings)
+
+        return count
+
+    with ExitStack() as stack:
+        for name in ("all_reduce", "broadcast"):
+            stack.enter_context(mock.patch.object(dist, name, counted(getattr(dist, name))))
+        for name in ("all_gather", "all_gather_into_tensor", "gather", "reduce", "all_gather_object"):
+            stack.enter_context(mock.patch.object(dist, name, side_effect=AssertionError("is not counted")))
+        act()
+    return max(numbers)
 
 
 @pytest.mark.parametrize("world_size", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_ranks_hold_one_codebook_that_is_the_codebook_of_all_their_latents(tmp_path: Path, world_size: int) -> None:
     mp.spawn(one_rank, (world_size, str(tmp_path)), nprocs=world_size)
     states = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(world_size)]
-    for state in states[1:]:
+    for rank, state in enumerate(states):
         for name, tensor in state.items():
             assert torch.equal(tensor, states[0][name]), f"{name} differs between ranks"
+        # Ranks have millions of latents in a step on whole tiles, and send those alone that are drawn.
+        assert json.loads((tmp_path / f"{rank}.json").read_text()) == [50 * 4, 12 * 4]
     together = Codebook(12, 4, learned_by_gradient=False, decay=0.8)
     everything = [torch.cat([latents_of_rank(rank, step) for rank in range(world_size)]) for step in range(STEPS)]
     for name, tensor in learn(together, everything).items():
         torch.testing.assert_close(
             states[0][name], tensor, rtol=1e-4, atol=1e-4, msg=f"{name} is not that of one process"
         )
-
-
-def test_ranks_send_each_other_no_more_latents_than_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They have millions in a step on whole tiles."""
-    sent: list[int] = []
-    monkeypatch.setattr(module, "KMEANS_SAMPLE", 50)
-    monkeypatch.setattr(module, "world_size", lambda: 2)
-    for name in ("all_reduce", "broadcast", "all_gather"):
-        monkeypatch.setattr(dist, name, lambda *given, **settings: sent.append(max(part.numel() for part in given)))
-    codebook = Codebook(16, 4, learned_by_gradient=False)
-    codebook.start_from(latents_of(0, 10_000), seed=0)
-    assert codebook.reseed_dead(latents_of(1, 10_000), dead_below=1.0, seed=1)
-    assert max(sent) == 50 * 4
 
 
 @given(st.integers(0, 1000), st.sampled_from([0.01, 1.0, 30.0]))

@@ -16,7 +16,7 @@ from ssvq.imagery.surveys import find_surveys
 from ssvq.nightly import job as nightly
 from ssvq.nightly.job import publication
 from ssvq.scores.data_set import Scores
-from tests.conftest import REPOSITORY, write_image
+from tests.support.images import REPOSITORY, write_image
 from tests.support.surveys import TILE, make_bundle, paint
 
 Capture = pytest.CaptureFixture[str]
@@ -148,16 +148,6 @@ class TestOnACluster:
         assert root.page("one").read_bytes() != first_page
         assert root.page("one").stat().st_mtime_ns >= root.published("one").stat().st_mtime_ns
 
-    def test_a_lost_page_or_published_file_is_made_again(self, root: Root) -> None:
-        root.add("one", "a.png")
-        root.run()
-        for lost in (root.page("one"), root.published("one")):
-            lost.unlink()
-            assert root.run() == ExitCode.DONE
-            assert lost.exists()
-            assert outcomes(root.summaries()[-1]) == {"one": (0, 0, 0, 1)}
-        assert root.page("one").stat().st_mtime_ns >= root.published("one").stat().st_mtime_ns
-
     def test_a_survey_that_fails_does_not_cost_the_others_their_turn(
         self, root: Root, monkeypatch: pytest.MonkeyPatch, capsys: Capture
     ) -> None:
@@ -213,7 +203,7 @@ class TestOnACluster:
         assert root.run() == ExitCode.DONE
         assert root.files() == before, "the two have left nothing to do"
 
-    def test_a_dry_run_does_nothing(self, root: Root, capsys: Capture) -> None:
+    def test_a_dry_run_does_nothing_and_lost_files_are_made_again(self, root: Root, capsys: Capture) -> None:
         root.add("one", "a.png")
         assert root.run("--dry-run") == ExitCode.DONE
         assert "survey 'one': 1 images, 0 done, 1 to score" in capsys.readouterr().out
@@ -225,6 +215,13 @@ class TestOnACluster:
         assert root.run("--dry-run") == ExitCode.DONE
         assert "to be published and reported" in capsys.readouterr().out
         assert root.files() == before
+
+        for lost in (root.page("one"), root.published("one")):
+            lost.unlink(missing_ok=True)
+            assert root.run() == ExitCode.DONE
+            assert lost.exists()
+            assert outcomes(root.summaries()[-1]) == {"one": (0, 0, 0, 1)}
+        assert root.page("one").stat().st_mtime_ns >= root.published("one").stat().st_mtime_ns
 
 
 class TestWrongInput:

@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,8 @@ from ssvq.scores.heat_map import HeatMap
 from ssvq.scores.layout import Partition, model_file, run_file
 from ssvq.scores.ledger import LedgerWriter
 from ssvq.scores.schema import SCORE_MAP, to_table
-from tests.conftest import write_image
+from tests.support.images import write_image
+from tests.support.pages import Elements
 from tests.support.s3 import s3_bucket, s3_server  # noqa: F401
 
 MODEL, TILING = "m" * 16, "32-32-shift"
@@ -85,18 +85,6 @@ def output(tmp_path: Path) -> Path:
 
 def report(out: Path | str, page: Path | str, *more: str) -> int:
     return main(["report", str(out), "--survey", "s", "--out", str(page), *more])
-
-
-class Elements(HTMLParser):
-    """Elements that a parser finds, as it finds them: what is escaped is not among them."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
 
 
 def test_the_page_holds_the_survey(output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

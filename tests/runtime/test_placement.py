@@ -24,33 +24,31 @@ def test_a_sound_node_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == ""
 
 
-def test_a_node_that_cannot_write_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_node_that_cannot_write_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     def full() -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(placement, "_check_node", full)
     with pytest.raises(OSError, match="no node of this cluster can work: no file can be written there"):
-        placement.leave_out_broken_nodes()
+        placement.leave_out_broken_nodes(full)
     assert "is left out: no file can be written there ([Errno 28] No space left on device)" in capsys.readouterr().err
 
 
-def test_a_node_on_which_processes_end_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_on_which_processes_end_is_named() -> None:
     def end() -> None:
         import os
 
         os._exit(1)
 
-    monkeypatch.setattr(placement, "_check_node", end)
     with pytest.raises(OSError, match="no process starts there"):
-        placement.leave_out_broken_nodes()
+        placement.leave_out_broken_nodes(end)
 
 
-def test_tasks_are_kept_off_what_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tasks_are_kept_off_what_is_left_out() -> None:
     here = ray.get_runtime_context().get_node_id()
     where = ray.remote(lambda: ray.get_runtime_context().get_node_id())
-    monkeypatch.setattr(placement, "_left_out", {GONE})
+    placement.leave_out([GONE])
     assert ray.get(where.options(**placement.anywhere()).remote(), timeout=60) == here
-    monkeypatch.setattr(placement, "_left_out", {GONE, here})
+    placement.leave_out([here])
     task = where.options(**placement.anywhere()).remote()
     assert ray.wait([task], timeout=3)[0] == []
     ray.cancel(task)
@@ -59,11 +57,11 @@ def test_tasks_are_kept_off_what_is_left_out(monkeypatch: pytest.MonkeyPatch) ->
 def test_readers_are_kept_off_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [{"Alive": True, "NodeID": name, "Labels": {placement.ROLE: "reader"}} for name in ("good", "bad")]
     monkeypatch.setattr(placement.ray, "nodes", lambda: nodes)
-    monkeypatch.setattr(placement, "_left_out", {"bad"})
+    placement.leave_out(["bad"])
     options = placement.readers()
     assert options["label_selector"] == {placement.ROLE: "reader", placement.NODE_ID: "!in(bad)"}
     assert options["fallback_strategy"] == [{"label_selector": {placement.NODE_ID: "!in(bad)"}}]
-    monkeypatch.setattr(placement, "_left_out", {"good", "bad"})
+    placement.leave_out(["good"])
     assert placement.ROLE not in placement.readers()["label_selector"], "no reader is left"
 
 

@@ -22,7 +22,7 @@ from ssvq.scores.ledger import LedgerWriter, no_longer_there, read_ledger, read_
 from ssvq.scores.objects import read_score_map
 from ssvq.scores.partitions import METADATA
 from ssvq.scores.schema import SCORE_MAP
-from tests.results.test_query import ledger_entry, write_output
+from tests.support.outputs import ledger_entry, write_output
 
 MUTATIONS = 40
 COUNT = "SELECT count(image_id) AS n FROM tiles"
@@ -157,15 +157,15 @@ def test_a_storage_that_fails_is_no_damage(output: Path, monkeypatch: pytest.Mon
     def fails(_: str) -> pa.NativeFile:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(damage.pa, "OSFile", fails)
+    monkeypatch.setattr(parquet, "opened", fails)
     with pytest.raises(PermissionError):
         damage.damaged_objects(str(output))
 
 
-def test_what_only_duckdb_cannot_read_is_found(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lost = damaged(tile_object(output), "cut short")
-    monkeypatch.setattr(damage, "_damage", lambda *_: None)
-    assert list(damage.damaged_objects(str(output))) == [str(lost)]
+def test_what_only_duckdb_cannot_read_is_found(output: Path) -> None:
+    without_columns = output / "images" / "none.parquet"
+    without_columns.write_bytes(as_parquet(pa.table({})))
+    assert list(damage.damaged_objects(str(output))) == [str(without_columns)]
 
 
 @pytest.mark.parametrize("folder", ["tiles", "images"])

@@ -4,6 +4,7 @@ rows of an undisturbed run, none twice and none missing.
 The steps of a job are those of `ssvq.scoring.job` without Ray and without a network: a tile's score is its mean grey.
 """
 
+import functools
 import itertools
 import shutil
 import tempfile
@@ -25,18 +26,23 @@ from ssvq.imagery.catalog import SourceImage
 from ssvq.imagery.raster import ImageHeader
 from ssvq.imagery.units import ImagePart, headless_part, inspect, plan_units, read_unit
 from ssvq.io import storage
-from ssvq.scores import ledger as ledgers
+from ssvq.model.bundle import read_description
 from ssvq.scores.ledger import LedgerWriter, latest_rows, prune, read_ledger
 from ssvq.scoring.collector import Collector
 from ssvq.scoring.plan import ScorePlan, plan_scoring
 from ssvq.scoring.writer import ScoringRun
-from tests.conftest import write_image
+from tests.support.images import write_image
 from tests.support.scored import outcomes_of
 from tests.support.surveys import TILE, make_bundle
+
+PART_PIXELS = 4 * TILE**2  # so that the large image has several parts
 
 NAMES = ["a.png", "b c.png", "d/é.png", "large.png"]
 KINDS = ["small", "wide", "broken", "transparent", "gone"]
 RUNS = itertools.count()
+
+
+described = functools.cache(read_description)
 
 
 class World:
@@ -51,6 +57,10 @@ class World:
         return ScoreConfig(
             survey=str(self.root / "survey"), model=str(self.bundle), out=str(self.root / out), **changes
         )
+
+    def plan(self, config: ScoreConfig) -> ScorePlan:
+        """What is to do; the model's description is read once, and its network not built."""
+        return plan_scoring(config, described(config.model))
 
     def set(self, name: str, kind: str) -> None:
         """Give an image other content, or remove it."""
@@ -72,9 +82,9 @@ class World:
 
     def job(self, config: ScoreConfig, random: np.random.Generator) -> Iterator[None]:
         """The steps of a job; between any two of them it may be killed, or another may run."""
-        plan = plan_scoring(config)
+        plan = self.plan(config)
         run = ScoringRun(plan.partition, config.survey, f"run-{next(RUNS):06}", plan.bundle.calibration)
-        with LedgerWriter(config.out, run.run_id) as ledger:
+        with LedgerWriter(config.out, run.run_id, rows_in_segment=2) as ledger:
             collector = Collector(run, ledger)
             headers: list[tuple[SourceImage, ImageHeader]] = []
             written = []
@@ -84,7 +94,7 @@ class World:
                 except ImageError as error:
                     written += outcomes_of(run, _scored(headless_part(source, plan.tiling), error))
                 yield
-            units = plan_units(headers, plan.tiling, plan.bundle.preprocessing.pixels)
+            units = plan_units(headers, plan.tiling, plan.bundle.preprocessing.pixels, part_pixels=PART_PIXELS)
             random.shuffle(units)
             for unit in units:
                 written += outcomes_of(run, *(_scored(*read) for read in read_unit(unit)))
@@ -111,7 +121,7 @@ class World:
         """Run a job to its end, as often as images change meanwhile."""
         config = self.config(out, **changes)
         list(self.job(config, np.random.default_rng(0)))
-        return Result(plan_scoring(config))
+        return Result(self.plan(config))
 
 
 class Result:
@@ -148,12 +158,6 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(autouse=True)
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssvq.imagery.units.PART_PIXELS", 4 * 32 * 32)  # so that the large image has several parts
-    monkeypatch.setattr(ledgers, "ROWS_IN_SEGMENT", 2)
-
-
 changes = st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(KINDS)), min_size=1, max_size=6)
 rounds = st.lists(st.tuples(changes, st.integers(0, 25), st.integers(0, 9)), min_size=1, max_size=4)
 
@@ -163,9 +167,7 @@ def in_new_world(bundle: Path) -> Any:
     return folder, World(folder, bundle)
 
 
-@given(rounds)
-@settings(max_examples=40, phases=[Phase.explicit, Phase.reuse, Phase.generate])
-def test_killed_anywhere_and_run_again(bundle: Path, rounds: list[tuple[list[tuple[str, str]], int, int]]) -> None:
+def killed_anywhere_and_run_again(bundle: Path, rounds: list[tuple[list[tuple[str, str]], int, int]]) -> None:
     folder, world = in_new_world(bundle)
     try:
         for changed, steps, seed in rounds:
@@ -186,11 +188,7 @@ def test_killed_anywhere_and_run_again(bundle: Path, rounds: list[tuple[list[tup
         shutil.rmtree(folder)
 
 
-@given(rounds, st.lists(st.booleans(), min_size=80, max_size=80))
-@settings(max_examples=30, phases=[Phase.explicit, Phase.reuse, Phase.generate])
-def test_two_jobs_at_once(
-    bundle: Path, rounds: list[tuple[list[tuple[str, str]], int, int]], turns: list[bool]
-) -> None:
+def two_jobs_at_once(bundle: Path, rounds: list[tuple[list[tuple[str, str]], int, int]], turns: list[bool]) -> None:
     """Images change while both run. One more run, with nothing beside it, heals what the slower job overwrote."""
     folder, world = in_new_world(bundle)
     try:
@@ -211,6 +209,18 @@ def test_two_jobs_at_once(
         assert both.files == undisturbed.files
     finally:
         shutil.rmtree(folder)
+
+
+def examples(number: int) -> settings:
+    """So many examples; to make one that fails smaller would take hours."""
+    return settings(max_examples=number, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+
+
+test_killed_anywhere_and_run_again = examples(25)(given(rounds)(killed_anywhere_and_run_again))
+test_killed_anywhere_many_times = pytest.mark.soak(examples(400)(given(rounds)(killed_anywhere_and_run_again)))
+turns = st.lists(st.booleans(), min_size=80, max_size=80)
+test_two_jobs_at_once = examples(20)(given(rounds, turns)(two_jobs_at_once))
+test_two_jobs_at_once_many_times = pytest.mark.soak(examples(300)(given(rounds, turns)(two_jobs_at_once)))
 
 
 def test_removed_images_stay_unless_pruned(bundle: Path, tmp_path: Path) -> None:

@@ -17,13 +17,13 @@ import torch
 from rasterio.control import GroundControlPoint
 from rasterio.transform import from_origin
 
-from ssvq.config import Architecture, ScoreConfig
+from ssvq.config import Architecture, ReadLimits, ScoreConfig
 from ssvq.errors import ExitCode
 from ssvq.methods.build import build_method
 from ssvq.model import bundle as bundles
 from ssvq.model.description import Bundle, Preprocessing
 from ssvq.scoring.job import score
-from tests.conftest import write_image
+from tests.support.images import write_image
 from tests.support.surveys import TILE, make_bundle
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -92,12 +92,12 @@ def digest(column: pa.ChunkedArray, *, is_root: bool) -> str:
     return hashlib.sha256(repr(values).encode()).hexdigest()[:16]
 
 
-def test_every_column_is_what_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssvq.imagery.units.PART_PIXELS", 50 * TILE**2)
+def test_every_column_is_what_it_was(tmp_path: Path) -> None:
     exact_bundle(tmp_path / "model")
     survey = mixed_survey(tmp_path / "survey")
     job: dict[str, Any] = {"survey": str(survey), "model": str(tmp_path / "model"), "out": str(tmp_path / "scores")}
-    assert score(ScoreConfig(**job, device="cpu", precision="fp32")) == ExitCode.SOME_IMAGES_FAILED
+    in_parts = ReadLimits(part_pixels=50 * TILE**2)
+    assert score(ScoreConfig(**job, device="cpu", precision="fp32", read=in_parts)) == ExitCode.SOME_IMAGES_FAILED
     files = sorted(Path(job["out"], "tiles").rglob("*.parquet"))
     table = pa.concat_tables([pq.ParquetFile(path).read() for path in files])
     assert table.schema.metadata == pq.read_schema(files[0]).metadata

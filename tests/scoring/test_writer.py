@@ -14,7 +14,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasterio.transform import from_origin
 
-from ssvq.imagery import units
 from ssvq.imagery.catalog import list_images
 from ssvq.imagery.grid import Tiling
 from ssvq.imagery.units import ImagePart, inspect, split_image
@@ -23,7 +22,7 @@ from ssvq.model.calibration import calibrate_columns
 from ssvq.scores.layout import Partition
 from ssvq.scores.schema import LEDGER, SCORE_MAP, to_table
 from ssvq.scoring.writer import ScoringRun, join_parts
-from tests.conftest import write_image
+from tests.support.images import write_image
 from tests.support.scored import outcomes_of, tile_rows
 
 TILING = Tiling(tile_size=16, stride=16)
@@ -40,13 +39,15 @@ def run(tmp_path: Path) -> ScoringRun:
 
 
 def parts_of(
-    run: ScoringRun, width: int = 56, height: int = 40, suffix: str = ".png", **profile: Any
+    run: ScoringRun, width: int = 56, height: int = 40, suffix: str = ".png", tiles: int = 128, **profile: Any
 ) -> list[ImagePart]:
-    """The parts of a real image: a grid of 3 x 4 tiles by default, the last of each axis shifted inward."""
+    """The parts of a real image, of at most so many tiles each: a grid of 3 x 4 tiles by default, the last of each axis
+    shifted inward.
+    """
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     write_image(Path(run.survey_root, f"a{suffix}"), pixels, **profile)
     (source,) = list_images(run.survey_root, "--survey")
-    return split_image(source, inspect(source), TILING)
+    return split_image(source, inspect(source), TILING, part_pixels=tiles * TILING.tile_size**2)
 
 
 def scored_row(part: ImagePart, kept: list[int] | None = None, **changes: Any) -> dict[str, Any]:
@@ -236,10 +237,9 @@ def test_a_source_that_was_removed_has_failed(run: ScoringRun) -> None:
 
 
 @pytest.fixture
-def parts(run: ScoringRun, monkeypatch: pytest.MonkeyPatch) -> list[ImagePart]:
+def parts(run: ScoringRun) -> list[ImagePart]:
     """The image in three parts, of a row of 4 tiles each."""
-    monkeypatch.setattr(units, "PART_PIXELS", 4 * TILING.tile_size**2)
-    found = parts_of(run)
+    found = parts_of(run, tiles=4)
     assert [(part.index, part.count, len(part.block)) for part in found] == [(i, 3, 4) for i in range(3)]
     return found
 
@@ -253,9 +253,8 @@ def test_a_part_is_handed_on_and_not_put(run: ScoringRun, parts: list[ImagePart]
         assert table["row"].to_pylist() == [part.index] * 4
 
 
-def whole(run: ScoringRun, parts: list[ImagePart], monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def whole(run: ScoringRun, parts: list[ImagePart]) -> list[dict[str, Any]]:
     """The rows of the same image taken in one part."""
-    monkeypatch.setattr(units, "PART_PIXELS", 128 * TILING.tile_size**2)
     (one,) = split_image(parts[0].source, parts[0].header, TILING)
     return lasting(to_table(tile_rows(scored_row(one), run), SCORE_MAP))
 
@@ -263,11 +262,11 @@ def whole(run: ScoringRun, parts: list[ImagePart], monkeypatch: pytest.MonkeyPat
 @given(st.permutations(range(3)))
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_parts_in_any_order_are_the_rows_of_the_whole(
-    run: ScoringRun, parts: list[ImagePart], monkeypatch: pytest.MonkeyPatch, order: list[int]
+    run: ScoringRun, parts: list[ImagePart], order: list[int]
 ) -> None:
     found = outcomes_of(run, *(scored_row(parts[i]) for i in order))
     ledger = join_parts(found, run)
-    assert lasting(object_of(run, parts[0])) == whole(run, parts, monkeypatch)
+    assert lasting(object_of(run, parts[0])) == whole(run, parts)
     assert ledger is not None
     assert (ledger["tiles"], ledger["skipped_tiles"], ledger["anomalous_tiles"]) == (12, 0, 9)
     assert ledger["seconds"] == pytest.approx(1.5)

@@ -17,7 +17,7 @@ from ssvq.model import bundle as bundles
 from ssvq.scores.data_set import Scores
 from ssvq.scores.layout import Partition
 from ssvq.scores.ledger import not_done, read_ledger, read_state
-from tests.conftest import write_image
+from tests.support.images import write_image
 from tests.support.surveys import make_bundle, make_survey, paint, tiny_training
 
 IMAGES = 384  # three units of work, of 128 images each

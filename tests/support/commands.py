@@ -3,6 +3,11 @@
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+
+# What a person asks of an output: two outputs that answer alike hold the same.
+SCORES = "SELECT image_uri, tile_id, score FROM tiles ORDER BY tile_id"
 
 
 def start(*arguments: str) -> "subprocess.Popen[str]":
@@ -19,3 +24,11 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     process = start(*arguments)
     output, errors = process.communicate()
     return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 300) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)

@@ -28,7 +28,7 @@ from ssvq.nightly.job import nightly
 from ssvq.scoring.job import score
 from ssvq.scoring.stages import load_scorer
 from ssvq.training.job import train
-from tests.conftest import write_image
+from tests.support.images import write_image
 from tests.support.surveys import TILE, make_bundle, make_survey, paint, tiny_training
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.conftest import REPOSITORY
+from tests.support.images import REPOSITORY
 from tests.support.network import Network, NodesUnavailableError, ip
 from tests.support.s3 import free_port
 

@@ -12,7 +12,7 @@ from ssvq.model import bundle as bundles
 from ssvq.model.calibration import calibrate_columns
 from ssvq.model.description import Bundle, Preprocessing
 from ssvq.model.encoders import cell_of
-from tests.conftest import write_image
+from tests.support.images import write_image
 
 TILE = 32
 TINY = Architecture(hidden=16, residual_hidden=8, residual_layers=1, codes=32, dimensions=8)

@@ -10,8 +10,8 @@ import torch.multiprocessing as mp
 from ssvq.methods.build import build_method, method_settings
 from ssvq.training.checkpoint import Position, check_in_step, load_best, load_checkpoint, save_checkpoint
 from ssvq.training.engine import Engine
+from tests.support.engines import engine_of, samples
 from tests.support.surveys import tiny_training
-from tests.training.test_engine import engine_of, samples
 
 
 def steps(engine: Engine, first: int, last: int) -> None:

@@ -1,25 +1,12 @@
 """One step of a training: learning rates, moving averages, what counts as divergence."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 from ssvq.config import Optimiser
-from ssvq.model.description import Preprocessing
-from ssvq.training.engine import LARGEST_GROWTH, Engine, divergence, learning_rate, mean_over_ranks
-from tests.support.surveys import TILE, tiny_training
-
-PREPROCESSING = Preprocessing(tile_size=TILE, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-
-
-def samples(number: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (number, TILE, TILE, 3), dtype=np.uint8)
-
-
-def engine_of(**changes: object) -> Engine:
-    return Engine(tiny_training(Path("survey"), "out", **changes), PREPROCESSING)
+from ssvq.training.engine import LARGEST_GROWTH, divergence, learning_rate, mean_over_ranks
+from tests.support.engines import engine_of, samples
 
 
 def test_learning_rates() -> None:

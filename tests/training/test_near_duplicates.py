@@ -1,10 +1,10 @@
 """Images that look the same in different splits are told; others are not, also where all images look much alike."""
 
-import io
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
@@ -13,30 +13,14 @@ from ssvq.imagery.catalog import list_images
 from ssvq.imagery.grid import Tiling
 from ssvq.imagery.units import inspect, plan_units, read_unit
 from ssvq.training.near_duplicates import Pair, find_near_duplicates, tell_near_duplicates
-from ssvq.training.tile_cache import INDEX_SCHEMA, write_index, write_part
+from ssvq.training.tile_cache import write_index, write_part
+from tests.support.photographs import photograph, saved_again
 
 TILE = 64
 
 
-def photograph(seed: int, width: int = 200, height: int = 150) -> NDArray[np.uint8]:
-    """Smooth patches, as from afar, and grain."""
-    rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(40, 220, (7, 9, 3), np.uint8)).resize(
-        (width, height), Image.Resampling.BICUBIC
-    )
-    return np.clip(np.asarray(coarse, int) + rng.integers(-9, 10, (height, width, 3)), 0, 255).astype(np.uint8)
-
-
-def saved_again(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Smaller, brighter, and as a JPEG of low quality."""
-    small = Image.fromarray(np.clip(pixels * 0.95 + 10, 0, 255).astype(np.uint8)).resize((150, 113))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=60)
-    return np.asarray(Image.open(buffer))
-
-
-def pairs_of(folder: Path, pictures: dict[str, tuple[NDArray[np.uint8], str]]) -> list[Pair]:
-    """The pairs among pictures, given with their splits."""
+def index_of(folder: Path, pictures: dict[str, tuple[NDArray[np.uint8], str]]) -> tuple[pa.Table, dict[str, str]]:
+    """The tile cache's index of pictures that are given with their splits, and these by image_id."""
     for name, (pixels, _) in pictures.items():
         Image.fromarray(pixels).save(folder / name)
     images = list_images(str(folder), "--images")
@@ -47,7 +31,12 @@ def pairs_of(folder: Path, pictures: dict[str, tuple[NDArray[np.uint8], str]]) -
             tiles = replace(tiles, classes=np.zeros(tiles.pixels.shape[:3], np.uint8))
             rows += write_part(str(folder / "cache"), part, tiles)
     index = write_index(str(folder / "cache"), rows)
-    return find_near_duplicates(index, {image.image_id: pictures[image.path][1] for image in images}, TILE)
+    return index, {image.image_id: pictures[image.path][1] for image in images}
+
+
+def pairs_of(folder: Path, pictures: dict[str, tuple[NDArray[np.uint8], str]]) -> list[Pair]:
+    """The pairs among pictures, given with their splits."""
+    return find_near_duplicates(*index_of(folder, pictures), TILE)
 
 
 def test_a_photograph_saved_again_in_another_split_is_found(tmp_path: Path) -> None:
@@ -70,9 +59,9 @@ def test_flat_pictures_are_none(tmp_path: Path) -> None:
     assert pairs_of(tmp_path, pictures) == []
 
 
-def test_they_are_told_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    pairs = [Pair(("a.jpg", "b.jpg"), ("train", "test")), Pair(("c.jpg", "d.jpg"), ("test", "validation"))]
-    monkeypatch.setattr("ssvq.training.near_duplicates.find_near_duplicates", lambda *_: pairs)
-    tell_near_duplicates(INDEX_SCHEMA.empty_table(), {}, TILE)
-    said = "warning: 2 pairs of images in different splits look the same, such as a.jpg (train) and b.jpg (test): "
+def test_they_are_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures = {"a.png": (photograph(0), "train"), "c.png": (photograph(1), "test")}
+    pictures |= {"b.png": (saved_again(photograph(0)), "test"), "d.png": (saved_again(photograph(1)), "validation")}
+    tell_near_duplicates(*index_of(tmp_path, pictures), TILE)
+    said = "warning: 2 pairs of images in different splits look the same, such as a.png (train) and b.png (test): "
     assert capsys.readouterr().err.startswith(said)

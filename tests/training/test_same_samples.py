@@ -13,7 +13,7 @@ from ssvq.imagery.tiles import TileArrays
 from ssvq.imagery.units import inspect, read_unit, split_image
 from ssvq.training.sampling import BatchPlan, make_batch, samples_to_fit
 from ssvq.training.tile_cache import tile_refs, write_index, write_part
-from tests.conftest import write_image
+from tests.support.images import write_image
 
 TILE = 48
 

@@ -1,6 +1,5 @@
 """The tile cache gives back what was cut, and is never mistaken for another or for a whole one."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
 from ssvq.imagery.tiles import TileArrays
 from ssvq.imagery.units import ImagePart, inspect, read_unit, split_image
 from ssvq.io import storage
-from ssvq.training import tile_reader
 from ssvq.training.tile_cache import (
     CHANNELS,
     INDEX,
@@ -33,7 +31,7 @@ from ssvq.training.tile_cache import (
     write_parts,
 )
 from ssvq.training.tile_reader import crop_of_mask, read_tile, tile_pixels
-from tests.conftest import write_image
+from tests.support.images import write_image
 
 TILING = Tiling(tile_size=16, stride=16)
 SOURCE = SourceImage("/survey/a.png", "a.png", "10-1", 10, Mask("/masks/a.png"))
@@ -183,31 +181,6 @@ def test_an_index_with_failed_images_reads_back(tmp_path: Path) -> None:
     written = write_index(folder, rows)
     assert read_index(folder) == written
     assert not any(pa.types.is_nested(field.type) for field in INDEX_SCHEMA), "which not every pyarrow reads back"
-
-
-# Copies of what is on S3
-
-
-def test_a_file_is_copied_once_and_the_longest_unused_makes_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fetched: list[str] = []
-    monkeypatch.setattr(tile_reader.tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(storage, "read_bytes", lambda address: (fetched.append(address), bytes(1000))[1])
-    room = os.statvfs(tmp_path)
-    names = [f"s3://bucket/cache/{name}.arrow" for name in "abc"]
-    first, second = tile_reader.local_copy(names[0]), tile_reader.local_copy(names[1])
-    assert tile_reader.local_copy(names[0]) == first
-    assert fetched == names[:2]
-    assert first.read_bytes() == bytes(1000)
-    os.utime(first, (1, 1))
-    free = room.f_bavail * room.f_frsize
-    monkeypatch.setattr(tile_reader, "SHARE_OF_DISK", 2500 / free)
-    third = tile_reader.local_copy(names[2])
-    assert [path.exists() for path in (first, second, third)] == [False, True, True]
-    monkeypatch.setattr(tile_reader, "SHARE_OF_DISK", 10 / free)
-    with pytest.raises(OSError, match="has no room for a tile cache's file of 0 MB: free some of the disk"):
-        tile_reader.local_copy("s3://bucket/cache/d.arrow")
 
 
 def test_redness_is_that_of_the_tile(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from ssvq.model.description import Preprocessing
 from ssvq.training.tile_reader import read_tile
 from ssvq.training.validation import HeldOutTiles, score_held_out
 from tests.support.surveys import tiny_training
-from tests.training.test_sampling import TILE, write_tiles
+from tests.support.tile_caches import TILE, write_tiles
 
 PREPROCESSING = Preprocessing(tile_size=TILE, mean=(0.4, 0.4, 0.4), std=(0.2, 0.2, 0.2))
 NUMBER = 7

@@ -13,24 +13,11 @@ from efficientnet_lite_pytorch import EfficientNet
 from ssvq.config import Architecture
 from ssvq.errors import InputError
 from ssvq.model.encoders import PACKAGED, build_encoder, cell_of
-from ssvq.model.encoders.backbone import BackboneEncoder
 from ssvq.model.encoders.networks import check_side, levels_of, timm
 from ssvq.model.encoders.weights import decode, encode, find_weights
+from tests.support.encoders import LITE, images, pretrained
 
-LITE = Architecture(encoder=PACKAGED, scale=0.5, dimensions=8, projection=16)
 VIT = Architecture(encoder="vit_tiny_patch16_224", levels=[5, 11], scale=1.0)
-
-
-def images(n: int, side: int = 64, seed: int = 0) -> torch.Tensor:
-    return torch.rand(n, 3, side, side, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-
-
-def pretrained(architecture: Architecture = LITE) -> BackboneEncoder:
-    torch.manual_seed(0)
-    encoder = build_encoder(architecture)
-    assert isinstance(encoder, BackboneEncoder)
-    encoder.load_network(find_weights(architecture).tensors)
-    return encoder.eval()
 
 
 # Weights

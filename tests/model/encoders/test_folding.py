@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ssvq.config import Architecture
 from ssvq.model.encoders.folding import fold_batch_norms
 from ssvq.model.encoders.networks import feature_network
-from tests.model.encoders.test_backbone import images, pretrained
+from tests.support.encoders import images, pretrained
 
 
 def with_statistics(network: nn.Module) -> nn.Module:

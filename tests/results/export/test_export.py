@@ -36,7 +36,7 @@ from ssvq.scores.heat_map import HeatMap
 from ssvq.scores.layout import Partition, model_file
 from ssvq.scores.ledger import LedgerWriter
 from ssvq.scores.schema import LEDGER, SCORE_MAP, to_table
-from tests.conftest import write_image
+from tests.support.images import write_image
 
 TILING = Tiling(tile_size=32, stride=32)
 CELLS = 8  # on a side of a tile

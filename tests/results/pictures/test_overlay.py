@@ -22,7 +22,7 @@ from ssvq.scores.layout import Partition, model_file
 from ssvq.scores.ledger import LedgerWriter
 from ssvq.scores.objects import read_heat_scale
 from ssvq.scores.schema import SCORE_MAP, to_table
-from tests.conftest import write_image
+from tests.support.images import write_image
 
 MODEL, TILING = "m" * 16, "32-32-shift"
 
