@@ -26,7 +26,7 @@ from ssvq.runtime.session import NODE_SETTINGS
 from tests.conftest import REPOSITORY
 
 CLUSTER = REPOSITORY / "cluster"
-DOCUMENTS = [CLUSTER / "README.md", REPOSITORY / "docs" / "operations.md"]
+DOCUMENTS = [CLUSTER / "README.md", REPOSITORY / "docs" / "guide" / "operations.md"]
 MANIFESTS = sorted((CLUSTER / "kuberay").glob("*.yaml"))
 UNITS = sorted((CLUSTER / "single-machine").iterdir())
 MIB, GIB = 2**20, 2**30
@@ -302,7 +302,7 @@ def test_nodes_have_the_keepalive_of_drivers(file: str) -> None:
         assert f" {name}={value} " in text
     for name, value in NODE_SETTINGS.items():
         assert f"{name}={value}" in text
-    reference = (REPOSITORY / "docs" / "reliability.md").read_text()
+    reference = (REPOSITORY / "docs" / "results" / "reliability.md").read_text()
     assert all(f"| `{name}` | {value} |" in reference for name, value in KEEPALIVE.items())
 
 
@@ -475,12 +475,12 @@ def test_volumes_that_are_mounted_exist_and_the_driver_finds_its_settings() -> N
     ],
 )
 def test_figures_that_are_called_measured_are_those_of_the_measurements(said: str, measured: str) -> None:
-    assert said in (REPOSITORY / "docs" / "operations.md").read_text()
-    assert measured in (REPOSITORY / "docs" / "performance.md").read_text()
+    assert said in (REPOSITORY / "docs" / "guide" / "operations.md").read_text()
+    assert measured in (REPOSITORY / "docs" / "results" / "performance.md").read_text()
 
 
 def test_the_example_of_a_terabyte_follows_from_its_inputs() -> None:
-    text = (REPOSITORY / "docs" / "operations.md").read_text()
+    text = (REPOSITORY / "docs" / "guide" / "operations.md").read_text()
     arithmetic, read, image = 13.56e9, 0.0029, 46.5e3
     by_arithmetic = 0.34 * 121e12 / arithmetic
     speed = min(by_arithmetic, 7 / read)
@@ -501,7 +501,7 @@ def test_the_example_of_a_terabyte_follows_from_its_inputs() -> None:
 def test_the_metrics_to_watch_are_those_there_are() -> None:
     from ssvq.runtime.telemetry import METRICS
 
-    assert set(re.findall(r"`(ssvq_\w+)`", (REPOSITORY / "docs" / "operations.md").read_text())) <= set(METRICS)
+    assert set(re.findall(r"`(ssvq_\w+)`", (REPOSITORY / "docs" / "guide" / "operations.md").read_text())) <= set(METRICS)
 
 
 # One machine --------------------------------------------------------------------------------------------------------
