@@ -3,6 +3,7 @@
 # make test-slow  faults, real data and S3, and some quick tests with the lowest versions of all packages (under 45 minutes)
 # make test-lowest   those alone (7 minutes)
 # make test-soak  variations of the slow tests, and all quick tests with the lowest versions, before a release (an hour)
+# make docs       the documentation as a site, in site/ (30 s)
 # make audit      known faults of the pinned versions, where an index can be asked (30 s)
 # Each sets up its own .venv beside the code; nothing else needs to be installed.
 
@@ -16,7 +17,7 @@ READY := .venv/.ready
 # The many processes of a test read the package's bytecode instead of compiling it.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-slow test-lowest test-soak audit lint format clean
+.PHONY: demo test test-slow test-lowest test-soak audit docs lint format clean
 
 demo: $(READY)
 	$(BIN)/ssvq demo --out demo
@@ -41,6 +42,10 @@ test-soak: $(READY) $(LOWEST)/.ready
 audit: $(READY)
 	$(BIN)/python .ci/audit.py
 
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# The same tools run in .pre-commit-config.yaml.
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -54,7 +59,7 @@ format: $(READY)
 # A half-made environment has no .ready, and is made again.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear --without-pip .venv
-	$(INSTALL) -e ".[dev]"
+	$(INSTALL) -e ".[dev,docs]"
 	touch $@
 
 $(LOWEST)/.ready: pyproject.toml .ci/lowest.py
@@ -64,4 +69,4 @@ $(LOWEST)/.ready: pyproject.toml .ci/lowest.py
 	touch $@
 
 clean:
-	rm -rf .venv $(LOWEST) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv $(LOWEST) demo site example-output build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -26,7 +26,7 @@ from ssvq.runtime.session import NODE_SETTINGS
 from tests.support.images import REPOSITORY
 
 CLUSTER = REPOSITORY / "cluster"
-DOCUMENTS = [CLUSTER / "README.md", REPOSITORY / "docs" / "operations.md"]
+DOCUMENTS = [CLUSTER / "README.md", REPOSITORY / "docs" / "guide" / "operations.md"]
 MANIFESTS = sorted((CLUSTER / "kuberay").glob("*.yaml"))
 UNITS = sorted((CLUSTER / "single-machine").iterdir())
 MIB, GIB = 2**20, 2**30
@@ -302,7 +302,7 @@ def test_nodes_have_the_keepalive_of_drivers(file: str) -> None:
         assert f" {name}={value} " in text
     for name, value in NODE_SETTINGS.items():
         assert f"{name}={value}" in text
-    reference = (REPOSITORY / "docs" / "reliability.md").read_text()
+    reference = (REPOSITORY / "docs" / "results" / "reliability.md").read_text()
     assert all(f"| `{name}` | {value} |" in reference for name, value in KEEPALIVE.items())
 
 
@@ -461,7 +461,9 @@ def test_volumes_that_are_mounted_exist_and_the_driver_finds_its_settings() -> N
 def test_the_metrics_to_watch_are_those_there_are() -> None:
     from ssvq.runtime.telemetry import METRICS
 
-    assert set(re.findall(r"`(ssvq_\w+)`", (REPOSITORY / "docs" / "operations.md").read_text())) <= set(METRICS)
+    assert set(re.findall(r"`(ssvq_\w+)`", (REPOSITORY / "docs" / "guide" / "operations.md").read_text())) <= set(
+        METRICS
+    )
 
 
 # One machine --------------------------------------------------------------------------------------------------------

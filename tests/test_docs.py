@@ -15,8 +15,8 @@ ROOT = Path(__file__).parent.parent
 
 
 def documented(part: str) -> dict[str, str]:
-    """Columns of a table of docs/schema.md, and their types."""
-    text = (ROOT / "docs" / "schema.md").read_text().split("## ")
+    """Columns of a table of docs/reference/schema.md, and their types."""
+    text = (ROOT / "docs" / "reference" / "schema.md").read_text().split("## ")
     table = next(section for section in text if section.startswith(part))
     rows = re.findall(r"^\| ([a-z0-9_, ]+) \| ([a-z0-9 ]+) \|", table, re.M)
     return {name: kind for names, kind in rows for name in names.split(", ") if kind != "type"}

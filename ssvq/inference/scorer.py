@@ -15,6 +15,7 @@ from ssvq.errors import InputError, reason_of
 from ssvq.inference.devices import Cells, Pixels, Results, runner_for
 from ssvq.inference.jpeg import JpegDecoder, NvJpeg
 from ssvq.inference.memory import batch_for
+from ssvq.io import storage
 from ssvq.methods.base import WORST_SHARE, Method, Score
 from ssvq.methods.build import load_method
 from ssvq.model import bundle as bundles
@@ -155,6 +156,27 @@ class TileScorer:
                 f"--compile: torch.compile failed ({reason_of(error, first_line=True)}); install a C++ compiler, or "
                 "leave --compile out"
             ) from error
+
+
+def load_model(
+    location: str, *, device: Device = "auto", precision: Precision = "auto", batch_size: int | None = None
+) -> TileScorer:
+    """Load a bundle to score arrays of pixels, without Ray and without files.
+
+        model = ssvq.load_model("bundle")
+        side = model.preprocessing.tile_size
+        scores = model.score(pixels)  # pixels: uint8 (n, side, side, 3); scores.score: float32 (n,)
+
+    Args:
+        location: folder or s3:// prefix that `ssvq train --out` wrote.
+        device: auto takes a GPU where there is one.
+        precision: arithmetic of the network; auto takes what the device is fast and accurate at.
+        batch_size: tiles in a batch; None takes what suits the device.
+
+    Raises:
+        InputError: there is no finished bundle, it is damaged, or the device is not there.
+    """
+    return TileScorer.from_bundle(storage.absolute(location), batch_size, device, precision)
 
 
 def normalise(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:

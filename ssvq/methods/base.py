@@ -1,6 +1,5 @@
 """The interface of a method: what the one training loop trains and the one scorer runs."""
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, cast
@@ -16,7 +15,7 @@ if TYPE_CHECKING:  # the former reads files, the latter brings timm
     from ssvq.model.description import Preprocessing
     from ssvq.model.encoders.backbone import BackboneEncoder
 
-WORST_SHARE = 0.02  # of a tile's valid cells: `score_worst` is of them, and a training pulls them in once more
+WORST_SHARE = 0.02  # of a tile's valid cells, that `score_worst` is of
 
 Anomalies = Literal["unused", "optional", "needed"]
 
@@ -155,12 +154,6 @@ def weights_of_cells(shares: Tensor, normal: int) -> tuple[Tensor, Tensor]:
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     """Mean of values with weights of the same shape; 0 where the weights are."""
     return (weights * values).sum() / weights.sum().clamp_min(1e-6)
-
-
-def worst_of_each(values: Tensor) -> Tensor:
-    """Mean of the greatest WORST_SHARE of the cells (n, h, w) of each sample, at least one: float32 (n,)."""
-    flat = values.flatten(1)
-    return flat.topk(math.ceil(WORST_SHARE * flat.shape[1])).values.mean(1)
 
 
 def mean_over_cells(latents: Tensor, valid: Tensor | None) -> Tensor:

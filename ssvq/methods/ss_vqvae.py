@@ -18,7 +18,6 @@ from ssvq.methods.base import (
     rows_of_cells,
     weighted_mean,
     weights_of_cells,
-    worst_of_each,
 )
 from ssvq.methods.settings import Objective
 from ssvq.model.codebook import Codebook
@@ -135,10 +134,9 @@ class SSVQVAE(Method):
         pulled, pushed = weights_of_cells(shares, n)
         parts = {
             "commitment": weighted_mean(distance, pulled),
-            "worst": worst_of_each(pulled[:n] * distance[:n]).mean(),
             "reconstruction": self._squared_errors(target[:n], latents[:n], codes[:n]).mean(),
         }
-        parts["normal"] = objective.beta * (parts["commitment"] + parts["worst"]) + parts["reconstruction"]
+        parts["normal"] = objective.beta * parts["commitment"] + parts["reconstruction"]
         if self.by_gradient:
             parts["codebook"] = weighted_mean((latents.detach() - codes).square().mean(1), pulled)
             parts["normal"] = parts["normal"] + parts["codebook"]
@@ -147,7 +145,7 @@ class SSVQVAE(Method):
             as_a_whole = shares.isnan().flatten(1).all(1)
             as_a_whole[:n] = False
             parts["anomalous_distance"] = distance[n:].mean()
-            parts["anomalous"] = self._missing_margin(distance, pushed, as_a_whole)
+            parts["anomalous"] = self._missing_margin(distance, pushed, as_a_whole, n)
             loss = loss + (1 - objective.eta) * parts["anomalous"]
         followed = (pulled >= 1 - MOSTLY_NORMAL).flatten()
         if not followed.any():
@@ -155,17 +153,19 @@ class SSVQVAE(Method):
         self._keep_normal(rows_of_cells(latents)[followed], indices[followed])
         return {"loss": loss, **parts}
 
-    def _missing_margin(self, distance: Tensor, pushed: Tensor, as_a_whole: Tensor) -> Tensor:
-        """How much distance anomalous cells lack to the margin: the mean of two means, one over all of them, and one
-        over the samples that have any, so that a small defect counts beside a large one. A sample that is labelled as
-        a whole, bool (n,), lacks what its mean distance does.
+    def _missing_margin(self, distance: Tensor, pushed: Tensor, as_a_whole: Tensor, normal: int) -> Tensor:
+        """How much distance anomalous cells lack to the margin: the mean of two means, one over all cells, and one over
+        the labelled anomalous samples, each a mean over its anomalous cells, so that a small defect counts as a large
+        one does. A sample that is labelled as a whole, bool (n,), lacks what its mean distance does.
         """
-        lack = F.relu(self.objective.margin - distance)
+        lack = pushed * F.relu(self.objective.margin - distance)
         cells = pushed.flatten(1).sum(1)
-        of_sample = (pushed * lack).flatten(1).sum(1) / cells.clamp_min(LEAST_CELLS)
-        of_sample = torch.where(as_a_whole, F.relu(self.objective.margin - distance.mean((1, 2))), of_sample)
-        by_sample = weighted_mean(of_sample, ((cells > 0) | as_a_whole).float())
-        return torch.where(cells.sum() > 0, (weighted_mean(lack, pushed) + by_sample) / 2, by_sample)
+        whole = F.relu(self.objective.margin - distance.mean((1, 2)))
+        of_sample = torch.where(as_a_whole, whole, lack.flatten(1).sum(1) / cells.clamp_min(LEAST_CELLS))
+        counted = (cells > 0) | as_a_whole
+        counted[:normal] = False
+        by_cell = lack.mean() + (whole * as_a_whole).mean()
+        return (by_cell + weighted_mean(of_sample, counted.float())) / 2
 
     def _squared_errors(self, target: Tensor, latents: Tensor, codes: Tensor) -> Tensor:
         """Of the reconstruction, by value. Straight-through: the decoder sees the codes, the encoder gets the decoder's

@@ -10,7 +10,7 @@ class Architecture(Section):
 
     encoder: str = "paper"
     """paper: the paper's own, trained from nothing; or a pretrained network of timm with feature maps, such as
-    tf_efficientnet_lite0 or wide_resnet50_2. auto: by method and labels, as docs/encoders.md says."""
+    tf_efficientnet_lite0 or wide_resnet50_2. auto: by method and labels, as docs/explanation/encoders.md says."""
 
     levels: list[int] | None = None
     """Levels of the timm network that features are taken of, from 0 (default: those of 8 and 16 pixels)."""

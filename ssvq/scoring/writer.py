@@ -137,7 +137,7 @@ def put_image(run: ScoringRun, scored: ScoredImage) -> dict[str, Any] | None:
 
 
 def ledger_row(run: ScoringRun, scored: ScoredImage) -> dict[str, Any]:
-    """The ledger's row of an image; docs/schema.md says what its columns mean."""
+    """The ledger's row of an image; docs/reference/schema.md says what its columns mean."""
     error, table = scored.error, scored.table
     found = asdict(scored.header) if scored.header else {}
     return {

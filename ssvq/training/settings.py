@@ -55,7 +55,7 @@ class TrainConfig(StoredPixels, ImageJob, MethodSettings):
     """Folder or s3:// prefix of the bundle; an unfinished one is resumed."""
 
     method: MethodName = "ss-vq-vae"
-    """Method: ss-vq-vae, or one of those that it is compared with (docs/methods.md)."""
+    """Method: ss-vq-vae, or one of those that it is compared with (docs/explanation/methods.md)."""
 
     tile_size: int = Field(512, ge=16, le=4096)
     """Side of a tile, in pixels of the source."""

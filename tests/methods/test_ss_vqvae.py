@@ -418,11 +418,11 @@ def shares_of(samples: int, seed: int = 0) -> Tensor:
     return (1.5 * drawn - 0.25).clamp(0, 1)
 
 
-def lacking(label: NDArray[np.float64], distance: NDArray[np.float64], margin: float) -> float:
-    """Half of it a mean over anomalous cells, half a mean over the samples that have any, by their shares."""
+def lacking(label: NDArray[np.float64], distance: NDArray[np.float64], margin: float, normal: int) -> float:
+    """Half of it a mean over all cells, half a mean over the anomalous samples, by the shares of their cells."""
     lack = label * np.maximum(0, margin - distance)
-    of_samples = [one.sum() / cells.sum() for one, cells in zip(lack, label, strict=True) if cells.sum()]
-    return float(lack.sum() / label.sum() + np.mean(of_samples)) / 2
+    of_samples = [one.sum() / cells.sum() for one, cells in zip(lack[normal:], label[normal:], strict=True)]
+    return float(lack.mean() + np.mean(of_samples)) / 2
 
 
 def test_every_cell_is_pulled_in_and_pushed_out_by_its_share() -> None:
@@ -432,16 +432,14 @@ def test_every_cell_is_pulled_in_and_pushed_out_by_its_share() -> None:
     distance = np.stack([((one["e"] - one["q"]) ** 2).mean(0) for one in found])
     label = shares.double().numpy()
     near = ((1 - label) * distance).sum() / (1 - label).sum()
-    # Of 16 cells 2 % are one: the worst of each normal sample.
-    worst = ((1 - label) * distance)[:3].reshape(3, -1).max(1).mean()
     white = method.encoder.whitening(torch.cat([normal, anomalous])).double().numpy()
     reconstruction = np.mean([((one["d"] - white[i]) ** 2).mean() for i, one in enumerate(found[:3])])
-    far = lacking(label, distance, 0.05)
+    far = lacking(label, distance, 0.05, 3)
     terms = method.loss(normal, anomalous, shares)
-    assert terms["loss"].item() == pytest.approx(0.4 * (0.7 * (near + worst) + reconstruction) + 0.6 * far, rel=1e-4)
+    assert terms["loss"].item() == pytest.approx(0.4 * (0.7 * near + reconstruction) + 0.6 * far, rel=1e-4)
 
 
-def test_a_small_defect_is_pushed_out_as_a_large_one_is() -> None:
+def test_a_small_defect_is_pushed_out_with_half_the_weight_of_a_large_one_at_least() -> None:
     method = make(margin=1000.0, labels="cell")
     normal, anomalous = images(3), images(2, 1)
     pushes = []
@@ -449,7 +447,7 @@ def test_a_small_defect_is_pushed_out_as_a_large_one_is() -> None:
         shares = torch.zeros(5, SIDE // 4, SIDE // 4)
         shares[3:, :side, :side] = 1
         pushes.append(method.loss(normal, anomalous, shares)["anomalous"].item())
-    assert pushes[0] == pytest.approx(pushes[1], rel=0.02)  # both lack nearly the whole margin
+    assert pushes[0] > 0.5 * pushes[1]
 
 
 def test_a_sample_that_is_labelled_as_a_whole_is_pushed_out_as_a_whole() -> None:
@@ -460,9 +458,9 @@ def test_a_sample_that_is_labelled_as_a_whole_is_pushed_out_as_a_whole() -> None
     found = sample_by_sample(method, anomalous)
     distance = np.stack([((one["e"] - one["q"]) ** 2).mean(0) for one in found])
     label = shares[3].double().numpy()
-    by_cell = (label * np.maximum(0, 0.05 - distance[0])).sum() / label.sum()
+    lack = (label * np.maximum(0, 0.05 - distance[0])).sum()
     as_a_whole = max(0, 0.05 - distance[1].mean())
-    expected = (by_cell + (by_cell + as_a_whole) / 2) / 2
+    expected = (lack / shares.numel() + as_a_whole / 5 + (lack / label.sum() + as_a_whole) / 2) / 2
     assert method.loss(normal, anomalous, shares)["anomalous"].item() == pytest.approx(expected, rel=1e-4)
 
 
