@@ -124,7 +124,7 @@ def default_of(info: FieldInfo) -> str:
         return "on" if info.default else "off"
     if isinstance(info.default, tuple):
         return f"`{','.join(map(str, info.default))}`"
-    return f"`{os.path.relpath(info.default) if os.path.isabs(str(info.default)) else info.default}`"
+    return f"`{os.path.relpath(info.default) if Path(str(info.default)).is_absolute() else info.default}`"
 
 
 def table(entries: Iterator[tuple[str, str, str]]) -> list[str]:

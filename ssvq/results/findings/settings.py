@@ -54,7 +54,7 @@ class FindingsConfig(Command):
     """Metres on the object that a pixel covers, for images without a georeference."""
 
     severity: Path | None = None
-    """YAML file of severities and their bounds (default: those that docs/findings.md names)."""
+    """YAML file of severities and their bounds (default: those that docs/guide/findings.md names)."""
 
     previous: str | None = None
     """Earlier survey of the same asset, in the same output, that the findings are compared with."""
