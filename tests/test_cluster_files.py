@@ -501,7 +501,9 @@ def test_the_example_of_a_terabyte_follows_from_its_inputs() -> None:
 def test_the_metrics_to_watch_are_those_there_are() -> None:
     from ssvq.runtime.telemetry import METRICS
 
-    assert set(re.findall(r"`(ssvq_\w+)`", (REPOSITORY / "docs" / "guide" / "operations.md").read_text())) <= set(METRICS)
+    assert set(re.findall(r"`(ssvq_\w+)`", (REPOSITORY / "docs" / "guide" / "operations.md").read_text())) <= set(
+        METRICS
+    )
 
 
 # One machine --------------------------------------------------------------------------------------------------------
