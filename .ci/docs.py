@@ -54,6 +54,11 @@ def on_post_page(output: str, page: Page, **_: Any) -> str:
     return output.replace("https://unpkg.com/iframe-worker/shim", here)
 
 
+def on_post_template(output: str, template_name: str, **_: Any) -> str:
+    """The same of the page for addresses that are not there."""
+    return output.replace("https://unpkg.com/iframe-worker/shim", "/assets/iframe-worker.js")
+
+
 def relink(text: str, source: str, uri: str) -> str:
     """The text of a file of the repository with links that hold on the site: of the page `uri`."""
 

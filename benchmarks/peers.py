@@ -6,8 +6,8 @@
 
 All have the weights of tf_efficientnet_lite0, its levels with cells of 8 and 16 pixels, and tiles at half size.
 PatchCore and patch-knn are fitted to the same tiles without any anomalous pixel, of the training split, and remember as
-many cells; the bundle had the masks too. Figures are of the tiles of the test split, as docs/results/accuracy.md has
-them: the mean over a tile tells "50 %", the worst cells (PatchCore's own score) tell "5 %".
+many cells; the bundle had the masks too. Figures are of the tiles of the test split, as in docs/results/accuracy.md:
+the mean over a tile tells "50 %", the worst cells (PatchCore's own score) tell "5 %".
 
 EfficientAD is not among them: it begins with weights of a teacher that anomalib fetches from the network.
 """

@@ -92,12 +92,12 @@ def run(command: str, arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE
     except OSError as error:
-        message = f"{error}; what is done is kept: mend it and run the same command again"
+        message = f"{error}; finished work is kept: fix the cause and run the same command again"
         return _fail(command, message, ExitCode.INTERNAL_ERROR, debug)
     except InputError as error:
         return _fail(command, str(error), ExitCode.WRONG_INPUT, debug)
     except Exception as error:  # noqa: BLE001 - the last place: a bug ends as one line and exit code 1
-        message = f"{failure_of(error)} (this is a bug or a fault of the machine; --debug shows more)"
+        message = f"{failure_of(error)} (this is a bug or a fault of the machine; run again with --debug to see more)"
         return _fail(command, message, ExitCode.INTERNAL_ERROR, debug)
 
 
@@ -169,8 +169,8 @@ def _overview() -> str:
             "commands:",
             *lines,
             "",
-            "`ssvq COMMAND --help` lists a command's settings. Each can also stand in a YAML file (--config) or in",
-            "the environment (SSVQ_STEPS=500); flags win over the environment, and that over the file.",
+            "`ssvq COMMAND --help` lists the settings of a command. You can also put them in a YAML file (--config)",
+            "or the environment (SSVQ_STEPS=500). Flags win over the environment, and the environment over the file.",
         ]
     )
 
@@ -192,4 +192,4 @@ def _warn_of_unknown_variables() -> None:
     known.add(f"{config.ENV_PREFIX}TEST_DATA")
     for variable in os.environ:
         if variable.startswith(config.ENV_PREFIX) and variable.split("__")[0] not in known:
-            logs.warning(f"warning: the environment's {variable} is no setting of ssvq")
+            logs.warning(f"warning: the environment variable {variable} is not a setting of ssvq")

@@ -1,8 +1,8 @@
-"""What every command's settings share: where they are read from, and how they are saved.
+"""What the settings of all commands share: their sources, and how they are saved.
 
-A setting is filled by, in rising precedence: its default, the YAML file named by `--config`, the environment
+A setting takes its value from, in rising precedence: its default, the YAML file that `--config` names, the environment
 (`SSVQ_STEPS`, nested `SSVQ_OPTIMISER__LEARNING_RATE`), the command line (`--steps`, `--optimiser.learning-rate`).
-The docstring under a field is its line in `--help`. What a command resolved is saved beside its output.
+The docstring under a field is its line in `--help`. A command saves its resolved settings beside its output.
 """
 
 import os
@@ -33,7 +33,7 @@ def _refuse_scratch(location: str) -> str:
     """Raises ValueError for a relative output in a submitted job."""
     if IN_SUBMITTED_JOB in os.environ and not storage.is_full(location):
         raise ValueError(
-            f"{location} is relative, and in a submitted job would lie in the job's scratch folder, which Ray removes: "
+            f"{location} is relative, and in a submitted job would lie in the job's scratch folder, which Ray deletes: "
             "give a full path or an s3:// address"
         )
     return location
@@ -48,7 +48,7 @@ Precision = Literal["auto", "bf16", "fp16", "fp32"]
 
 
 HOW_IT_RUNS = "how it runs"
-"""Marks a setting that says where or how a job runs, and decides nothing of what it makes."""
+"""Marks a setting that says where or how a job runs, and does not change its output."""
 
 
 class Section(BaseModel):
@@ -79,10 +79,10 @@ class Command(BaseSettings):
     """YAML file with settings of this command."""
 
     storage_timeout: Annotated[float, HOW_IT_RUNS] = Field(storage.DEFAULT_TIMEOUT, gt=0)
-    """Seconds for which requests to S3 are repeated while it does not answer."""
+    """Seconds to keep repeating a request to S3 that is not answered."""
 
     log_format: LogFormat = "text"
-    """Lines on standard error: text, or json for a log collector, an object a line."""
+    """Format of the log on standard error: text, or json (one object for each line)."""
 
     debug: bool = False
     """Show tracebacks and Ray's own log."""
@@ -96,7 +96,7 @@ class Command(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Rank the sources: flags (put first by the command line), environment, YAML file."""
+        """Order of the sources: flags (pydantic-settings puts them first), environment, YAML file."""
         return init_settings, env_settings, ConfigFile(settings_cls)
 
     def saved(self) -> dict[str, Any]:
@@ -105,8 +105,8 @@ class Command(BaseSettings):
 
     @classmethod
     def identity(cls, saved: dict[str, Any]) -> dict[str, Any]:
-        """What of saved settings decides what a job makes: without those marked HOW_IT_RUNS, and without those that
-        have today's default. So an output that was made before a setting existed is the same as one with its default.
+        """The saved settings that decide the output of a job: without those marked HOW_IT_RUNS, and without those that
+        equal today's default. So an output from before a setting existed counts as one with its default.
         """
         fields = cls.model_fields.items()
         defaults = to_jsonable_python({name: field.default for name, field in fields if not field.is_required()})

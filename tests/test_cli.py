@@ -172,7 +172,7 @@ def test_wrong_configuration_files(tmp_path: Path, capsys: Capture) -> None:
 def test_an_unknown_variable_is_warned_of(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     monkeypatch.setenv(f"{ENV_PREFIX}STEPZ", "3")
     cli.main(["query", "nowhere", "SELECT 1"])
-    assert "SSVQ_STEPZ is no setting" in capsys.readouterr().err
+    assert "SSVQ_STEPZ is not a setting" in capsys.readouterr().err
 
 
 class TestWrongInput:

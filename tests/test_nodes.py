@@ -1,4 +1,4 @@
-"""Jobs on three Ray nodes with token authentication, which outlive a lost node."""
+"""Jobs on three Ray nodes with token authentication, which outlive a lost node: see docs/results/reliability.md."""
 
 from collections.abc import Iterator
 from pathlib import Path

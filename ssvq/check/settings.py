@@ -1,4 +1,4 @@
-"""Settings of the command that looks at images before a training or a scoring does."""
+"""Settings of `ssvq check`."""
 
 from typing import ClassVar
 
@@ -9,7 +9,7 @@ from ssvq.settings import Location, Output
 
 
 class CheckConfig(StoredPixels):
-    """Look at images and labels before a training or a scoring does, and make one self-contained HTML page of it."""
+    """Look at images and labels before a training or a scoring, and write one self-contained HTML page."""
 
     layouts: ClassVar[tuple[str, ...]] = ("images", "mvtec", "manifest", "survey")
 
@@ -20,4 +20,4 @@ class CheckConfig(StoredPixels):
     """HTML file to write, local or s3://."""
 
     pictures: int = Field(120, ge=0, le=2000)
-    """Images with a picture on the page, some of each class."""
+    """Number of images with a picture on the page, some of each class."""

@@ -8,10 +8,10 @@ from ssvq.settings import Command
 
 
 class DemoConfig(Command):
-    """Make synthetic surveys, train, score, query and draw: everything on this machine, in minutes."""
+    """Run every step on synthetic images in minutes: train, score, query, draw."""
 
     out: Path = Path("demo")
-    """Folder for everything that the demo makes."""
+    """Folder for the output of the demo."""
 
     steps: int = Field(60, gt=0)
     """Optimiser steps of the training."""

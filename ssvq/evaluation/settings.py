@@ -11,16 +11,16 @@ from ssvq.settings import Output
 
 
 class EvaluateConfig(LabelledImages, ScoringSettings):
-    """Score labelled images and report how well the scores tell anomalous from normal ones."""
+    """Score labelled images and report how well the scores separate anomalous from normal tiles."""
 
     split: Literal["train", "validation", "calibration", "test"] | None = None
-    """Only images of this split, which the manifest names (default: all)."""
+    """Use only the images of this split of the manifest (default: all)."""
 
     bootstrap: int = Field(1000, ge=0)
-    """Resamples of the images behind each 95 % interval; 0 for none."""
+    """Bootstrap resamples of the images for 95 % intervals; 0 for no intervals."""
 
     seed: int = Field(0, ge=0)
-    """Seed of the resamples."""
+    """Seed of the bootstrap."""
 
     plot: Path | None = None
     """PNG file for the histogram of scores and the ROC curve."""

@@ -20,31 +20,31 @@ class ExperimentConfig(Command):
     """Folder with images/ and masks/, an MVTec AD category, a folder of such categories, or a manifest."""
 
     out: Output
-    """Folder or s3:// prefix of the results; what is finished there is not run again."""
+    """Folder or s3:// prefix of the results; finished trainings there are not repeated."""
 
     preset: Literal["paper", "quick", "smoke"] = "quick"
-    """paper: 15,000 steps, 10 seeds. quick: some hours on a small machine. smoke: minutes, and nothing is learned."""
+    """paper: 15,000 steps, 10 seeds. quick: some hours on a small machine. smoke: minutes, learns nothing."""
 
     methods: list[str] | None = None
-    """Rows of the comparison, such as ss-vq-vae,deep-sad (default: all that the experiment and preset have)."""
+    """Methods to compare, such as ss-vq-vae,deep-sad (default: those of the experiment and preset)."""
 
     gammas: list[float] | None = None
-    """Supervision levels (default: the experiment's and the preset's)."""
+    """Supervision levels (default: those of the experiment and preset)."""
 
     seeds: int | None = Field(None, gt=0)
-    """Seeds 0, 1, ... of every cell of the grid (default: the preset's)."""
+    """Number of seeds for every cell of the grid (default: by the preset)."""
 
     steps: int | None = Field(None, gt=0)
-    """Optimiser steps of each training (default: the preset's)."""
+    """Optimiser steps of each training (default: by the preset)."""
 
     object_size: int = Field(128, ge=16, multiple_of=4)
-    """Side to which whole images are resized, for the MVTec categories that are objects."""
+    """Side of resized whole images, for MVTec categories that are objects."""
 
     parallel: int | None = Field(None, gt=0)
-    """Cells that run at the same time (default: one for each GPU, or one)."""
+    """Trainings that run at the same time (default: one for each GPU, or one)."""
 
     report_only: bool = False
-    """Run nothing: tables and pictures of the cells that are finished."""
+    """Train nothing; only write tables and pictures of finished trainings."""
 
     train: dict[str, str] = Field(default_factory=dict)
-    """Other settings of ssvq train for every cell, such as architecture.hidden=64 (may be given again)."""
+    """Other settings of ssvq train for every training, such as architecture.hidden=64 (may be repeated)."""

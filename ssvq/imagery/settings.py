@@ -1,4 +1,4 @@
-"""Settings of reading images: its limits, where labelled images are and what their labels mean."""
+"""Settings for reading images: limits, where labelled images are, and what their labels mean."""
 
 import re
 from typing import Annotated, Any, ClassVar
@@ -13,13 +13,13 @@ PART_PIXELS = 128 * 512**2  # 96 MiB of RGB
 
 
 class ReadLimits(Section):
-    """What reading may take: an image that takes more time or memory fails, and a large one is read in parts."""
+    """Limits of reading. An image that exceeds the time or memory fails; a large one is read in parts."""
 
     seconds: float = Field(120, gt=0)
-    """Time for one part of an image; waiting for S3 is not counted."""
+    """Seconds to decode one part of an image, without the time that S3 takes."""
 
     memory: int = Field(2048, ge=256)
-    """MiB of memory of a process that decodes."""
+    """Memory limit of a decoding process, in MiB."""
 
     part_pixels: int = Field(PART_PIXELS, gt=0)
     """Pixels of the tiles of one part (default: 128 tiles of 512x512); a larger image is read and scored in parts."""
@@ -29,12 +29,12 @@ class ImageReading(Command):
     """A command that reads many images."""
 
     drivers: list[str] | None = None
-    """GDAL drivers, such as HFA,NITF, for other kinds than TIFF, JPEG, PNG, WebP, JPEG 2000, BMP, GIF and PNM."""
+    """GDAL drivers for other formats than TIFF, JPEG, PNG, WebP, JPEG 2000, BMP, GIF and PNM, such as HFA,NITF."""
 
     @field_validator("drivers")
     @classmethod
     def _drivers_are_known(cls, drivers: list[str] | None) -> list[str] | None:
-        """Only who names a driver waits for GDAL to load."""
+        """GDAL is loaded only if a driver is named."""
         if not drivers:
             return None
         from ssvq.imagery.drivers import known_driver
@@ -57,13 +57,14 @@ class LabelledImages(ImageReading):
     """Labelled images, from one of three layouts: --images with --masks or --annotations, --mvtec, or --manifest."""
 
     layouts: ClassVar[tuple[str, ...]] = ("images", "mvtec", "manifest")
-    """The settings of which one says where the images are."""
+    """The settings that can say where the images are; exactly one must be given."""
 
     images: Location | None = None
     """Folder or s3:// prefix of the images."""
 
     masks: Location | None = None
-    """Folder or s3:// prefix of their masks, same names: 0 normal, other values anomalous (default: all normal)."""
+    """Folder or s3:// prefix of the masks, named like the images: 0 is normal, other values anomalous (default: all
+    images are normal)."""
 
     annotations: Location | None = None
     """In place of --masks: a file of a label tool, in COCO JSON, CVAT XML 1.1 or Label Studio JSON."""
@@ -72,20 +73,20 @@ class LabelledImages(ImageReading):
     """Folder or s3:// prefix of one category in the MVTec AD layout: train/good, test/DEFECT, ground_truth/DEFECT."""
 
     manifest: Location | None = None
-    """CSV or Parquet file with the column image and any of mask, label, split, group; paths relative to the file."""
+    """CSV or Parquet file with a column image, and any of mask, label, split, group; paths are relative to the file."""
 
     anomalous_classes: Annotated[list[int | str] | None, BeforeValidator(_numbers)] = None
     """Mask values that are anomalous, such as 2,3 (default: all but 0; of a palette, all colours but black), or
     categories of --annotations, such as rust,crack (default: all but words for normal and background)."""
 
     normal_labels: list[str] | None = None
-    """More words that call an image normal, beside good, normal, ok, pass, 0, false and no; others are defects."""
+    """Labels that mean normal, besides good, normal, ok, pass, 0, false and no; every other label is a defect."""
 
     group_pattern: str | None = None
-    """Regular expression over image paths; images whose match (or its first group) is the same stay in one split."""
+    """Regular expression over image paths; images with the same match (or first group) stay in one split."""
 
     normal_fraction: float | None = Field(None, ge=0, lt=1)
-    """Leave out tiles with more than this share of anomalous pixels that are not anomalous (default: none)."""
+    """Drop tiles whose anomalous share lies between this and --anomalous-fraction (default: drop none)."""
 
     @model_validator(mode="after")
     def _one_layout(self) -> "LabelledImages":
@@ -127,18 +128,18 @@ class LabelledImages(ImageReading):
 
 
 class StoredPixels(LabelledImages):
-    """Labelled images, and what of their stored values a model sees."""
+    """Labelled images, and how their stored values become the pixels that a model sees."""
 
     bands: list[int] | None = None
-    """Bands that are red, green and blue, such as 4,3,2, or one for grey (default: as the image's colours say)."""
+    """Bands for red, green and blue, such as 4,3,2, or one band for grey (default: by the colours of the image)."""
 
     value_range: tuple[float, float] | None = None
-    """Stored values that become 0 and 255, such as 0,10000; below 0 as =-50,50 (default: 8-bit values as they are)."""
+    """Stored values that map to 0 and 255, such as 0,10000; write =-50,50 below 0 (default: 8-bit values unchanged)."""
 
     @field_validator("bands", "value_range")
     @classmethod
     def _is_rule(cls, value: Any, info: ValidationInfo) -> Any:
-        """Checked where the rule is defined, so that the message names the setting."""
+        """Checked by the rule itself, here, so that the message names the setting."""
         try:
             PixelRule.model_validate({info.field_name: value})
         except ValidationError as error:
@@ -147,5 +148,5 @@ class StoredPixels(LabelledImages):
 
     @property
     def pixel_rule(self) -> PixelRule:
-        """How stored values become pixels, for the training and for all that use its bundle."""
+        """How stored values become pixels, in the training and wherever its bundle is used."""
         return PixelRule(bands=None if self.bands is None else tuple(self.bands), value_range=self.value_range)

@@ -9,16 +9,16 @@ from ssvq.settings import Location, Output
 
 
 class NightlyConfig(SurveyScoring):
-    """Score, publish and report the surveys under a root that hold something new: one run for a schedule."""
+    """Score, publish and report every survey under a root that has something new: one run for a schedule."""
 
     root: CliPositionalArg[Location]
-    """Folder or s3:// prefix whose direct subfolders are the surveys, each named by its folder."""
+    """Folder or s3:// prefix whose direct subfolders are the surveys; their names are the names of the surveys."""
 
     surveys: list[str] | None = None
     """Only surveys whose name matches one of these patterns, such as '2026-*' (default: all)."""
 
     newest: int | None = Field(None, gt=0)
-    """Only so many surveys, those whose names come last: with dates for names, the newest ones (default: all)."""
+    """Only this many surveys, the last by name: with dates as names, the newest (default: all)."""
 
     reports: Output | None = None
     """Folder or s3:// prefix for the page of each survey (default: `reports` in --out)."""

@@ -1,4 +1,4 @@
-"""Settings of every job on Ray over many images with a model."""
+"""Settings that all Ray jobs share."""
 
 from typing import Annotated
 
@@ -10,12 +10,12 @@ class ImageJob(ImageReading):
     """A job over many images with a model, on Ray."""
 
     device: Annotated[Device, HOW_IT_RUNS] = "auto"
-    """Device of the model: CUDA where the cluster has GPUs, else CPU."""
+    """Device of the model. auto: CUDA if the cluster has a GPU when the job starts, else CPU."""
 
     precision: Precision = "auto"
-    """Arithmetic of the network: bf16 where the hardware has it, fp16 on older GPUs, else fp32."""
+    """Arithmetic of the network. auto: bf16 where the hardware has it, fp16 on older GPUs, else fp32."""
 
     read: Annotated[ReadLimits, HOW_IT_RUNS] = ReadLimits()
 
     allow_failed_images: Annotated[bool, HOW_IT_RUNS] = False
-    """Exit 0 also when some images failed (else 3); they are reported either way."""
+    """Exit with 0 instead of 3 when some images failed; they are reported either way."""

@@ -1,4 +1,4 @@
-"""Settings of the commands that run a trained model: `ssvq score` and `ssvq evaluate`."""
+"""Settings of commands that run a trained model: `ssvq score` and `ssvq evaluate`."""
 
 from typing import Literal
 
@@ -15,23 +15,24 @@ class ScoringSettings(ImageJob):
     """Folder or s3:// prefix of the bundle."""
 
     batch_size: int | None = Field(None, gt=0)
-    """Tiles in a batch of the model (default: what suits the GPU's memory); a CPU core takes at most 512x512 pixels."""
+    """Tiles in a batch (default: as many as suit the memory of the GPU); on a CPU at most 512x512 pixels for each core."""
 
     decode: Literal["auto", "cpu", "gpu"] = "auto"
-    """Where JPEG files are decoded: cpu, or on the scorer's gpu (needs ssvq[gpu]); auto is cpu. Others: on CPUs."""
+    """Where to decode JPEG: cpu, or gpu (the scorer's; needs ssvq[gpu]). auto is cpu. Other formats always use CPUs."""
 
     compile: bool = False
-    """Compile the network with torch.compile: slower to start, faster on GPUs. The paper's encoder has faster kernels
-    of its own there."""
+    """Compile the network with torch.compile: slower to start, faster on GPUs. No effect on the paper's encoder on a
+    GPU, which has faster kernels of its own."""
 
     scorers: int | None = Field(None, gt=0)
-    """Scoring actors (default: one for each GPU, or one for each node without GPUs)."""
+    """Number of scorers (default: one for each GPU, or one for each node if there is no GPU)."""
 
     max_scorers: int | None = Field(None, gt=0)
-    """Begin with --scorers (or one) and add up to so many while there is work, as an autoscaling cluster grows."""
+    """Start with --scorers (or one), and add scorers up to this number while there is work, so that an autoscaling
+    cluster grows."""
 
     gpus_per_scorer: float = Field(1, gt=0, le=1)
-    """Share of a GPU that a scorer takes: 0.5 lets two share one."""
+    """Share of a GPU for each scorer: with 0.5, two scorers share one."""
 
     @model_validator(mode="after")
     def _pool_grows(self) -> "ScoringSettings":
@@ -41,28 +42,28 @@ class ScoringSettings(ImageJob):
 
 
 class SurveyScoring(ScoringSettings):
-    """How surveys are scored into an output."""
+    """How surveys are scored."""
 
     out: Output
     """Folder or s3:// prefix of the score maps, shared by all surveys."""
 
     stride: int | None = Field(None, gt=0)
-    """Pixels from one tile to the next; under the model's tile size tiles overlap (default: the tile size)."""
+    """Pixels from one tile to the next; tiles overlap if it is less than the tile size (default: the tile size)."""
 
     include: list[str] | None = None
     """Score only images whose path in the survey matches one of these patterns, such as 'a/*.jpg' (default: all)."""
 
     exclude: list[str] | None = None
-    """Leave out images whose path in the survey matches one of these patterns; * matches / too."""
+    """Skip images whose path in the survey matches one of these patterns; * matches / too."""
 
     retry_failed: bool = True
-    """Score images again that failed in an earlier run and have not changed since."""
+    """Try images again that failed in an earlier run, even if they have not changed."""
 
     prune: bool = False
     """Remove the scores of images that are no longer in the survey."""
 
     dry_run: bool = False
-    """Say what would be done and how long it would take, and do nothing."""
+    """Print what would be done and how long it would take, and do nothing."""
 
 
 class ScoreConfig(SurveyScoring):
@@ -75,4 +76,4 @@ class ScoreConfig(SurveyScoring):
     """Name of the survey in the output (default: the last part of its path)."""
 
     limit: int | None = Field(None, gt=0)
-    """Score at most so many of the images that are left to do."""
+    """Largest number of images to score in this run."""

@@ -20,61 +20,61 @@ class Optimiser(Section):
     """Learning rate of Adam."""
 
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
-    """Learning rate over the steps: constant (the paper), or down to 0 in a line or along a cosine."""
+    """Course of the learning rate: constant (the paper), or falling to 0 on a line or a cosine."""
 
     warmup_steps: int = Field(0, ge=0)
-    """Steps over which the learning rate rises from 0 first."""
+    """Steps of warm-up, in which the learning rate rises from 0."""
 
     clip_norm: float = Field(1.0, gt=0)
-    """Gradients are clipped to this norm."""
+    """Largest norm of the gradients; larger ones are clipped."""
 
     weight_average: float | None = Field(None, gt=0, lt=1)
-    """Score with the exponential moving average of the weights, of this decay by step (default: with the last)."""
+    """Decay of an exponential moving average of the weights, which then scores (default: the last weights score)."""
 
 
 class Augmentation(Section):
-    """Random changes of the training samples that leave their label as it is."""
+    """Random changes of training samples that keep the label."""
 
     flips: bool = True
     """Mirror samples left to right."""
 
     turns: bool = True
-    """Turn samples by quarters; off where up and down matter."""
+    """Rotate samples by quarter turns; switch off if up and down matter."""
 
     brightness: float = Field(0.0, ge=0, lt=1)
-    """Multiply the pixels of a sample by a factor from 1 - this to 1 + this."""
+    """Multiply the pixels of a sample by a random factor between 1 - this and 1 + this."""
 
 
 class TrainConfig(StoredPixels, ImageJob, MethodSettings):
     """Train a model on labelled images and write it as a bundle."""
 
     labels: Location | None = None
-    """Tiles that `ssvq label` labelled, as further examples to train on; all of them, whatever --supervision."""
+    """Labels file of `ssvq label`: more tiles to train on, all of them, whatever --supervision."""
 
     out: Annotated[Output, HOW_IT_RUNS]
-    """Folder or s3:// prefix of the bundle; an unfinished one is resumed."""
+    """Folder or s3:// prefix of the bundle; an unfinished training is resumed."""
 
     method: MethodName = "ss-vq-vae"
-    """Method: ss-vq-vae, or one of those that it is compared with (docs/explanation/methods.md)."""
+    """Method: ss-vq-vae, or one of those it is compared with (docs/explanation/methods.md)."""
 
     tile_size: int = Field(512, ge=16, le=4096)
     """Side of a tile, in pixels of the source."""
 
     whole_images: bool = False
-    """Take every image whole, resized to a square of --tile-size, as the paper takes objects."""
+    """Resize every image to one square tile of --tile-size, as the paper does with objects."""
 
     crop: int | None = Field(None, ge=16)
-    """Train on random crops of this side from the tiles, in pixels (default: whole tiles; with a timm network half a
-    tile's side, from 512 pixels)."""
+    """Side of random crops of the tiles to train on, in pixels (default: whole tiles; with a timm network and tiles of
+    at least 512 pixels, half a tile's side)."""
 
     anomalous_fraction: float = Field(0.5, gt=0, le=1)
-    """A tile (or crop) is anomalous at or over this share of anomalous pixels, else normal."""
+    """A tile or crop is anomalous if at least this share of its pixels is, else normal."""
 
     supervision: float = Field(0.2, ge=0, le=0.5)
-    """Supervision level gamma = M / (M + N): share of labelled anomalous tiles, as far as there are as many."""
+    """Supervision level gamma = M / (M + N): largest share of labelled anomalous tiles M beside N normal ones."""
 
     normal_tiles: int | None = Field(None, gt=0)
-    """Most normal tiles N that the training draws on (default: all)."""
+    """Largest number of normal tiles N to train on (default: all)."""
 
     validation_fraction: float = Field(0.15, gt=0, lt=1)
     """Share of the images (or groups) that choose the checkpoint."""
@@ -83,59 +83,59 @@ class TrainConfig(StoredPixels, ImageJob, MethodSettings):
     """Share of the images (or groups) that set thresholds and p-values."""
 
     test_fraction: float = Field(0.0, ge=0, lt=1)
-    """Share of the images (or groups) that nothing is chosen by: the test of the bundle's held-out.parquet."""
+    """Share of the images (or groups) for an untouched test set; its scores are in the bundle's held-out.parquet."""
 
     steps: int = Field(15_000, gt=0)
-    """Optimiser steps; with a timm network the default is 200."""
+    """Optimiser steps (with a timm network the default is 200)."""
 
     batch_size: int = Field(128, ge=2)
-    """Samples in a step, over all workers; with a timm network the default is 64 crops, or as many whole tiles as have
-    the same pixels."""
+    """Samples in a step, over all workers (with a timm network the default is 64 crops, or as many whole tiles as have
+    the same pixels)."""
 
     anomalous_share: float = Field(0.5, gt=0, lt=1)
-    """Share of a batch that is drawn from the labelled anomalous tiles, when there are any."""
+    """Share of a batch that comes from labelled anomalous tiles, if there are any."""
 
     validation_tiles: int = Field(256, gt=0)
-    """Most tiles scored in a validation, half of them anomalous."""
+    """Largest number of tiles in a validation, half of them anomalous."""
 
     calibration_tiles: int = Field(5000, gt=0)
-    """Most tiles that set thresholds and p-values, drawn as they come."""
+    """Largest number of tiles that set thresholds and p-values, drawn at random."""
 
     test_tiles: int = Field(2500, gt=0)
-    """Most test tiles scored at the end, half of them anomalous, as in the paper."""
+    """Largest number of test tiles scored at the end, half of them anomalous, as in the paper."""
 
     validate_every: int = Field(250, gt=0)
-    """Steps between validations, each with a checkpoint; the one with the best AUROC becomes the bundle. With a timm
-    network the default is 50."""
+    """Steps between validations, each with a checkpoint; the checkpoint with the best AUROC becomes the bundle (with a
+    timm network the default is 50)."""
 
     decide_by: Literal["auto", "score", "score_worst"] = "auto"
-    """Which column is_anomalous follows: score (how much of a tile) or score_worst (is there any). auto: the one that
-    has the better AUROC on validation tiles."""
+    """Column that is_anomalous follows: score (how much of a tile is anomalous) or score_worst (whether anything is).
+    auto: the one with the better AUROC on validation tiles."""
 
     checkpoints: Annotated[int, HOW_IT_RUNS] = Field(2, gt=0)
-    """Latest checkpoints kept; each carries the best weights so far too."""
+    """Number of latest checkpoints to keep; each also holds the best weights so far."""
 
     log_every: Annotated[int, HOW_IT_RUNS] = Field(10, gt=0)
-    """Steps between figures in metrics.jsonl and TensorBoard."""
+    """Steps between entries in metrics.jsonl and TensorBoard."""
 
     num_workers: Annotated[int, HOW_IT_RUNS] = Field(1, gt=0)
     """Training workers (DDP ranks), one GPU each where there are GPUs."""
 
     min_workers: Annotated[int | None, HOW_IT_RUNS] = Field(None, gt=0)
-    """Elastic: begin, and go on after a loss, with as few workers as this (default: --num-workers)."""
+    """Smallest number of workers to start with, and to continue with after a loss (default: --num-workers)."""
 
     loaders: Annotated[int, HOW_IT_RUNS] = Field(2, gt=0)
-    """Tasks at a time that load and crop samples, for each worker and on its node."""
+    """Tasks that load and crop samples at the same time, for each worker and on its node."""
 
     track: Annotated[Annotated[str, AfterValidator(check_address)] | None, HOW_IT_RUNS] = None
     """Show the training in a tracker too: mlflow, mlflow://HOST:PORT, mlflow+URI, wandb or wandb://ENTITY/PROJECT.
     Credentials come from the tracker's own variables."""
 
     seed: int = Field(0, ge=0)
-    """Seed of every draw."""
+    """Seed of all random choices."""
 
     tile_cache: Annotated[Output | None, HOW_IT_RUNS] = None
-    """Folder or s3:// prefix that keeps the cut tiles for later runs (default: within --out, until done)."""
+    """Folder or s3:// prefix that keeps the cut tiles for later runs (default: in --out, until training is done)."""
 
     architecture: Architecture = Architecture(encoder="auto")
     codebook: CodebookSettings = CodebookSettings()
@@ -147,7 +147,7 @@ class TrainConfig(StoredPixels, ImageJob, MethodSettings):
         if self.crop is not None and self.crop > self.tile_size:
             raise ValueError(f"--crop {self.crop} is over --tile-size {self.tile_size}")
         if self.crop is not None and self.whole_images:
-            raise ValueError("--crop and --whole-images exclude each other: a crop has no label of its image")
+            raise ValueError("--crop and --whole-images exclude each other: a crop does not have the image's label")
         if self.normal_fraction is not None and self.normal_fraction >= self.anomalous_fraction:
             raise ValueError(
                 f"--normal-fraction {self.normal_fraction} must be under --anomalous-fraction {self.anomalous_fraction}"
@@ -175,7 +175,7 @@ class TrainConfig(StoredPixels, ImageJob, MethodSettings):
 
     @property
     def anomalous_in_batch(self) -> int:
-        """Samples of a batch that come from labelled anomalous tiles, where there are any."""
+        """Samples of a batch that come from labelled anomalous tiles, if there are any."""
         return round(self.anomalous_share * self.batch_size)
 
     @property
