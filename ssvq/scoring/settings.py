@@ -15,7 +15,7 @@ class ScoringSettings(ImageJob):
     """Folder or s3:// prefix of the bundle."""
 
     batch_size: int | None = Field(None, gt=0)
-    """Tiles in a batch (default: as many as suit the memory of the GPU); on a CPU at most 512x512 pixels for each core."""
+    """Tiles in a batch (default: what suits the memory of the GPU); on a CPU at most 512x512 pixels for each core."""
 
     decode: Literal["auto", "cpu", "gpu"] = "auto"
     """Where to decode JPEG: cpu, or gpu (the scorer's; needs ssvq[gpu]). auto is cpu. Other formats always use CPUs."""
