@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ssvq.demo.settings import DemoConfig
 from ssvq.demo.synthetic import write_survey
+from ssvq.demo.year import LATER, SURVEY, compare_later, make_later
 from ssvq.errors import ExitCode
 from ssvq.evaluation.job import evaluate_model
 from ssvq.evaluation.settings import EvaluateConfig
@@ -26,12 +27,12 @@ BATCH = 32
 WORST_IMAGES = """
 SELECT regexp_extract(image_uri, '[^/]+$') AS image, count(*) AS tiles,
        count(*) FILTER (is_anomalous) AS anomalous, round(max(score), 1) AS worst_score
-FROM tiles GROUP BY image_uri ORDER BY anomalous DESC, worst_score DESC LIMIT 8
+FROM tiles WHERE survey = 'demo' GROUP BY image_uri ORDER BY anomalous DESC, worst_score DESC LIMIT 8
 """
 WORST_FINDINGS = """
 SELECT severity, regexp_extract(image_uri, '[^/]+$') AS image, x, y, width, height,
        round(100 * image_share, 1) AS percent_of_image, round(times_threshold, 1) AS times_threshold
-FROM findings LIMIT 8
+FROM findings WHERE survey = 'demo' LIMIT 8
 """
 
 
@@ -39,12 +40,15 @@ def demo(config: DemoConfig) -> ExitCode:
     """Run every step. Running it again does only what is missing."""
     started = time.monotonic()
     out = config.out.resolve()
-    training, survey, bundle, scores = (out / name for name in ("training", "survey", "bundle", "scores"))
+    training, survey, later, bundle, scores = (
+        out / name for name in ("training", "survey", "later", "bundle", "scores")
+    )
     picture = out / "overlay.png"
 
-    _headline("1. Two synthetic surveys of painted steel, with masks")
+    _headline("1. Synthetic surveys of painted steel, with masks; the last shows some of the steel a year later")
     _make(training, config.seed, config.photographs, None)
     _make(survey, config.seed + 1, config.photographs // 2, config.orthomosaic)
+    make_later(later, config.seed + 1, config.photographs // 2)
 
     with ray_session(debug=config.debug):
         _headline("2. Training on the first")
@@ -60,8 +64,9 @@ def demo(config: DemoConfig) -> ExitCode:
                 seed=config.seed,
             )
         )
-        _headline("3. Scoring the second, photographs and an orthomosaic")
-        score(ScoreConfig(survey=str(survey / "images"), survey_name="demo", model=str(bundle), out=str(scores)))
+        _headline("3. Scoring the others, photographs and an orthomosaic")
+        for images, name in ((survey, SURVEY), (later, LATER)):
+            score(ScoreConfig(survey=str(images / "images"), survey_name=name, model=str(bundle), out=str(scores)))
 
         _headline("4. A query over the score maps")
         query(QueryConfig(scores=str(scores), sql=WORST_IMAGES))
@@ -74,10 +79,13 @@ def demo(config: DemoConfig) -> ExitCode:
     print(f"({report['tiles']} tiles of 512 px, {report['anomalous_tiles']} of them at least half rust)")
 
     _headline("6. Findings: what an inspector is to look at")
-    findings(FindingsConfig(scores=str(scores)))
+    findings(FindingsConfig(scores=str(scores), survey=SURVEY))
     query(QueryConfig(scores=str(scores), sql=WORST_FINDINGS))
 
-    _headline("7. A picture")
+    _headline("7. A year later: the photographs are registered, and what has grown is measured")
+    compare_later(later, scores)
+
+    _headline("8. A picture")
     overlay(OverlayConfig(scores=str(scores), image=_most_telling(scores), out=picture))
 
     _headline(f"Done in {(time.monotonic() - started) / 60:.1f} minutes")
@@ -114,7 +122,7 @@ def _make(folder: Path, seed: int, photographs: int, orthomosaic: tuple[int, int
 def _most_telling(scores: Path) -> str:
     """The photograph of which nearest to a third is anomalous: it shows both sides."""
     sql = """
-        SELECT image_uri FROM tiles WHERE NOT ends_with(image_uri, '.tif') GROUP BY image_uri
+        SELECT image_uri FROM tiles WHERE survey = 'demo' AND NOT ends_with(image_uri, '.tif') GROUP BY image_uri
         ORDER BY abs(avg(is_anomalous::INT) - 0.34), image_uri LIMIT 1
     """
     return str(Scores(str(scores)).sql(sql)["image_uri"][0])

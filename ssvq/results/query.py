@@ -15,9 +15,7 @@ from ssvq.scores.damage import damaged_objects
 from ssvq.scores.data_set import Scores
 from ssvq.scores.views import UnreadableError, literal, reading
 
-NOT_COMPARED = (
-    "no survey is compared with an earlier one: do it by `ssvq findings SCORES --survey NAME --previous EARLIER`"
-)
+NOT_COMPARED = "no survey is compared with an earlier one: run `ssvq findings SCORES --survey NAME --previous EARLIER`"
 
 
 def query(config: QueryConfig) -> ExitCode:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ssvq.demo.synthetic.noise import enlarge, fractal_noise, grow_patches, ramp, run_down
@@ -32,14 +34,17 @@ def corrode(
     grit: np.ndarray,
     growth: float | np.ndarray,
     kind: np.random.Generator,
+    spread: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
 ) -> None:
     """Let rust eat the steel: flaked rims, blisters, scale and pits, run-off stains.
 
     `growth` is the share to eat, or a small grid, float32 (rows, columns), of depths worked out for a larger
     structure. `broad` and `grit` are full-size noise of unit variance, the first of large, the other of
-    small grain. `kind` draws the colour and roughness of the rust.
+    small grain. `kind` draws the colour and roughness of the rust. `spread` changes the depth, full size and positive
+    where rust is, and is also given where there is steel.
     """
-    if (isinstance(growth, float) and growth <= 0) or not surface.steel.any():
+    is_sound = isinstance(growth, float) and growth <= 0
+    if (is_sound and spread is None) or not surface.steel.any():
         return
     other = fractal_noise(rng, *surface.shape, coarse=64, roughness=0.7)
     if isinstance(growth, float):
@@ -49,6 +54,8 @@ def corrode(
     else:
         depth = enlarge(growth, *surface.shape)
         depth += np.float32(0.13) * other
+    if spread is not None:
+        depth = spread(depth, surface.steel)
     surface.rust = (depth > 0) & surface.steel
     _run_off(surface, rng)
     other = other[::-1, ::-1]

@@ -1,28 +1,19 @@
-"""Photographing the steel and writing a survey of it: images, masks and an orthomosaic."""
+"""Photographing the steel: the pictures of a survey, some of them a year later, and an orthomosaic."""
 
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import rasterio
-from rasterio.crs import CRS
-from rasterio.errors import NotGeoreferencedWarning
-from rasterio.transform import from_origin
 
 from ssvq.demo.synthetic import steel
 from ssvq.demo.synthetic.camera import PAINTS, View, draw_view, expose, to_structure
+from ssvq.demo.synthetic.later import Year, draw_camera, later_view, photograph_from, plan_year
 from ssvq.demo.synthetic.noise import fractal_noise, grow_patches
 from ssvq.demo.synthetic.rust import corrode
-
-PIXEL_METRES = 0.002
-NO_SIDECAR = {"GDAL_PAM_ENABLED": "NO"}
 
 
 @dataclass(frozen=True)
@@ -87,8 +78,11 @@ def _photograph(
     view: View,
     ground: bool = False,
     plate: bool = False,
+    year: Year | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """RGB uint8 (height, width, 3) and rust bool (height, width); a `plate` is welded along all its edges."""
+    """RGB uint8 (height, width, 3) and rust bool (height, width); a `plate` is welded along all its edges. After a
+    `year` the steel is the same, and rust, light and noise are not.
+    """
     surface = steel.bare_surface(view.paint, to_structure(view, height, width), height, width)
     shape = fractal_noise(rng, height, width, coarse=256, fine=1, roughness=0.8)
     grit = fractal_noise(rng, height, width, coarse=16, roughness=0.35)
@@ -101,7 +95,11 @@ def _photograph(
         steel.add_marking(surface, rng, shape[::-1])
     steel.add_scratches(surface, rng, int(rng.integers(0, 25)))
     steel.roughen(surface, rng, grit[::-1, ::-1])
-    corrode(surface, rng, shape, grit, growth, np.random.default_rng(view.rust_kind))
+    kind = np.random.default_rng(view.rust_kind)
+    corrode(surface, rng, shape, grit, growth, kind, None if year is None else year.spread)
+    if year is not None:
+        rng = np.random.default_rng([view.rust_kind, 1])
+        view = later_view(view, rng)
     return expose(surface, view, rng), surface.rust
 
 
@@ -131,16 +129,48 @@ def draw_corrosion(rng: np.random.Generator, number: int) -> np.ndarray:
 
 def paint_survey(seed: int, photographs: int, height: int, width: int) -> Iterator[SyntheticImage]:
     """The photographs of a survey, one at a time, the same for the same arguments."""
-    plan = np.random.default_rng([seed, 0])
-    corrosion = draw_corrosion(plan, photographs)
-    paints = [PAINTS[index % len(PAINTS)] for index in plan.permutation(max(photographs, len(PAINTS)))]
     for index in range(photographs):
-        rng = np.random.default_rng([seed, 1, index])
-        rgb, rust = _photograph(
-            rng, height, width, growth=0.94 * float(corrosion[index]), view=draw_view(rng, paints[index]),
-            ground=bool(rng.random() < 0.3),
-        )  # fmt: skip
-        yield SyntheticImage(f"steel_{index:04d}", rgb, rust)
+        yield _paint(_plan_survey(seed, photographs), index, height, width)
+
+
+def paint_later(seed: int, photographs: int, height: int, width: int) -> Iterator[tuple[SyntheticImage, float]]:
+    """A few photographs of `paint_survey` a year later, under their names, from a camera that is nearer; and the growth
+    of their rust, its area over that of the year before where both pictures show the steel (infinite from none).
+    """
+    plan = _plan_survey(seed, photographs)
+    for index, year in sorted(plan_year(plan.corrosion).items()):
+        before = _paint(plan, index, height, width)
+        after = _paint(plan, index, height, width, year)
+        camera = draw_camera(np.random.default_rng([seed, 3, index]), height, width)
+        _, old_rust = photograph_from(camera, before.rgb, before.rust)
+        rgb, rust = photograph_from(camera, after.rgb, after.rust)
+        growth = int(rust.sum()) / int(old_rust.sum()) if old_rust.any() else math.inf
+        yield SyntheticImage(after.name, rgb, rust), growth
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is drawn for a survey before its pictures: their share of rust and their paint."""
+
+    seed: int
+    corrosion: list[float]
+    paints: list[tuple[int, int, int]]
+
+
+def _plan_survey(seed: int, photographs: int) -> _Plan:
+    rng = np.random.default_rng([seed, 0])
+    corrosion = draw_corrosion(rng, photographs).tolist()
+    paints = [PAINTS[index % len(PAINTS)] for index in rng.permutation(max(photographs, len(PAINTS)))]
+    return _Plan(seed, corrosion, paints)
+
+
+def _paint(plan: _Plan, index: int, height: int, width: int, year: Year | None = None) -> SyntheticImage:
+    rng = np.random.default_rng([plan.seed, 1, index])
+    rgb, rust = _photograph(
+        rng, height, width, growth=0.94 * plan.corrosion[index], view=draw_view(rng, plan.paints[index]),
+        ground=bool(rng.random() < 0.3), year=year,
+    )  # fmt: skip
+    return SyntheticImage(f"steel_{index:04d}", rgb, rust)
 
 
 def paint_orthomosaic(seed: int, height: int, width: int) -> SyntheticImage:
@@ -168,51 +198,3 @@ def paint_orthomosaic(seed: int, height: int, width: int) -> SyntheticImage:
                 rng, *size, growth=growth[top:bottom, left:right], view=own, plate=True
             )
     return SyntheticImage("orthomosaic", rgb, rust)
-
-
-def _write(path: Path, bands: np.ndarray, **profile: Any) -> None:
-    """Write `bands`, uint8 (count, height, width), without a sidecar file."""
-    count, height, width = bands.shape
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a photograph has no place on the map
-        size = {"count": count, "height": height, "width": width}
-        with rasterio.open(path, "w", dtype="uint8", **size, **profile) as target:
-            target.write(bands)
-
-
-def write_survey(
-    root: Path,
-    *,
-    seed: int,
-    photographs: int,
-    height: int = 1536,
-    width: int = 2048,
-    orthomosaic: tuple[int, int] | None = None,
-    progress: Callable[[int], None] | None = None,
-) -> list[Path]:
-    """Write root/images/*.jpg with root/masks/*.png (0 or 255, same stem); return the paths of the images.
-
-    With `orthomosaic` (height, width) also root/images/orthomosaic.tif, a tiled GeoTIFF, and its mask.
-    """
-    images, masks = Path(root) / "images", Path(root) / "masks"
-    images.mkdir(parents=True, exist_ok=True)
-    masks.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
-
-    def save(picture: SyntheticImage, suffix: str, **profile: Any) -> None:
-        written.append(images / f"{picture.name}{suffix}")
-        _write(written[-1], np.moveaxis(picture.rgb, 2, 0), **profile)
-        _write(masks / f"{picture.name}.png", picture.rust[None].astype(np.uint8) * 255, driver="PNG", zlevel=3)
-        if progress is not None:
-            progress(1)
-
-    with rasterio.Env(**NO_SIDECAR):
-        for picture in paint_survey(seed, photographs, height, width):
-            save(picture, ".jpg", driver="JPEG", quality=90)
-        if orthomosaic is not None:
-            save(
-                paint_orthomosaic(seed, *orthomosaic), ".tif", driver="GTiff", crs=CRS.from_epsg(32633),
-                tiled=True, blockxsize=512, blockysize=512, compress="JPEG", photometric="YCBCR",
-                jpeg_quality=90, transform=from_origin(391_500.0, 5_819_800.0, PIXEL_METRES, PIXEL_METRES),
-            )  # fmt: skip
-    return written

@@ -114,8 +114,8 @@ def _make(
         elif storage.exists(partition.gone):
             storage.remove(partition.gone)
             logs.warning(
-                f"the comparison that the table of {partition.survey!r} held is no longer in it: give --previous to "
-                "make it again"
+                f"the findings of {partition.survey!r} are no longer compared with an earlier survey: "
+                "give --previous to compare them again"
             )
         _put(partition.findings, rows.written(order, described))
     return summary

@@ -96,9 +96,10 @@ class Since:
         """
         if self.unregistered and not self.compared:
             reason, images = max(self.unregistered.items(), key=lambda item: len(item[1]))
+            example = "".join(f" ({uri} {problem})" for uri, problem in list(self.unread.items())[:1])
             raise InputError(
-                f"no image of {self.config.survey!r} could be registered with one of {self.name!r} ({_named(images)}: "
-                f"{reason}): nothing was written"
+                f"no image of {self.config.survey!r} could be registered with one of {self.name!r}: {_named(images)}: "
+                f"{reason}{example}; nothing was written"
             )
         by_image = {image["image_id"]: image for image in self.earlier}
         gone = {finding_id: lost for finding_id, lost in self.lost.items() if finding_id not in self.matched}
