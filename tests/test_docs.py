@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from ssvq.cli import COMMANDS, _parse
+from ssvq.cli import COMMANDS, parse
 from ssvq.imagery.tile_labels import LABELS
 from ssvq.results.findings.decisions import DECISIONS
 from ssvq.scores.findings import FINDINGS
@@ -137,7 +137,7 @@ def test_commands_of_pages_are_accepted(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train.yaml").write_text("images: photos\nout: s3://bucket/bundle\n")
     assert command in COMMANDS, f"{page}: ssvq {command}"
-    _parse(command, COMMANDS[command].settings, arguments)
+    parse(command, COMMANDS[command].settings, arguments)
 
 
 def test_every_guide_was_looked_at() -> None:
