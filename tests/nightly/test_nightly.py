@@ -14,7 +14,7 @@ from ssvq import cli
 from ssvq.errors import ExitCode, InputError
 from ssvq.imagery.surveys import find_surveys
 from ssvq.nightly import job as nightly
-from ssvq.nightly.job import publication
+from ssvq.nightly import publication
 from ssvq.scores.data_set import Scores
 from tests.support.images import REPOSITORY, write_image
 from tests.support.surveys import TILE, make_bundle, paint
