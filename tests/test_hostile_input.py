@@ -92,7 +92,7 @@ def check_results(out: Path, folder: Path, capfd: pytest.CaptureFixture[str]) ->
         ExitCode.SOME_IMAGES_FAILED,
     )  # a picture may be lost where only its header is damaged
     found = Elements(page.read_text(encoding="utf-8")).found
-    assert [tag for tag, _ in found].count("script") == 3, "those of the page alone"
+    assert [tag for tag, _ in found].count("script") == 4, "those of the page alone"
     assert not [attributes for _, attributes in found if any(name.startswith("on") for name in attributes)]
     addresses = [value for _, attributes in found for name, value in attributes.items() if name in ("src", "href")]
     assert all(value and value.startswith("data:") for value in addresses)

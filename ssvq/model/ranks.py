@@ -16,7 +16,7 @@ def rank() -> int:
 
 
 def averaged(tensor: Tensor) -> Tensor:
-    """The mean of a tensor over all ranks, each of which gives one of the same shape, whose memory is used for it."""
+    """The mean of a tensor over all ranks. All ranks pass the same shape; the tensor is overwritten."""
     if world_size() == 1:
         return tensor
     dist.all_reduce(tensor)

@@ -108,7 +108,7 @@ def _surveys(config: NightlyConfig) -> list[str]:
 def _look(
     config: NightlyConfig, bundle: Bundle, surveys: Sequence[str], known: Known
 ) -> tuple[list[ScorePlan], list[Outcome]]:
-    """Plans of the surveys with something to do, and what became of those of which it cannot be told."""
+    """Plans of the surveys that have work, and outcomes of those that could not be planned."""
     due, outcomes = [], []
     for survey in surveys:
         try:

@@ -35,7 +35,7 @@ class QueryConfig(Command):
     """Scores at or over it are anomalous (default: the model's own threshold)."""
 
     false_positive_rate: float | None = Field(None, gt=0, lt=1)
-    """Anomalous is what so few normal tiles would be: p_value at or under it."""
+    """Share of normal tiles that may be called anomalous: a tile is anomalous if its p_value is at or under it."""
 
     limit: int = Field(20, gt=0)
     """Rows of worst-tiles, by-image and change."""

@@ -56,13 +56,13 @@ class HeatScale:
     def at_threshold(self, tile: dict[str, Any]) -> float:
         """The cell distance at which the heat of a tile passes the threshold that decides.
 
-        The score is the norm over all n cells of a tile (Eq. 5), so that threshold / sqrt(n) all over it gives the
-        threshold; `score_worst` is a distance of cells itself, and so is the score of a method without cells.
+        The score is the norm over all n cells of a tile (Eq. 5), so that cells that all have threshold / sqrt(n)
+        give the threshold; `score_worst` is a distance of cells itself, and so is the score of a method without cells.
         """
         return self.distance_at(self.decided_by(tile)[1], tile)
 
     def distance_at(self, value: float, tile: dict[str, Any]) -> float:
-        """The cell distance that, all over a tile, gives it this value of the column that decides."""
+        """The distance of all cells of a tile at which its deciding column has this value."""
         if tile["score_map"] is None or self.worst_threshold is not None:
             return value
         return value / (int(tile["tiling_id"].split("-")[0]) / self.cell)

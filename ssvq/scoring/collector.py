@@ -16,9 +16,10 @@ SUMMED = ("tiles", "skipped_tiles", "anomalous_tiles", "object_bytes")
 
 
 class Collector:
-    """Takes OUTCOME rows in any order. `totals` counts images by status, and sums what SUMMED names; `changed` are
-    the images that were no longer what was listed when they were to be put; `decoders` counts images by what decoded
-    them; `more_pages`, the pages of TIFFs that are not read. Images that fail are named as they do.
+    """Takes OUTCOME rows in any order, and logs each image that fails.
+
+    `totals` counts images by status and sums the columns of SUMMED. `changed` lists the images that changed between
+    listing and reading. `decoders` counts images by decoder. `more_pages` counts the pages of TIFFs that are not read.
     """
 
     def __init__(self, run: ScoringRun, ledger: LedgerWriter) -> None:

@@ -140,7 +140,7 @@ class ScoreParts:
 
     def _scored(self, row: pa.Table) -> pa.Table:
         columns = {name: row[name].combine_chunks() for name in SCORED.names if name in READ.names}
-        # Only a process that was started in the place of a dead one can have a row that is to blame.
+        # Only a process that replaces a dead one can hold the row that killed it.
         if self._is_second:
             work = hashlib.sha256(flat(row, "parts")[0].as_buffer()).hexdigest()[:20]
             if self.dispatcher.begin(f"score {work}").is_over:

@@ -80,7 +80,7 @@ def load_checkpoint(folder: Path, engine: Engine) -> Position:
 
 
 def load_best(engine: Engine, position: Position) -> Method:
-    """The best weights so far, in the place of those that are scored with."""
+    """Loads the best weights so far into the method that scores."""
     engine.scored.load_state_dict(safetensors.torch.load(position.best_weights))
     return engine.scored
 

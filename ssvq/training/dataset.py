@@ -76,7 +76,7 @@ def draw_tile_sets(index: pa.Table, images: list[SourceImage], config: TrainConf
 
     A tile is anomalous at or over `anomalous_fraction`, else normal; with `normal_fraction`, tiles between the two
     are left out. Of the anomalous training tiles M are drawn such that M / (M + N) is gamma, or all where there are
-    fewer. Tiles labelled by hand are taken all, in the place of what the masks say of the same tiles.
+    fewer. All tiles labelled by hand are taken; their labels replace those of masks.
 
     Raises InputError where too little is left to train on, to choose the checkpoint or to calibrate.
     """

@@ -16,8 +16,9 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def read_annotations(address: str, setting: str) -> Annotations:
-    """What a file says. Its tool is told by what it holds. Raises InputError, naming the setting, for a file that is
-    missing, damaged or of another kind.
+    """The annotations of a file. Its content shows which tool wrote it.
+
+    Raises InputError, naming the setting, if the file is missing, damaged or of another kind.
     """
     try:
         data = storage.read_bytes(address).removeprefix(BYTE_ORDER_MARK)

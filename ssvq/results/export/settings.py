@@ -30,8 +30,8 @@ class ExportConfig(Command):
     """Model whose scores are written (default: the latest of each survey)."""
 
     threshold: float | None = Field(None, gt=0)
-    """Cell distance at which a region of geojson is anomalous (default: what, all over a tile, gives it the model's
-    threshold)."""
+    """Cell distance at which a region of geojson is anomalous (default: the distance at which a tile whose cells all
+    have it reaches the model's threshold)."""
 
     @field_validator("format", mode="before")
     @classmethod

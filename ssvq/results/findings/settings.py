@@ -38,11 +38,11 @@ class FindingsConfig(Command):
     """Model whose scores are taken (default: the latest of each survey)."""
 
     threshold: float | None = Field(None, gt=0)
-    """Cell distance at which a region is a finding (default: what, all over a tile, gives it the model's
-    threshold)."""
+    """Cell distance at which a region is a finding (default: the distance at which a tile whose cells all have it
+    reaches the model's threshold)."""
 
     false_positive_rate: float | None = Field(None, gt=0, lt=1)
-    """In place of it: what, all over a tile, only so few normal tiles reach."""
+    """Share of normal tiles that may reach the threshold; sets it instead of --threshold."""
 
     hysteresis: float = Field(1.0, gt=0, le=1)
     """Share of the threshold down to which a region goes on around the cells that are over it."""

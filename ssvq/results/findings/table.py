@@ -22,9 +22,11 @@ COLUMNS = (*HEAT_COLUMNS, "score_max", "p_value", "p_value_worst")
 
 @dataclass(frozen=True)
 class Bounds:
-    """The cell distance at which a region is a finding: `threshold`; or what, all over a tile, gives it the value
-    `score` of the column that decides, by default the model's own. A region goes on down to the share `hysteresis` of
-    it, and has `smallest` pixels or more.
+    """What makes a region a finding.
+
+    `threshold` is the cell distance at which it begins. Without it, `score` gives it: a tile whose cells all have the
+    distance has this value in the column that decides (default: the model's threshold). A region goes on down to the
+    share `hysteresis` of the distance, and has `smallest` pixels or more.
     """
 
     threshold: float | None

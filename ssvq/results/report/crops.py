@@ -22,7 +22,7 @@ from ssvq.results.html import data_uri, encode_webp
 
 THREADS = 4  # images in work at a time
 AROUND = 1.6  # side of a crop, in sides of the finding
-LEAST_SIDE = 256  # pixels of the image in a crop: a small finding is told by what is around it
+LEAST_SIDE = 256  # pixels of the image in a crop: a small finding needs context to be recognised
 # Longest side of a crop and quality of its WebP: the first that fits the bytes.
 CROPS = ((384, 72), (320, 68), (256, 64), (192, 58), (128, 50), (96, 40))
 ALL_CROPS = 4_500_000  # bytes of a page, before base64
