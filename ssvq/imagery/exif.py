@@ -26,6 +26,11 @@ def read_exif(dataset: DatasetReader) -> dict[str, str]:
     return {**dataset.tags(), **dataset.tags(ns="EXIF")}
 
 
+def read_xmp(dataset: DatasetReader) -> str:
+    """The XMP packet of an open image; empty if there is none."""
+    return str(dataset.tags(ns="xml:XMP").get("xml:XMP", ""))
+
+
 def orientation(exif: dict[str, str]) -> int | None:
     """1 (upright) to 8."""
     match = re.fullmatch(r"\s*([1-8])\s*", exif.get("EXIF_Orientation", ""))

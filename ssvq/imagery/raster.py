@@ -20,6 +20,7 @@ from rasterio.transform import from_gcps
 
 from ssvq.errors import ImageError, one_line
 from ssvq.imagery import exif
+from ssvq.imagery.camera import estimate_gsd
 from ssvq.imagery.drivers import LONGEST_SIGNATURE, SIGNATURES, driver_of
 from ssvq.imagery.opener import FileOpener
 from ssvq.imagery.pixels import named_bands
@@ -58,7 +59,8 @@ class ImageHeader:
     None for a photograph; for an image with ground control points it is their least-squares affine.
     `random_access` says whether a window can be read without decoding the image from its start; `file_block` is the
     width and height in pixels of what is decoded at once. `pages`: of a TIFF, whose first alone is read.
-    `named_bands`: numbers of the bands that are named red, green and blue, where there are such.
+    `named_bands`: numbers of the bands that are named red, green and blue, where there are such. `gsd_estimate`: metres
+    on the object that a pixel covers, as the notes of the camera suggest.
     """
 
     width: int
@@ -76,6 +78,7 @@ class ImageHeader:
     longitude: float | None
     pages: int = 1
     named_bands: tuple[int, ...] | None = None
+    gsd_estimate: float | None = None
 
 
 @contextmanager
@@ -181,6 +184,7 @@ def read_header(dataset: DatasetReader, file: BinaryIO | None = None) -> ImageHe
         longitude=longitude,
         named_bands=named_bands(dataset),
         pages=max(1, len(dataset.subdatasets)) if dataset.driver == "GTiff" else 1,
+        gsd_estimate=estimate_gsd(noted, exif.read_xmp(dataset), dataset.width, dataset.height),
     )
 
 

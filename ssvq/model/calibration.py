@@ -7,6 +7,15 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, FiniteFloat, model_validator
 
 FALSE_POSITIVE_RATES = (0.01, 0.05)
+"""Rates whose thresholds stand in each bundle."""
+
+DEFAULT_RATE = 0.05
+"""Of false positives, that sets the threshold of a bundle."""
+
+EQUAL_ERROR_RATE: Literal["equal-error-rate"] = "equal-error-rate"
+
+ThresholdRate = float | Literal["equal-error-rate"]
+"""What sets a threshold: a share of normal tiles, or the rate at which both errors are equally frequent (the paper)."""
 
 
 class BundlePart(BaseModel):
@@ -28,8 +37,8 @@ class ColumnCalibration(BundlePart):
     threshold: FiniteFloat
     """Scores at or over it are anomalous."""
 
-    rule: Literal["equal error rate", "5 % false positives"]
-    """How the threshold was chosen; the second where no calibration tile is anomalous."""
+    rule: str
+    """How the threshold was chosen, in words: `equal error rate`, or a share of false positives."""
 
     thresholds_at_false_positive_rate: dict[str, FiniteFloat]
     """Thresholds at given shares of false alarms among normal tiles."""
@@ -42,6 +51,11 @@ class ColumnCalibration(BundlePart):
         normal = np.asarray(self.normal_scores)
         at_least = len(normal) - np.searchsorted(normal, np.asarray(scores), side="left")
         return (1 + at_least) / (len(normal) + 1)
+
+    @property
+    def false_positive_rate(self) -> float:
+        """Share of normal tiles that are expected at or over the threshold, from 0 to 1: its conformal p-value."""
+        return float(self.p_values(self.threshold))
 
 
 class Calibration(ColumnCalibration):
@@ -91,22 +105,45 @@ def false_positive_threshold(normal: NDArray[np.floating], rate: float) -> float
     return float(np.nextafter(np.float32(highest), np.float32(np.inf)))  # scores are float32
 
 
-def calibrate_columns(scores: NDArray[np.floating], anomalous: NDArray[np.bool_], decides: Column) -> Calibration:
+def calibrate_columns(
+    scores: NDArray[np.floating], anomalous: NDArray[np.bool_], decides: Column, rate: ThresholdRate = DEFAULT_RATE
+) -> Calibration:
     """Calibration of `score` and `score_worst` (n, 2), the latter NaN for a method without cells."""
-    worst = None if np.isnan(scores[:, 1]).any() else calibrate(scores[:, 1], anomalous)
-    return Calibration(**dict(calibrate(scores[:, 0], anomalous)), worst=worst, decides=decides)
+    worst = None if np.isnan(scores[:, 1]).any() else calibrate(scores[:, 1], anomalous, rate)
+    return Calibration(**dict(calibrate(scores[:, 0], anomalous, rate)), worst=worst, decides=decides)
 
 
-def calibrate(scores: NDArray[np.floating], anomalous: NDArray[np.bool_]) -> ColumnCalibration:
-    """Thresholds and normal scores from validation tiles. Raises ValueError without a normal tile."""
+def calibrate(
+    scores: NDArray[np.floating], anomalous: NDArray[np.bool_], rate: ThresholdRate = DEFAULT_RATE
+) -> ColumnCalibration:
+    """Thresholds and normal scores from calibration tiles: scores (n,) and which tiles are anomalous, bool (n,).
+
+    The threshold allows `rate` false positives. n normal tiles know no rate under 1 / (n + 1). With too few for the
+    rate, or at "equal-error-rate", the threshold is that of the equal error rate. If there is no anomalous tile either,
+    it is that of the least rate which the normal tiles know.
+
+    Raises ValueError without a normal tile.
+    """
     normal = np.sort(scores[~anomalous].astype(np.float64))
     if len(normal) == 0:
         raise ValueError("calibration needs normal validation tiles")
     at_rate = {f"{rate:g}": false_positive_threshold(normal, rate) for rate in FALSE_POSITIVE_RATES}
-    has_anomalies = bool(anomalous.any())
+    threshold, rule = _choose_threshold(scores, anomalous, normal, rate)
     return ColumnCalibration(
-        threshold=equal_error_rate_threshold(scores, anomalous) if has_anomalies else at_rate["0.05"],
-        rule="equal error rate" if has_anomalies else "5 % false positives",
+        threshold=threshold,
+        rule=rule,
         thresholds_at_false_positive_rate=at_rate,
         normal_scores=normal.tolist(),
     )
+
+
+def _choose_threshold(
+    scores: NDArray[np.floating], anomalous: NDArray[np.bool_], normal: NDArray[np.float64], rate: ThresholdRate
+) -> tuple[float, str]:
+    """The threshold, and the rule that set it, in words."""
+    least = 1 / (len(normal) + 1)
+    is_known = rate != EQUAL_ERROR_RATE and rate >= least
+    if anomalous.any() and not is_known:
+        return equal_error_rate_threshold(scores, anomalous), "equal error rate"
+    allowed = max(DEFAULT_RATE if rate == EQUAL_ERROR_RATE else rate, least)
+    return false_positive_threshold(normal, allowed), f"{100 * allowed:.3g} % false positives"

@@ -39,7 +39,7 @@ def _draw_histogram(
 ) -> None:
     thresholds = {
         f"threshold {calibration.threshold:.4g} ({calibration.rule})": (calibration.threshold, "-"),
-        "5 % false alarms in calibration": (calibration.thresholds_at_false_positive_rate["0.05"], "--"),
+        "1 % false alarms in calibration": (calibration.thresholds_at_false_positive_rate["0.01"], "--"),
     }
     lowest = float(scores.min())
     highest = max(float(np.quantile(scores, SHOWN)), *(1.02 * value for value, _ in thresholds.values()))

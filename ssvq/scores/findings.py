@@ -46,8 +46,8 @@ FINDINGS = pa.schema(
 )
 """finding_id: of image, model, tiling and the place of its largest distance, so that it lasts over other thresholds.
 state: `new`, or what a person decided, with who, when (UTC) and a note, all null where nobody did. x, y, width, height:
-of the smallest rectangle of pixels around it. area_from: `georeference`, `gsd`, or
-null where the area in square metres is not known. p_value_worst, p_value_mean: of the tiles that it lies in, of which
+of the smallest rectangle of pixels around it. area_from: `georeference`, `gsd`, `camera` (an estimate), or null where
+the area in square metres is not known. p_value_worst, p_value_mean: of the tiles that it lies in, of which
 there are `tiles`. outline: WKB in pixels; geometry: WKB in longitude and latitude, null without a place on the map.
 
 Of a comparison with an earlier survey, `previous_survey`, without which the next are null. change: `new`, `grown`,

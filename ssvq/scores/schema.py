@@ -91,11 +91,13 @@ LEDGER = pa.schema(
         ("decoder", pa.string()),
         ("pages", pa.int32()),
         ("run_number", pa.int32()),
+        ("gsd_estimate", pa.float64()),
     ]
 )
 """status: `scored`, `failed`, `removed` or `passed over`. captured_at: local time of the camera, which EXIF gives
 without a zone. pages: of a TIFF, whose first alone is scored. run_number: one over the greatest that the survey had
-when the run began, so that what is latest depends on no clock.
+when the run began, so that what is latest depends on no clock. gsd_estimate: metres on the object that a pixel covers,
+from the notes of the camera.
 """
 
 LATEST = ("run_number", "recorded_at", "run_id")

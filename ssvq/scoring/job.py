@@ -72,6 +72,7 @@ def score(config: ScoreConfig, plan: ScorePlan | None = None, make_scorer: MakeS
         "more_pages": collector.more_pages,
         "left": plan.left - plan.to_score,
         **{name: collector.totals[name] for name in ("tiles", "skipped_tiles", "anomalous_tiles", "object_bytes")},
+        "false_positive_rate": plan.bundle.calibration.deciding.false_positive_rate,
         "decoders": dict(collector.decoders),
         "seconds": round(time.monotonic() - started, 1),
         "scoring_seconds": round(scoring_seconds, 1),
@@ -132,6 +133,13 @@ def _save_run(config: ScoreConfig, run: ScoringRun, summary: dict[str, Any] | No
     storage.put_text(run_file(config.out, run.run_id), json.dumps(record, indent=2) + "\n")
 
 
+def _print_false_alarms(tiles: int, rate: float) -> None:
+    """How many of the tiles that the model calls anomalous may be normal, by its calibration."""
+    if tiles:
+        expected = f"up to {round(rate * tiles):,} of the {tiles:,} tiles"
+        print(f"expected false alarms: {expected}, {100 * rate:.2g} % of normal tiles")
+
+
 def _print_summary(config: ScoreConfig, partition: Partition, summary: dict[str, Any]) -> None:
     rate = summary["tiles"] / max(summary["scoring_seconds"], 1e-9)
     print(
@@ -139,6 +147,7 @@ def _print_summary(config: ScoreConfig, partition: Partition, summary: dict[str,
         f"{summary['anomalous_tiles']} of them anomalous; failed {summary['failed']} images; "
         f"skipped {summary['skipped_tiles']} tiles without valid pixels"
     )
+    _print_false_alarms(summary["tiles"], summary["false_positive_rate"])
     if summary["pruned"]:
         print(f"removed the scores of {summary['pruned']} images that are no longer in the survey")
     passed_over = sum(summary["passed_over"].values())

@@ -177,7 +177,10 @@ def _write_bundle(
         split: (outcome.scores[split][:, column], labelled.anomalous) for split, labelled in tile_sets.held_out.items()
     }
     calibration = calibrate_columns(
-        outcome.scores[CALIBRATION], tile_sets.held_out[CALIBRATION].anomalous, outcome.decides
+        outcome.scores[CALIBRATION],
+        tile_sets.held_out[CALIBRATION].anomalous,
+        outcome.decides,
+        config.false_positive_rate,
     )
     bundle = Bundle(
         model_id=bundles.model_id(config.method, settings, tile_sets.preprocessing, digest),
@@ -243,5 +246,5 @@ def _print_result(config: TrainConfig, bundle: Bundle) -> None:
     normal, deciding = len(calibration.normal_scores), calibration.deciding
     print(
         f"threshold {deciding.threshold:.4g} of {calibration.decides} ({deciding.rule}), from {normal} normal tiles of "
-        "other images"
+        f"other images: expect {100 * deciding.false_positive_rate:.2g} % false alarms on normal tiles"
     )

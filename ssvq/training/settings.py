@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 from ssvq.imagery.settings import StoredPixels
 from ssvq.methods.registry import MethodName
 from ssvq.methods.settings import MethodSettings
+from ssvq.model.calibration import DEFAULT_RATE
 from ssvq.model.settings import Architecture, CodebookSettings
 from ssvq.runtime.settings import ImageJob
 from ssvq.settings import HOW_IT_RUNS, Location, Output, Section
@@ -111,6 +112,10 @@ class TrainConfig(StoredPixels, ImageJob, MethodSettings):
     decide_by: Literal["auto", "score", "score_worst"] = "auto"
     """Column that is_anomalous follows: score (how much of a tile is anomalous) or score_worst (whether anything is).
     auto: the one with the better AUROC on validation tiles."""
+
+    false_positive_rate: Annotated[float, Field(gt=0, lt=1)] | Literal["equal-error-rate"] = DEFAULT_RATE
+    """Share of normal tiles that may reach the threshold of is_anomalous, or equal-error-rate (the paper). With too few
+    normal calibration tiles for the share, the equal error rate sets the threshold."""
 
     checkpoints: Annotated[int, HOW_IT_RUNS] = Field(2, gt=0)
     """Number of latest checkpoints to keep; each also holds the best weights so far."""

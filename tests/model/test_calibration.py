@@ -119,7 +119,28 @@ def test_as_many_false_alarms_as_the_rate_allows(n: int, false_alarms: int) -> N
     assert (np.arange(n, dtype=np.float32) >= threshold).sum() == false_alarms
 
 
-def test_calibration_with_anomalies() -> None:
+def test_the_threshold_allows_5_percent_false_positives_whatever_the_anomalies_score() -> None:
+    scores = np.arange(120.0)
+    calibration = calibrate(scores, scores >= 100)
+    assert calibration.rule == "5 % false positives"
+    assert calibration == calibration_of(scores[:100]).model_copy()
+    assert 0.04 < calibration.false_positive_rate <= 0.05
+    asked = calibrate(scores, scores >= 100, 0.125)
+    assert asked.rule == "12.5 % false positives"
+    assert (scores[:100] >= asked.threshold).sum() == 11  # (1 + 11) / 101 is under 12.5 %, (1 + 12) / 101 over it
+    assert asked.false_positive_rate == pytest.approx(12 / 101)
+
+
+def test_the_threshold_of_the_paper_is_that_of_equal_errors() -> None:
+    scores = np.arange(120.0)
+    labels = scores >= 90
+    labels[95:105] = False
+    calibration = calibrate(scores, labels, "equal-error-rate")
+    assert calibration.rule == "equal error rate"
+    assert calibration.threshold == equal_error_rate_threshold(scores, labels)
+
+
+def test_too_few_normal_tiles_for_the_rate_mean_equal_errors() -> None:
     scores, labels = np.array([4.0, 1, 3, 2, 9, 8]), np.array([0, 0, 0, 0, 1, 1], bool)
     calibration = calibrate(scores, labels)
     assert calibration.rule == "equal error rate"
@@ -133,6 +154,13 @@ def test_calibration_without_anomalies_allows_5_percent_false_positives() -> Non
     assert calibration.rule == "5 % false positives"
     assert calibration.threshold == calibration.thresholds_at_false_positive_rate["0.05"]
     assert calibration.threshold == pytest.approx(95)  # just over it: (1 + 5) / 101 is over 5 %
+
+
+def test_the_rule_names_the_rate_that_few_normal_tiles_know() -> None:
+    calibration = calibration_of([1.0, 2.0, 3.0])
+    assert calibration.rule == "25 % false positives"
+    assert calibration.threshold == pytest.approx(3.0)
+    assert calibration.false_positive_rate == 0.25
 
 
 def test_calibration_needs_normal_tiles() -> None:

@@ -1,6 +1,7 @@
 """Findings: the regions of stitched heat as rows, with place, area and severity; nothing but score maps is read."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,17 @@ def test_without_scale_or_place_there_are_no_square_metres(tmp_path: Path) -> No
     out = write_scores(tmp_path, header_of(NOWHERE), hot_cells(*BLOCKS))
     run(out)
     assert {(row["area_m2"], row["area_from"]) for row in rows_of(out)} == {(None, None)}
+
+
+def test_the_notes_of_a_camera_give_an_estimate_which_the_setting_overrules(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = write_scores(tmp_path, replace(header_of(NOWHERE), gsd_estimate=0.5), hot_cells(*BLOCKS))
+    run(out)
+    assert [(row["area_m2"], row["area_from"]) for row in rows_of(out)] == [(72, "camera"), (8, "camera")]
+    assert "about 80 square metres (estimated from the camera's notes)" in capsys.readouterr().out
+    run(out, "--gsd", 1)
+    assert [(row["area_m2"], row["area_from"]) for row in rows_of(out)] == [(288, "gsd"), (32, "gsd")]
 
 
 def test_a_region_across_tiles_is_one_finding(tmp_path: Path) -> None:

@@ -51,7 +51,8 @@ class FindingsConfig(Command):
     """Pixels of a finding at least."""
 
     gsd: float | None = Field(None, gt=0)
-    """Metres on the object that a pixel covers, for images without a georeference."""
+    """Metres on the object that a pixel covers, for images without a georeference (default: an estimate from the
+    camera's notes, where a drone wrote its distance)."""
 
     severity: Path | None = None
     """YAML file of severities and their bounds (default: those that docs/guide/findings.md names)."""

@@ -86,7 +86,7 @@ class _Tiles:
 def _row(region: Region, image: dict[str, Any], threshold: float, tiles: _Tiles, gsd: float | None) -> dict[str, Any]:
     left, top, right, bottom = region.outline.bounds
     geometry = on_the_ground(region.outline, image) if is_placed(image) else None
-    area, area_from = _area(region, geometry, gsd)
+    area, area_from = _area(region, geometry, gsd, image["gsd_estimate"])
     p_values = tiles.under(region.outline)
     key = [image[name] for name in ("survey", "image_id", "model_id", "tiling_id")]
     return {
@@ -114,8 +114,12 @@ def _row(region: Region, image: dict[str, Any], threshold: float, tiles: _Tiles,
     }
 
 
-def _area(region: Region, geometry: BaseGeometry | None, gsd: float | None) -> tuple[float | None, str | None]:
-    """Square metres, and what they are known from."""
+def _area(
+    region: Region, geometry: BaseGeometry | None, gsd: float | None, estimate: float | None
+) -> tuple[float | None, str | None]:
+    """Square metres, and what they are known from: the place on the ground, --gsd, or the notes of the camera."""
     if geometry is not None:
         return abs(ELLIPSOID.geometry_area_perimeter(geometry)[0]), "georeference"
-    return (None, None) if gsd is None else (region.pixels * gsd**2, "gsd")
+    if gsd is not None:
+        return region.pixels * gsd**2, "gsd"
+    return (None, None) if estimate is None else (region.pixels * estimate**2, "camera")

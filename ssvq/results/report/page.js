@@ -31,7 +31,10 @@
     show("images-over", count(images), share(images, rows.length));
     const normal = sum(data.normal);
     const alarms = sum(data.normal.slice(bin));
-    if (normal) show("false-alarms", share(alarms, normal), `${count(alarms)} of ${count(normal)}`);
+    // As the p-values of the score maps: k of n normal tiles mean a rate of (1 + k) / (1 + n).
+    const expected = Math.round(((1 + alarms) / (1 + normal)) * sum(data.tiles));
+    const note = `${count(alarms)} of ${count(normal)}, up to ${count(expected)} tiles here`;
+    if (normal) show("false-alarms", share(alarms, normal), note);
     for (const row of rows) row.classList.toggle("over", Number(row.dataset.bin) >= bin);
     const under = document.querySelector("#under rect");
     const over = document.querySelector("#over rect");

@@ -110,6 +110,7 @@ def _chart(bins: Bins) -> dict[str, Any]:
         "normal": outline(shares["normal"]) if sum(bins.normal) else None,
         "normal_tiles": sum(bins.normal),
         "false_alarms": sum(bins.normal[bins.at :]),
+        "expected": round((1 + sum(bins.normal[bins.at :])) / (1 + sum(bins.normal)) * sum(bins.tiles)),
         "ticks": ticks,
     }
 
@@ -150,7 +151,8 @@ def _area(finding: dict[str, Any]) -> str:
     area = finding["area_m2"]
     if area is None:
         return f"{finding['area_pixels']:,.0f} px"
-    return f"{area:,.0f} m²" if area >= 100 else f"{area:.3g} m²"
+    text = f"{area:,.0f} m²" if area >= 100 else f"{area:.3g} m²"
+    return f"about {text}" if finding["area_from"] == "camera" else text
 
 
 def _percent(share: float) -> str:
