@@ -15,6 +15,8 @@ from ssvq.demo.synthetic.camera import View
 STEP = 4  # pixels between the points of the grid on which rust spreads
 FRAY = 60.0  # pixels from the old rust over which its shape fades out
 NEW_SHARE = 0.05  # of a picture that new rust covers
+SMALLEST_SHARE = 0.15  # of rust in a picture whose growth is measured: a smaller patch is a few cells of heat
+LARGEST_SHARE = 0.75  # above it there is no room to grow
 
 Homography = np.ndarray
 """float64 (3, 3), from pixels of the earlier picture to those of the later one."""
@@ -42,7 +44,7 @@ def plan_year(corrosion: Sequence[float]) -> dict[int, Year]:
     """Pictures that are taken again, by their place in a survey, and what became of their rust; from the share of each
     that is rust.
     """
-    room = sorted((share, index) for index, share in enumerate(corrosion) if 0.05 <= share <= 0.6)
+    room = sorted((share, index) for index, share in enumerate(corrosion) if SMALLEST_SHARE <= share <= LARGEST_SHARE)
     years = dict(zip((index for _, index in room), (Year(1.5), Year(1.25), Year(1.0)), strict=False))
     sound = [index for index, share in enumerate(corrosion) if share == 0]
     return years | {index: Year(is_new=True) for index in sound[:1]}
