@@ -141,7 +141,10 @@ def _data(counts: dict[str, Any]) -> Iterator[DataRow]:
 def _thresholds(bundle: Bundle) -> Iterator[Threshold]:
     deciding = bundle.calibration.deciding
     yield Threshold(deciding.threshold, f"the model's own: {deciding.rule}")
+    least = 1 / (len(deciding.normal_scores) + 1)
     for rate, value in sorted(deciding.thresholds_at_false_positive_rate.items(), key=lambda entry: float(entry[0])):
+        if float(rate) < least:
+            continue  # so few tiles do not know it
         yield Threshold(value, f"at most {100 * float(rate):g} % of normal tiles are false alarms")
 
 
@@ -154,8 +157,8 @@ def _weights(bundle: Bundle) -> Iterator[str]:
         source = network.source if known else storage.base_name(network.source)  # of a file, whose folders are private
         yield (
             f"The pretrained network {one_line(network.name)} is within the weights: from {one_line(source)}, licence "
-            f"{one_line(network.licence)}, SHA-256 {one_line(network.sha256)}. The licence in the head of this card is "
-            "that of the network."
+            f"{one_line(network.licence)}, SHA-256 {one_line(network.sha256)}. The licence that is named for this "
+            "model is that of the network."
         )
     yield (
         "Whoever trained the model decides on the licence of what it learned. None is stated here: name one before you "

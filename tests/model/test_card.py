@@ -106,7 +106,7 @@ def test_a_person_reads_counts_accuracy_and_limits(tmp_path: Path) -> None:
         f"| {percent(found.found)} | {percent(found.false_alarms)} |",
         "People labelled 0 normal and 3 anomalous tiles",
         f"| {bundle.calibration.threshold:.4g} | the model's own: 5 % false positives |",
-        "at most 1 % of normal tiles are false alarms",
+        "at most 5 % of normal tiles are false alarms",
         "The thresholds rest on 40 normal tiles: rates under 2.4 % cannot be told.",
     ):
         assert said in text

@@ -18,7 +18,7 @@ from ssvq.results.findings.labels import label_tiles
 from ssvq.results.findings.states import decide, decisions_for
 from ssvq.scores.findings import FINDINGS
 from ssvq.scores.schema import LEDGER
-from tests.results.export.test_export import MODEL, NOWHERE, TILING, header_of, hot_cells, write_scores
+from tests.support.one_image import MODEL, NOWHERE, TILING, header_of, hot_cells, write_scores
 
 LARGE, SMALL = (slice(2, 5), slice(3, 9)), (slice(10, 11), slice(0, 2))  # of cells of 4 pixels
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)

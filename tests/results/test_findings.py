@@ -27,7 +27,7 @@ from ssvq.scores.heat_map import HeatMap
 from ssvq.scores.layout import model_file
 from ssvq.scores.objects import score_at_rate
 from ssvq.scores.schema import LEDGER
-from tests.results.export.test_export import HEIGHT, MODEL, PLACES, WIDTH, header_of, hot_cells, write_scores
+from tests.support.one_image import HEIGHT, MODEL, PLACES, WIDTH, header_of, hot_cells, write_scores
 
 NOWHERE = (None, None)
 BLOCKS = ((slice(2, 5), slice(3, 9)), (slice(10, 11), slice(0, 2)))  # of cells of 4 pixels

@@ -11,7 +11,7 @@ import pytest
 from ssvq.cli import main
 from ssvq.errors import ExitCode
 from ssvq.imagery.tile_labels import LABELS
-from tests.results.test_report import MODEL, TILING, output  # noqa: F401
+from tests.support.reports import MODEL, TILING
 
 
 def label(scores: Path, out: Path, *more: str) -> int:
@@ -25,7 +25,7 @@ def write_marks(path: Path, marks: dict[str, str], **changes: Any) -> Path:
 
 
 def test_tiles_of_a_csv_are_labelled_and_added_to(
-    output: Path,  # noqa: F811
+    output: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -46,7 +46,7 @@ def test_tiles_of_a_csv_are_labelled_and_added_to(
     assert all((row["fingerprint"], row["y"], row["width"], row["height"]) == ("f", 0, 32, 32) for row in rows.values())
 
 
-def test_ids_without_a_heading(output: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_ids_without_a_heading(output: Path, tmp_path: Path) -> None:
     (tmp_path / "ids.csv").write_text("i0-0-2\n\ni0-0-3\n")
     assert label(output, tmp_path / "l.parquet", "--tiles", str(tmp_path / "ids.csv"), "--as", "normal") == 0
     assert len(pq.read_table(tmp_path / "l.parquet")) == 2
@@ -65,7 +65,7 @@ def test_ids_without_a_heading(output: Path, tmp_path: Path) -> None:  # noqa: F
     ],
 )
 def test_what_does_not_fit_writes_nothing(
-    output: Path,  # noqa: F811
+    output: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     marks: dict[str, str],
@@ -81,7 +81,7 @@ def test_what_does_not_fit_writes_nothing(
 
 
 def test_a_file_that_is_no_labels_is_left_alone(
-    output: Path,  # noqa: F811
+    output: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -96,7 +96,7 @@ def test_a_file_that_is_no_labels_is_left_alone(
 
 
 def test_csv_of_a_spreadsheet_and_its_column_survey(
-    output: Path,  # noqa: F811
+    output: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -110,7 +110,7 @@ def test_csv_of_a_spreadsheet_and_its_column_survey(
 
 
 def test_tiles_that_two_surveys_have_must_say_which_they_are_of(
-    output: Path,  # noqa: F811
+    output: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

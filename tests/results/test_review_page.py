@@ -15,12 +15,13 @@ from ssvq.errors import ExitCode
 from ssvq.results.findings.decisions import read_decisions
 from ssvq.results.report.crops import crop_window, outline_path
 from ssvq.scores.ledger import LedgerWriter
-from tests.results.export.test_export import NOWHERE, header_of, hot_cells, write_scores
-from tests.results.test_report import Elements, output, put_scores, report  # noqa: F401
+from tests.support.one_image import NOWHERE, header_of, hot_cells, write_scores
+from tests.support.pages import Elements
+from tests.support.reports import put_scores, report
 
 
 @pytest.fixture
-def scores(output: Path) -> Path:  # noqa: F811
+def scores(output: Path) -> Path:
     """Three images with a finding each: the upper half of 128x32 pixels."""
     assert main(["findings", str(output)]) == ExitCode.DONE
     return output
@@ -48,7 +49,7 @@ def test_the_page_lists_the_findings(scores: Path, tmp_path: Path, capsys: pytes
 
 
 def test_without_a_table_the_page_says_how_to_make_it(
-    output: Path,  # noqa: F811
+    output: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

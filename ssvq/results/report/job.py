@@ -1,9 +1,10 @@
-"""`ssvq report`: reads what a survey's score maps say, makes the pictures of the worst images, writes the page."""
+"""`ssvq report`: reads what a survey's score maps say, makes the pictures of the worst images, writes page or PDF."""
 
 from ssvq import logs
 from ssvq.errors import ExitCode, InputError
 from ssvq.progress import Progress
 from ssvq.results.report.data import read_data
+from ssvq.results.report.document import Cover, check_installed, render_document
 from ssvq.results.report.findings import ReportFindings, make_findings
 from ssvq.results.report.page import render
 from ssvq.results.report.pictures import make_pictures
@@ -15,25 +16,30 @@ NAMED_MISSING = 20  # on standard error; the page names all
 
 
 def report(config: ReportConfig) -> ExitCode:
-    """Write the page, and say what is not in it: then the exit code is SOME_IMAGES_FAILED, since pictures of images
-    or whole score maps are missing that were asked for. Images that failed to be scored are a part of the page.
+    """Write the page or PDF. Returns SOME_IMAGES_FAILED if pictures or score maps are missing from it, and names them.
+    Images that failed to be scored are a part of it.
 
     Raises InputError for a survey or model that is not there, and when the page cannot be written.
     """
+    if config.format == "pdf":
+        check_installed()
     data = read_data(config.scores, config.survey, config.model_id)
     if config.out in {image["image_uri"] for image in data.images}:
         raise InputError(f"--out {config.out} is an image of the survey: give another file")
     rule = read_pixel_rule(config.scores, data.partition.model_id)
-    findings = make_findings(data.partition, data.state, data.images, rule, config.findings)
+    findings = make_findings(data.partition, data.state, data.images, rule, config.findings_listed)
     crops = [] if findings is None else findings.crops
-    worst = data.images[: config.pictures]
+    worst = data.images[: config.images_drawn]
     pictures = []
     with Progress("drawing", len(worst), "images") as progress:
         taken = sum(len(crop.picture) for crop in crops) * 3 // 4  # base64 makes 4 bytes of 3
         for picture in make_pictures(config.scores, worst, rule, taken):
             pictures.append(picture)
             progress.advance(1)
-    page = render(data, pictures, findings)
+    if config.format == "pdf":
+        page = render_document(data, pictures, findings, Cover(config.paper, config.title, config.author))
+    else:
+        page = render(data, pictures, findings)
     put_output(config.out, page, config.out)
     drawn = sum(picture.problem is None for picture in pictures)
     failed = f", {len(data.failures):,} failed" if data.failures else ""

@@ -13,21 +13,19 @@ from markupsafe import Markup
 
 import ssvq
 from ssvq.results.html import page_template, read_part
-from ssvq.results.pictures.heat import FULL_SCALE
 from ssvq.results.report.bins import Bins
 from ssvq.results.report.data import ReportData
+from ssvq.results.report.figures import FILTERS, legend_colours, summarise
 from ssvq.results.report.findings import ReportFindings, script_data, template_parts
-from ssvq.results.report.ground_map import draw_map, heat_colour
+from ssvq.results.report.ground_map import draw_map
 from ssvq.results.report.pictures import Picture
 
 BARS = 64  # of the distribution; more are finer than a calibration of some hundred tiles
-LEGEND_STEPS = 8
 
 
 def render(data: ReportData, pictures: Sequence[Picture], findings: ReportFindings | None = None) -> bytes:
     """The page as UTF-8. The first images have the pictures."""
-    filters = {"number": _number, "time": _time, "fixed": _fixed, "share": _share, "as_json": _indented}
-    filters |= {"area": _area, "percent": _percent}
+    filters = FILTERS | {"fixed": _fixed, "as_json": _indented}
     bins = data.bins
     threshold = None if bins is None else bins.threshold
     shown = [*pictures, *[None] * (len(data.images) - len(pictures))]
@@ -43,12 +41,12 @@ def render(data: ReportData, pictures: Sequence[Picture], findings: ReportFindin
         decimals=_decimals(data),
         rows=list(zip(data.images, shown, strict=True)),
         names=[image["image_uri"].rsplit("/", 1)[-1] for image in data.images],
-        summary=_summary(data),
+        summary=summarise(data),
         calibration={name: value for name, value in calibration.items() if name != "normal_scores"},
         settings={name: value for name, value in model.items() if name not in ("calibration", "metrics")},
         chart=None if bins is None else _chart(bins),
         ground=draw_map(data.images, data.tiles_on_map, threshold),
-        legend=None if threshold is None else _legend(threshold),
+        legend=None if threshold is None else legend_colours(threshold),
         threshold=threshold,
         since=min(times, default=None),
         until=max(times, default=None),
@@ -59,17 +57,6 @@ def render(data: ReportData, pictures: Sequence[Picture], findings: ReportFindin
         made=datetime.now(UTC),
     )
     return page.encode()
-
-
-def _summary(data: ReportData) -> dict[str, int]:
-    return {
-        "scored": len(data.images),
-        "failed": len(data.failures),
-        "passed_over": data.passed_over,
-        "tiles": sum(image["scored_tiles"] for image in data.images),
-        "over": sum(image["over"] for image in data.images),
-        "images_over": sum(image["over"] > 0 for image in data.images),
-    }
 
 
 def _script_data(data: ReportData) -> dict[str, Any]:
@@ -110,26 +97,14 @@ def _chart(bins: Bins) -> dict[str, Any]:
         "normal": outline(shares["normal"]) if sum(bins.normal) else None,
         "normal_tiles": sum(bins.normal),
         "false_alarms": sum(bins.normal[bins.at :]),
-        "expected": round((1 + sum(bins.normal[bins.at :])) / (1 + sum(bins.normal)) * sum(bins.tiles)),
         "ticks": ticks,
     }
-
-
-def _legend(threshold: float) -> list[str]:
-    return [heat_colour(FULL_SCALE * threshold * i / (LEGEND_STEPS - 1), threshold) for i in range(LEGEND_STEPS)]
 
 
 def _in_script(value: Any) -> Markup:
     """JSON that cannot end the script element that holds it, nor open a comment in it."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Markup(re.sub(r"[<>&\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", text))
-
-
-def _number(value: float | int | None, digits: int = 4) -> str:
-    """Counts with thousands apart, scores with so many digits."""
-    if value is None:
-        return "–"  # noqa: RUF001 - a dash for nothing
-    return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}g}" if abs(value) < 1e4 else f"{value:,.0f}"
 
 
 def _decimals(data: ReportData) -> int:
@@ -140,27 +115,6 @@ def _decimals(data: ReportData) -> int:
 
 def _fixed(value: float, decimals: int) -> str:
     return f"{value:,.{decimals}f}"
-
-
-def _share(part: int, whole: int) -> str:
-    return "–" if not whole else f"{100 * part / whole:.3g} %"  # noqa: RUF001
-
-
-def _area(finding: dict[str, Any]) -> str:
-    """In square metres where they are known, else in pixels."""
-    area = finding["area_m2"]
-    if area is None:
-        return f"{finding['area_pixels']:,.0f} px"
-    text = f"{area:,.0f} m²" if area >= 100 else f"{area:.3g} m²"
-    return f"about {text}" if finding["area_from"] == "camera" else text
-
-
-def _percent(share: float) -> str:
-    return "under 0.01 %" if share < 1e-4 else f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
-
-
-def _time(value: datetime | None) -> str:
-    return "unknown" if value is None else value.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _indented(value: Any) -> str:
