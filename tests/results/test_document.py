@@ -20,6 +20,11 @@ from tests.support.surveys import make_bundle
 
 MM = 72 / 25.4  # points
 
+try:
+    import weasyprint as _  # noqa: F401
+except OSError as error:
+    pytest.skip(f"a library of the system is missing: {error}", allow_module_level=True)
+
 
 def text_of(file: Path) -> str:
     """All text of a PDF, with single blanks."""
