@@ -1,4 +1,4 @@
-"""Publishes and reports a survey once its scores have changed."""
+"""Publishes and reports a survey after its scores have changed."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from ssvq.scores.data_set import Scores
 from ssvq.scores.layout import Partition, images_folder
 from ssvq.scores.partitions import PartitionInfo, is_published
 
-TRIES = 3  # to publish and report: another job may score images of the survey meanwhile
+TRIES = 3  # times to publish and report: another job may score images of the survey meanwhile
 
 _SINCE = """
     SELECT count(*) FILTER (status = 'scored') AS scored, count(*) FILTER (status = 'failed') AS failed,
@@ -26,16 +26,17 @@ _SINCE = """
 
 @dataclass(frozen=True)
 class Known:
-    """What the ledger of an output says: the state of its partitions, and the runs that it has rows of."""
+    """What the ledger of an output says: the state of its partitions, and its runs."""
 
     partitions: dict[Partition, PartitionInfo]
     runs: list[str]
 
 
 def publish_and_report(config: NightlyConfig, partition: Partition) -> tuple[str | None, ExitCode]:
-    """Publish what has been scored and write its page, unless that has been done. Returns the page's address.
+    """Publish the scores and write the page, unless both are up to date. Returns the address of the page.
 
-    Of two jobs the one that ends last looks at the ledger after both have written, so that the last word is its own.
+    If two jobs run at once, the one that ends last checks the ledger after both have written, so that its result is the
+    final one.
     """
     page = config.report(partition.survey)
     code = ExitCode.DONE
@@ -54,8 +55,10 @@ def publish_and_report(config: NightlyConfig, partition: Partition) -> tuple[str
 
 
 def is_told(info: PartitionInfo | None, page: str) -> bool:
-    """Whether the published file is of what the ledger says, and the page was made after it; also when there is nothing
-    to tell. Both times are those of the storage: no clock of this machine matters.
+    """Whether published file and page are up to date; true if there is nothing to publish.
+
+    The published file must match the ledger, and the page must be newer. Both times come from the storage: no clock of
+    this machine matters.
     """
     if info is None or not info.images:
         return True
@@ -77,7 +80,7 @@ def read_known(out: str) -> Known:
 
 
 def count_since(known: Known, partition: Partition) -> dict[str, Any]:
-    """What the ledger has of a partition from runs that it did not know then."""
+    """Counts of a partition in the ledger, from runs that were not known earlier."""
     keys: dict[str, Any] = {
         "survey": partition.survey,
         "model_id": partition.model_id,

@@ -1,4 +1,4 @@
-"""Which images of an output are meant, and the rows of their tiles. Nothing here reads an image or a model."""
+"""Selects images of an output and reads the rows of their tiles. Reads no image and no model."""
 
 import math
 from collections.abc import Sequence
@@ -16,22 +16,24 @@ from ssvq.scores.schema import LATEST_FIRST
 from ssvq.scores.views import KEY, narrowed
 
 HEAT_COLUMNS = ("tiling_id", "x", "y", "width", "height", "score", "threshold", "score_map")
-"""Columns of tiles that their heat is made of."""
+"""Columns of tiles from which a heat map is stitched."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Rows of the ledger, at least one, all `scored`; and what of the same surveys was left out, in words."""
+    """At least one ledger row, all `scored`, and notes on what was left out of the same surveys."""
 
     images: list[dict[str, Any]]
     left_out: list[str]
 
 
 def choose_images(scores: str, name: str | None, survey: str | None, model_id: str | None) -> Choice:
-    """The image whose address is or ends with `name`, else all images, of a survey and a model where these are given.
+    """Select the image whose address is `name` or ends with it, or else all images, of a survey and a model if they are
+    given.
 
-    Of several models or tilings the one that scored last is taken, for each survey or for the one image. Raises
-    InputError when no image is left, when a name fits several, and when the one image failed.
+    If there are several models or tilings, it takes the one that scored last, for each survey or for the one image.
+
+    Raises InputError if no image is left, if a name fits several, and if the one image failed.
     """
     with Scores(scores) as known:
         if name is not None:
@@ -49,10 +51,10 @@ def choose_images(scores: str, name: str | None, survey: str | None, model_id: s
 
 
 def read_tiles(scores: str, images: Sequence[dict[str, Any]], columns: Sequence[str]) -> pa.Table:
-    """Some columns of the tiles of images, but not their score maps, and `position` of their image among these; in
-    the order of these, and then by row and column.
+    """Columns of the tiles of images, in the order of the images, then by row and column. `position` is the index of
+    the image. Score maps are not read.
 
-    Raises InputError where the object of an image is missing or damaged.
+    Raises InputError if the object of an image is missing or damaged.
     """
     keys = pa.Table.from_pylist([{name: image[name] for name in KEY} for image in images])
     keys = keys.append_column("position", pa.array(range(len(images)), pa.int64()))
@@ -61,22 +63,22 @@ def read_tiles(scores: str, images: Sequence[dict[str, Any]], columns: Sequence[
     with Scores(scores) as known:
         known.connection.register("chosen", keys)
         source = "tiles"
-        if len(images) == 1:  # an image has one object: the others need not be looked at
+        if len(images) == 1:  # an image has one object, so the other folders are skipped
             known.connection.register("object", read_object(scores, images[0], [*KEY, "row", "col", *columns]))
             source = "object"
         return known.sql(f"{selected} FROM {source} {joined}")
 
 
 def read_object(scores: str, image: dict[str, Any], columns: Sequence[str]) -> pa.Table:
-    """Some columns of the one object of an image. Raises InputError as `read_score_map`."""
+    """Columns of the object of an image. Raises InputError as `read_score_map`."""
     partition = Partition(scores, image["survey"], image["model_id"], image["tiling_id"])
     return read_score_map(partition.score_map(image["image_id"]), columns)
 
 
 def read_heat(scores: str, image: dict[str, Any]) -> tuple[HeatMap, float] | None:
-    """The stitched heat map of an image and the distance at its threshold, or None for one without a scored tile.
+    """The stitched heat map of an image and its cell distance at the threshold; None for an image without scored tiles.
 
-    Raises InputError when its object is missing or damaged.
+    Raises InputError if its object is missing or damaged.
     """
     table = read_object(scores, image, HEAT_COLUMNS)
     if not len(table):
@@ -86,17 +88,17 @@ def read_heat(scores: str, image: dict[str, Any]) -> tuple[HeatMap, float] | Non
 
 
 def first_tile(table: pa.Table) -> dict[str, Any]:
-    """What a HeatScale asks of a tile, of the first of an image."""
+    """The columns of an image's first tile that a HeatScale needs."""
     return {name: table[name][0].as_py() for name in ("tiling_id", "threshold", "score_map")}
 
 
 def heat_of(table: pa.Table, image: dict[str, Any], scale: HeatScale) -> HeatMap:
-    """The stitched heat map of an image, from the rows of its tiles, at least one."""
+    """The stitched heat map of an image, from the rows of its tiles, of which there is at least one."""
     rows = table.drop_columns("score_map").to_pylist()
     maps = table["score_map"].combine_chunks()
     if maps.null_count:
         values = [None] * len(rows)
-    else:  # the maps of a tiling have one size: as one array, not millions of numbers of Python
+    else:  # all maps of a tiling have one size: one array instead of millions of Python numbers
         values = maps.flatten().flatten().to_numpy(zero_copy_only=False).reshape(len(rows), len(maps[0]), -1)
     rows = [{**row, "score_map": cells} for row, cells in zip(rows, values, strict=True)]
     return stitch(rows, image["image_width"], image["image_height"], scale.cell)
@@ -108,7 +110,7 @@ def count(number: int, noun: str) -> str:
 
 
 def finite(value: float | None) -> float | None:
-    """A number as JSON takes it, which has no NaN."""
+    """A number for JSON; NaN and infinity become None."""
     return value if value is not None and math.isfinite(value) else None
 
 

@@ -1,4 +1,4 @@
-"""The scoring job: a survey in, score maps and a ledger out; only new and changed images are scored."""
+"""The scoring job: reads a survey, writes score maps and a ledger. It scores only new and changed images."""
 
 import json
 import time
@@ -24,14 +24,15 @@ from ssvq.scoring.settings import ScoreConfig
 from ssvq.scoring.stages import MakeScorer, load_scorer, score_images, write_units
 from ssvq.scoring.writer import ScoringRun, passed_over_row
 
-PASSES = 3  # over images that change while they are read
+PASSES = 3  # over images that change during the run
 
 
 def score(config: ScoreConfig, plan: ScorePlan | None = None, make_scorer: MakeScorer = load_scorer) -> ExitCode:
-    """Run the job; running it again goes on where it stopped, and scores what is new or changed. A plan of these
-    settings that has been made already is used. `make_scorer` makes the scorer of a process.
+    """Score a survey. A second run continues where the first stopped, and scores new and changed images.
 
-    Raises InputError for wrong input, and OSError for an output that cannot be written (any more).
+    `plan`: a plan of these settings, if there is one already. `make_scorer`: makes the scorer of a process.
+
+    Raises InputError for wrong input, and OSError if the output cannot be written.
     """
     plan = plan or plan_scoring(config)
     if config.dry_run:
@@ -83,7 +84,10 @@ def score(config: ScoreConfig, plan: ScorePlan | None = None, make_scorer: MakeS
 
 
 def _score(config: ScoreConfig, plan: ScorePlan, collector: Collector, make_scorer: MakeScorer) -> float:
-    """Score the images that are to do; those that change meanwhile again. Returns seconds without Ray's start."""
+    """Score the images of the plan, and score images that change during the run once more.
+
+    Returns seconds, without Ray's start.
+    """
     with collector.metrics:
         started = time.monotonic()
         todo: Iterable[SourceImage] = plan.todo()
@@ -134,7 +138,7 @@ def _save_run(config: ScoreConfig, run: ScoringRun, summary: dict[str, Any] | No
 
 
 def _print_false_alarms(tiles: int, rate: float) -> None:
-    """How many of the tiles that the model calls anomalous may be normal, by its calibration."""
+    """Print how many false alarms to expect among the tiles, by the model's calibration."""
     if tiles:
         expected = f"up to {round(rate * tiles):,} of the {tiles:,} tiles"
         print(f"expected false alarms: {expected}, {100 * rate:.2g} % of normal tiles")

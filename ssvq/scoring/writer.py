@@ -1,4 +1,4 @@
-"""From scored parts to what is kept: rows of tiles, exactly one object for an image, a row of the ledger."""
+"""From scored parts to the output: rows of tiles, one object for each image, one row in the ledger."""
 
 import time
 from collections.abc import Sequence
@@ -38,27 +38,27 @@ OUTCOME_STRUCT = pa.struct(
     ]
 )
 WRITTEN = pa.schema([("outcomes", pa.list_(OUTCOME_STRUCT))])
-"""What became of each part of a SCORED row: the ledger row of an image that is put; the rows of one part of a larger
-image, as Parquet, for whoever puts the whole; the word that the source changed while it was read; or why nothing can be
-put. The seconds are what each stage took.
+"""The outcome of each part of a SCORED row. It is one of: the ledger row of an image that was written; the rows of one
+part of a larger image, as Parquet; a note that the source changed during reading; or an error. The seconds are those of
+each stage.
 """
 
 
 @dataclass(frozen=True)
 class ScoringRun:
-    """What is the same for every image of a run."""
+    """What all images of a run have in common."""
 
     partition: Partition
     survey_root: str
     run_id: str
     calibration: Calibration
     number: int = 1
-    """Of the run, within its survey."""
+    """Number of the run within its survey."""
 
 
 @dataclass(frozen=True)
 class ScoredImage:
-    """What is known of an image, or of a part of it: its SCORE_MAP rows, or the error that left none."""
+    """An image, or a part of it, with its SCORE_MAP rows or with its error."""
 
     source: SourceImage
     header: ImageHeader | None
@@ -70,7 +70,7 @@ class ScoredImage:
 
 
 def write_parts(batch: pa.Table, run: ScoringRun) -> pa.Table:
-    """A WRITTEN row of SCORED rows: images of one part are put, parts of larger ones handed on."""
+    """A WRITTEN row of SCORED rows: images of one part are written, parts of larger images are passed on."""
     outcomes = [_timed_outcome(scored, run) for scored in scored_parts(batch)]
     return pa.Table.from_pylist([{"outcomes": outcomes}], WRITTEN)
 
@@ -99,13 +99,13 @@ def _outcome(scored: ScoredPart, run: ScoringRun) -> dict[str, Any]:
         return {**outcome, "ledger": ledger_row(run, image), "table": parquet.encode(table)}
     try:
         known_row = put_image(run, image)
-    except storage.StorageError as failure:  # told and not raised: Ray Data would wrap it in its own words
+    except storage.StorageError as failure:  # returned and not raised: Ray Data would wrap the error in its own words
         return {**outcome, "storage_error": str(failure)}
     return {**outcome, "changed": known_row is None, "ledger": known_row}
 
 
 def join_parts(outcomes: Sequence[dict[str, Any]], run: ScoringRun) -> dict[str, Any] | None:
-    """Put an image from the outcomes of all its parts. Returns as `put_image`."""
+    """Write an image from the outcomes of all its parts. Returns as `put_image`."""
     parts = [ImagePart.from_json(outcome["part"]) for outcome in outcomes]
     order = sorted(range(len(parts)), key=lambda i: parts[i].index)
     errors = [outcomes[i]["ledger"] for i in order if outcomes[i]["ledger"]["error_stage"]]
@@ -119,10 +119,10 @@ def join_parts(outcomes: Sequence[dict[str, Any]], run: ScoringRun) -> dict[str,
 
 
 def put_image(run: ScoringRun, scored: ScoredImage) -> dict[str, Any] | None:
-    """Put the object of an image, without rows when it failed so that no stale score survives.
+    """Write the object of an image; without rows if it failed, so that no old scores stay.
 
-    The source is looked at once more just before. Returns the image's ledger row, or None, with nothing put,
-    when the source is no longer what was read.
+    The source is checked once more just before. Returns the ledger row of the image, or None, with nothing written, if
+    the source has changed.
     """
     source = scored.source
     try:
@@ -137,7 +137,7 @@ def put_image(run: ScoringRun, scored: ScoredImage) -> dict[str, Any] | None:
 
 
 def ledger_row(run: ScoringRun, scored: ScoredImage) -> dict[str, Any]:
-    """The ledger's row of an image; docs/reference/schema.md says what its columns mean."""
+    """The ledger row of an image. docs/reference/schema.md describes its columns."""
     error, table = scored.error, scored.table
     found = asdict(scored.header) if scored.header else {}
     return {
@@ -161,7 +161,7 @@ def ledger_row(run: ScoringRun, scored: ScoredImage) -> dict[str, Any]:
 
 
 def passed_over_row(run: ScoringRun, other: PassedOver) -> dict[str, Any]:
-    """The ledger's row of a picture that is not read."""
+    """The ledger row of a picture that is not read."""
     uri = storage.join(run.survey_root, other.path)
     row = dict.fromkeys(LEDGER.names) | dict.fromkeys(("tiles", "skipped_tiles", "anomalous_tiles", "object_bytes"), 0)
     return {
@@ -191,7 +191,7 @@ def _identity(run: ScoringRun, source: SourceImage) -> dict[str, Any]:
 
 
 def tile_table(scored: ScoredPart, run: ScoringRun) -> pa.Table:
-    """SCORE_MAP rows of the tiles of a part, made by column."""
+    """SCORE_MAP rows of the tiles of a part, built by column."""
     part, source = scored.part, scored.part.source
     n = len(scored.kept)
     row, col, *window = part.grid.places(part.block, scored.kept)
@@ -222,7 +222,7 @@ def tile_table(scored: ScoredPart, run: ScoringRun) -> pa.Table:
 
 
 def _nested(maps: NDArray[np.float16] | None, n: int) -> pa.Array:
-    """Maps (n, side, side) as lists of lists."""
+    """Maps (n, side, side) as nested lists."""
     if maps is None:
         return pa.nulls(n, SCORE_MAP.field("score_map").type)
     side = maps.shape[1]
@@ -231,7 +231,7 @@ def _nested(maps: NDArray[np.float16] | None, n: int) -> pa.Array:
 
 
 def _places(header: ImageHeader | None, windows: NDArray[np.int32]) -> dict[str, pa.Array]:
-    """Footprint and its bounds of tiles with windows x, y, width, height (n, 4); null where there is none."""
+    """Footprints and bounds of tiles, from windows x, y, width, height (n, 4); null for tiles without a place."""
     outlines = np.full(len(windows), None, object) if header is None else footprints(header, windows)
     nowhere = shapely.is_missing(outlines)
     bounds = pa.StructArray.from_arrays(
