@@ -1,4 +1,6 @@
-"""`ssvq label`: what people say of tiles and findings, as labels for `ssvq train --labels` and states of findings."""
+"""`ssvq label`: turns what people say about tiles and findings into labels for `ssvq train --labels` and states of
+findings.
+"""
 
 import csv
 import getpass
@@ -28,7 +30,7 @@ from ssvq.scores.data_set import Scores
 from ssvq.scores.layout import Partition, labels_file
 from ssvq.scores.objects import put_output
 
-NAMED = 5  # of the lines about single findings; the rest is counted
+NAMED = 5  # lines about single findings, at most; the others are counted
 NAMED_UNKNOWN = 3
 
 Place = tuple[Any, ...]
@@ -36,29 +38,30 @@ Place = tuple[Any, ...]
 
 @dataclass
 class Labels:
-    """Rows of LABELS that are new, and the places of tiles whose earlier rows they replace."""
+    """New rows of LABELS, and the positions of tiles whose earlier rows they replace."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     places: set[Place] = field(default_factory=set)
 
     def add(self, rows: Sequence[dict[str, Any]], places: set[Place]) -> None:
-        """Add rows about some tiles, in place of what has been said about these."""
+        """Add rows about some tiles; they replace earlier rows about these."""
         self.rows = [*(row for row in self.rows if place_of(row) not in places), *rows]
         self.places |= places
 
 
 def place_of(row: Mapping[str, Any]) -> Place:
-    """What tells a tile from all others: its image, and where it lies in it."""
+    """What identifies a tile: its image, and its position in it."""
     return tuple(row[name] for name in PLACE)
 
 
 def label(config: LabelConfig) -> ExitCode:
-    """Add labels to a table, which is made where there is none, and decisions to those beside the findings. A tile that
-    has a label gets its new one. Decisions on images that have changed since are named and left out, and the exit code
-    says so.
+    """Add labels to a table, which is created if it is missing, and decisions to those beside the findings.
 
-    Raises InputError, and writes nothing, when a tile is not among the scores of the survey, when no decision is of the
-    current scores, and when the file is of another survey or model.
+    A tile that has a label gets the new one. Decisions on images that have changed are named and left out, and the exit
+    code says so.
+
+    Raises InputError, and writes nothing, if a tile is not among the scores of the survey, if no decision is about the
+    current scores, or if the file belongs to another survey or model.
     """
     page = None if config.marks is None else read_page_file(config.marks)
     survey, model_id = _check_source(config, page)
@@ -90,7 +93,7 @@ def label(config: LabelConfig) -> ExitCode:
 
 
 def _check_source(config: LabelConfig, page: PageFile | None) -> tuple[str, str | None]:
-    """The survey, and the model if one is named. Raises InputError where a page's file is of another one."""
+    """The survey, and the model if one is named. Raises InputError if the page's file belongs to another one."""
     if page is None:
         return str(config.survey), config.model_id
     for name, given in (("survey", config.survey), ("model_id", config.model_id)):
@@ -103,7 +106,7 @@ def _check_source(config: LabelConfig, page: PageFile | None) -> tuple[str, str 
 def _take(
     scores: str, survey: str, taken: Sequence[Decision], images: Mapping[str, dict[str, Any]], labels: Labels
 ) -> None:
-    """Put decisions, tell the findings their states, and add the labels of the tiles around them."""
+    """Write decisions, update the states of the findings, and add the labels of the tiles around them."""
     before = read_decisions(scores, survey)
     address = put_decisions(scores, survey, taken)
     people = ", ".join(sorted({one.decided_by for one in taken}))
@@ -153,7 +156,7 @@ def _put_labels(address: str, before: Sequence[dict[str, Any]], labels: Labels) 
 
 
 def _wanted(config: LabelConfig, page: PageFile | None, survey: str) -> dict[str, TileLabel]:
-    """The label of each tile that is named, by its tile_id."""
+    """The label of each named tile, by tile_id."""
     if page is not None:
         return {mark.tile_id: mark.label for mark in page.labels}
     assert config.label is not None
@@ -161,10 +164,10 @@ def _wanted(config: LabelConfig, page: PageFile | None, survey: str) -> dict[str
 
 
 def _read_ids(config: LabelConfig, survey: str) -> list[str]:
-    """The column `tile_id` of a CSV, or the first column of one without such a heading.
+    """The column `tile_id` of a CSV, or its first column if there is no such heading.
 
-    Images of two surveys may have one name, and their tiles one identity. So a column `survey` is heeded; and without
-    one, a tile that another survey has too is refused.
+    Images of two surveys may share a name, and their tiles an id. So a column `survey` is used if there is one; without
+    it, a tile that another survey has too is refused.
     """
     name = f"--tiles {config.tiles}"
     text = decode_csv(read_setting(str(config.tiles), "--tiles"), name)
@@ -188,7 +191,7 @@ def _read_ids(config: LabelConfig, survey: str) -> list[str]:
 
 
 def _check_one_survey(scores: str, survey: str, ids: Sequence[str], name: str) -> None:
-    """Raises InputError for a tile of an image that another survey has by the same name."""
+    """Raises InputError for a tile of an image whose name occurs in another survey too."""
     images = {tile_id.split("-")[0] for tile_id in ids}
     rows = Scores(scores).sql("SELECT DISTINCT survey, image_id FROM images").to_pylist()
     others = sorted({row["survey"] for row in rows if row["image_id"] in images} - {survey})
@@ -207,9 +210,9 @@ def _tile_rows(
     survey: str,
     said: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
-    """Rows of the schema LABELS of whole tiles. Each tile is looked up in the score map of its image.
+    """Rows of the schema LABELS of whole tiles, each looked up in the score map of its image.
 
-    Raises InputError when one is not there.
+    Raises InputError if a tile is not there.
     """
     by_image: dict[str, set[str]] = {}
     for tile_id in wanted:
@@ -228,5 +231,5 @@ def _tile_rows(
 
 
 def _more(lines: Sequence[str], noun: str) -> list[str]:
-    """A line that counts what is not named."""
+    """A line that counts the items that are not named."""
     return [f"and {count(len(lines) - NAMED, f'more {noun}')}"] if len(lines) > NAMED else []

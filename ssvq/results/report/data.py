@@ -1,4 +1,4 @@
-"""The numbers of a report: what the ledger and the tiles of one partition say. No image is read here."""
+"""The numbers of a report, from the ledger and the tiles of one partition. Reads no image."""
 
 import json
 import math
@@ -22,11 +22,11 @@ from ssvq.scores.objects import read_model, read_score_map
 from ssvq.scores.partitions import is_published, partitions
 from ssvq.scores.views import literal, no_pattern
 
-TILES_ON_MAP = 3000  # those with the worst scores; a path of the page has some 100 bytes
+TILES_ON_MAP = 3000  # tiles with the worst scores; each path on the page has some 100 bytes
 
-FRAMES = 12  # of the worst anomalous tiles of an image
+FRAMES = 12  # worst anomalous tiles of an image, at most
 
-# A threshold is of a model's calibration, which may have been made anew between two runs: the latest one judges all.
+# Two runs may have used different calibrations of a model: the latest threshold judges all.
 _BY_IMAGE = """
     SELECT image_id, max(score) AS worst, min(p_value) AS p_value, count(*) AS tiles,
            arg_max(threshold, scored_at) AS threshold, max(scored_at) AS scored_at
@@ -36,31 +36,31 @@ _BY_IMAGE = """
 
 @dataclass(frozen=True)
 class ReportData:
-    """What the page shows, without its pictures."""
+    """What the page shows, without pictures."""
 
     partition: Partition
     images: list[dict[str, Any]]
-    """Rows of the ledger of the scored images with `worst`, `p_value`, `scored_tiles`, `over`, `bin`,
-    `frames`; worst first."""
+    """Ledger rows of the scored images with `worst`, `p_value`, `scored_tiles`, `over`, `bin`, `frames`; worst first.
+    """
     failures: list[dict[str, Any]]
     passed_over: int
     """Pictures of the survey that are not read."""
     lost: list[str]
-    """What could not be read of the score maps, in words."""
+    """Score maps that could not be read, in words."""
     left_out: list[str]
-    """What else there is of the survey, in words."""
+    """Other scores of the survey that the page leaves out, in words."""
     model: dict[str, Any]
     runs: list[dict[str, Any]]
     bins: Bins | None
-    """None without a tile or a threshold."""
+    """None without tiles or without a threshold."""
     tiles_on_map: list[dict[str, Any]] = field(repr=False)
-    """`image_id`, `score` and `geometry` (WKB) of the worst tiles that have a place, worst first."""
+    """`image_id`, `score` and `geometry` (WKB) of the worst tiles with a position, worst first."""
     state: str | None
-    """Of the ledger, as `PartitionInfo` has it."""
+    """State of the partition in the ledger, as in `PartitionInfo`."""
 
 
 def read_data(scores: str, survey: str, model_id: str | None) -> ReportData:
-    """Read the partition of a survey that was scored last. Raises InputError when there is none."""
+    """Read the partition of a survey that was scored last. Raises InputError if there is none."""
     partition, latest, left_out = _choose(scores, survey, model_id)
     model = read_model(scores, partition.model_id)
     rows = [row for row in latest.to_pylist() if row["status"] != "removed"]
@@ -96,7 +96,7 @@ def read_data(scores: str, survey: str, model_id: str | None) -> ReportData:
 
 
 def _not_read(others: list[dict[str, Any]], images: list[dict[str, Any]]) -> list[str]:
-    """The pictures that were passed over by kind, and pages of TIFFs, in words."""
+    """Lines about the pictures that were passed over, by reason, and about pages of TIFFs."""
     kinds = Counter(row["error_message"] for row in others).most_common()
     told = [f"{count(number, 'picture')} passed over ({reason})" for reason, number in kinds]
     pages = [row["pages"] - 1 for row in images if (row["pages"] or 1) > 1]
@@ -106,7 +106,7 @@ def _not_read(others: list[dict[str, Any]], images: list[dict[str, Any]]) -> lis
 
 
 def _choose(scores: str, survey: str, model_id: str | None) -> tuple[Partition, pa.Table, list[str]]:
-    """The partition of a survey that scored last, its latest rows, and what others there are, in words."""
+    """The partition of a survey that scored last, its latest rows, and lines about the others."""
     with Scores(scores) as known:
         known.check_known(survey, model_id)
         (partition,) = known.latest(survey, model_id)
@@ -118,8 +118,8 @@ def _choose(scores: str, survey: str, model_id: str | None) -> tuple[Partition, 
 def _open_tiles(
     partition: Partition, latest: pa.Table, images: Sequence[dict[str, Any]], by_worst: bool
 ) -> tuple[duckdb.DuckDBPyConnection, list[str], str | None]:
-    """A connection with the table `scored`, the finite scores of the partition's tiles; objects that are missing or
-    damaged, in words; and the state of the partition. The rest is still read.
+    """A connection with the table `scored`, which has the finite scores of the partition's tiles; lines about missing
+    or damaged objects; and the state of the partition.
     """
     connection = connect(partition.out)
     connection.register("images", latest)
@@ -145,8 +145,8 @@ def _open_tiles(
 
 
 def _load(connection: duckdb.DuckDBPyConnection, files: Sequence[str], by_worst: bool) -> None:
-    """Only the columns that the page needs: the score maps are most of the bytes, and are not read. `by_worst`: the
-    scores are those of the worst cells.
+    """Load only the columns that the page needs: score maps are most of the bytes, and are not read. `by_worst`: take
+    the scores of the worst cells.
     """
     columns = "image_id, tile_id, score, p_value, threshold, scored_at, x, y, width, height, geometry"
     if files:
@@ -165,7 +165,7 @@ def _load(connection: duckdb.DuckDBPyConnection, files: Sequence[str], by_worst:
 
 
 def _damage(file: str) -> str | None:
-    """Why an object cannot be read, or None when it can."""
+    """Why an object cannot be read, or None if it can."""
     try:
         read_score_map(file, ["image_id", "score", "geometry"])
     except InputError as error:
@@ -198,7 +198,7 @@ def _over(
 
 
 def _read_runs(scores: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What the runs that scored these images say of themselves, latest first; nothing of one that was interrupted."""
+    """Records of the runs that scored these images, latest first. An interrupted run has only its id."""
     runs = []
     for run_id in sorted({row["run_id"] for row in rows if row["run_id"]}, reverse=True):
         try:
