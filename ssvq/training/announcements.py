@@ -1,4 +1,4 @@
-"""What a training says of its images and tiles before it begins."""
+"""What a training prints about its images and tiles before it begins."""
 
 import pyarrow as pa
 

@@ -50,7 +50,7 @@ class TrainConfig(StoredPixels, ImageJob, MethodSettings):
     """Train a model on labelled images and write it as a bundle."""
 
     labels: Location | None = None
-    """Labels file of `ssvq label`: more tiles to train on, all of them, whatever --supervision."""
+    """Labels file of `ssvq label`: additional tiles to train on. All of them are used, whatever --supervision says."""
 
     out: Annotated[Output, HOW_IT_RUNS]
     """Folder or s3:// prefix of the bundle; an unfinished training is resumed."""
@@ -190,5 +190,5 @@ class TrainConfig(StoredPixels, ImageJob, MethodSettings):
 
     @property
     def normal_limit(self) -> float:
-        """Greatest share of anomalous pixels of a normal tile; a tile must also be under --anomalous-fraction."""
+        """Largest anomalous share of a normal tile. A tile must also be below --anomalous-fraction."""
         return 1.0 if self.normal_fraction is None else self.normal_fraction
