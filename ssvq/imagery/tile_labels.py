@@ -1,4 +1,4 @@
-"""Labels that people gave to scored tiles: the table that `ssvq label` writes, and its tiles as images to train on."""
+"""Labels that people gave to scored tiles: the table of `ssvq label`, and its tiles as training images."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,18 +30,17 @@ LABELS = pa.schema(
         ("outline", pa.binary()),
     ]
 )
-"""A row for what is known of a tile. fingerprint: of the image that was scored. x, y, width, height: pixels of the
-stored raster. outline: the part of the tile that has the label, WKB in pixels of the stored raster, of whose rest
-nothing is known; null where the label is that of the whole tile.
+"""A row for each labelled tile. fingerprint: of the scored image. x, y, width, height: pixels of the stored raster.
+outline: the part of the tile that has the label, WKB in pixels of the stored raster, the rest being unknown; null if
+the label is about the whole tile.
 """
-ADDED = "outline"  # which tables of version 0.1 do not have
+ADDED = "outline"  # columns that tables of version 0.1 lack
 PLACE = ("image_uri", "x", "y", "width", "height")
 
 
 def read_labels(address: str, setting: str) -> pa.Table:
-    """A table of the schema LABELS.
-
-    Raises FileNotFoundError, and InputError, naming the setting, for a file that is no such table.
+    """A table of the schema LABELS. Raises FileNotFoundError, and InputError, naming the setting, for any other
+    file.
     """
     try:
         table = parquet.read(address)
@@ -68,14 +67,14 @@ def read_labels(address: str, setting: str) -> pa.Table:
 def add_labelled_tiles(
     images: list[SourceImage], address: str, tile_size: int | None, drivers: Sequence[str] | None
 ) -> tuple[list[SourceImage], list[tuple[SourceImage, ImageError]]]:
-    """Images, and after them the labelled tiles of a table as further images, which are windows of theirs; and the
-    tiles whose image is gone or is not what was labelled.
+    """Images, followed by the labelled tiles of a table as further images, which are windows; and tiles whose image is
+    gone or has changed.
 
-    They train and nothing else: tiles that were chosen for how they scored would bend every figure. So does what
-    shares an image with them, and its group. An anomalous tile of an image with a mask keeps the mask. A label with an
-    outline is of that part of the tile alone.
+    Labelled tiles are used for training only: tiles chosen for their scores would bias every figure. The same holds for
+    other tiles of their image, and for its group. An anomalous tile of an image with a mask keeps the mask. A label
+    with an outline is only about that part of the tile.
 
-    Raises InputError when the table cannot be used, and when a tile is larger than `tile_size`, if that is not None.
+    Raises InputError if the table cannot be used, and if a tile is larger than `tile_size`, unless that is None.
     """
     try:
         rows = read_labels(address, "--labels").to_pylist()
@@ -106,7 +105,7 @@ def add_labelled_tiles(
 
 
 def _tile(row: dict[str, Any], image: SourceImage | None, drivers: tuple[str, ...]) -> SourceImage:
-    """The image that a row's tile is. Its fingerprint is that of what it was cut from, mask and all."""
+    """The image for the tile of a row. Its fingerprint covers what it was cut from, with its mask."""
     x, y, width, height = (row[name] for name in PLACE[1:])
     normal = row["label"] == NORMAL
     region = None if row["outline"] is None else shapely.to_wkt(shapely.from_wkb(row["outline"]), trim=True)

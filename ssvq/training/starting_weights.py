@@ -17,9 +17,7 @@ def keep_starting_weights(architecture: Architecture, out: str) -> Pretrained:
         return starting_weights(out)
     except FileNotFoundError:
         found = find_weights(architecture)
-        BackboneEncoder(architecture).load_network(
-            found.tensors
-        )  # another network is refused before any work
+        BackboneEncoder(architecture).load_network(found.tensors)  # another network is refused before any work
         storage.put(storage.join(out, FILE), encode(found))
         return found
 

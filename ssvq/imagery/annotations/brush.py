@@ -22,7 +22,7 @@ MOST_PIXELS = (2**32 - 1) // CHANNELS
 
 
 class _Bits:
-    """A stream of bits, the highest of a byte first. Raises ValueError at its end."""
+    """A stream of bits, highest bit of a byte first. Raises ValueError at its end."""
 
     def __init__(self, data: Sequence[int]) -> None:
         try:
@@ -48,8 +48,9 @@ class _Bits:
 
 
 def decode_brush(data: Sequence[int], width: int, height: int) -> NDArray[np.int64]:
-    """Run lengths along the rows, of unpainted pixels first. Raises ValueError for bytes that are damaged, or are not
-    those of a picture of that width and height.
+    """Run lengths along the rows, unpainted pixels first.
+
+    Raises ValueError for damaged bytes, and for those of a picture of another size.
     """
     bits = _Bits(data)
     words, word = bits.number(32), bits.number(5) + 1
@@ -79,7 +80,7 @@ def decode_brush(data: Sequence[int], width: int, height: int) -> NDArray[np.int
 
 
 def encode_brush(lengths: Sequence[int]) -> list[int]:
-    """The bytes of a picture whose second, fourth, ... run of pixels, along the rows, is painted white."""
+    """Encode a picture whose second, fourth, ... run of pixels, along the rows, is painted white."""
     words = CHANNELS * sum(lengths)
     parts = [f"{words:032b}{WORD - 1:05b}", *(f"{size - 1:04b}" for size in SIZES)]
     for number, length in enumerate(lengths):
