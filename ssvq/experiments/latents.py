@@ -1,4 +1,4 @@
-"""Fig. 6: the latents of test tiles in two dimensions by t-SNE, by their class and by how they are judged."""
+"""Fig. 6: latents of test tiles in two dimensions by t-SNE, by class and by judgement."""
 
 from collections.abc import Sequence
 
@@ -35,7 +35,7 @@ OUTCOMES = (
     ("normal, judged anomalous", "#222222", "^", (False, True)),
     ("anomalous, judged normal", "#ccbb44", "v", (True, False)),
 )
-"""The paper calls normal the positive class: these are its TP, TN, FN and FP in this order."""
+"""The paper calls normal the positive class: these are its TP, TN, FN and FP, in this order."""
 
 
 def latents_figure(cells: Sequence[Cell], seed: int = 0) -> Figure:
