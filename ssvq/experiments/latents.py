@@ -72,7 +72,7 @@ def latents(cell: Cell, tiles: pa.Table) -> NDArray[np.float32]:
     cache = storage.join(str(cell.config.tile_cache), str(bundle.training["data_fingerprint"]))
     index = read_index(cache)
     if index is None:
-        raise InputError(f"{cache} is gone, which holds the tiles of {cell.name}: give another --out")
+        raise InputError(f"{cache} is gone, which held the tiles of {cell.name}: give another --out")
     place = {key: row for row, key in enumerate(zip(*(index[name].to_pylist() for name in _KEY), strict=True))}
     wanted = [place[key] for key in zip(*(tiles[name].to_pylist() for name in _KEY), strict=True)]
     refs = tile_refs(index, np.array(wanted, np.int64))

@@ -57,7 +57,7 @@ def known_driver(name: str) -> str:
     if name.lower() not in known:
         near = get_close_matches(name.lower(), known, n=3, cutoff=0.5)
         hint = f" (similar: {', '.join(known[driver] for driver in near)})" if near else ""
-        raise ValueError(f"{name!r} is no driver of this GDAL{hint}; `rio env --formats` lists them")
+        raise ValueError(f"{name!r} is not a driver of this GDAL{hint}; `rio env --formats` lists them")
     return known[name.lower()]
 
 

@@ -34,7 +34,7 @@ class Tiling(BaseModel):
     @model_validator(mode="after")
     def _no_gaps(self) -> "Tiling":
         if self.stride > self.tile_size:
-            raise ValueError(f"stride {self.stride} is over the tile size {self.tile_size}: pixels would be missed")
+            raise ValueError(f"stride {self.stride} exceeds the tile size {self.tile_size}: pixels would be missed")
         return self
 
     @property

@@ -50,7 +50,7 @@ def read_manifest(address: str, meaning: Meaning) -> tuple[list[SourceImage], li
         label = label_of(row["label"], meaning.normal_labels)
         image = SourceImage(storage.beside(folder, path), path, "", 0, None, label, row["group"], row["split"])
         if row["mask"] is None and label is None:
-            return image, ImageError("mask", "has neither mask nor label in the manifest")
+            return image, ImageError("mask", "has neither a mask nor a label in the manifest")
         try:
             info = storage.stat(image.uri)
             fingerprint, mask = info.version, None
@@ -64,7 +64,7 @@ def read_manifest(address: str, meaning: Meaning) -> tuple[list[SourceImage], li
                 except FileNotFoundError:
                     return image, ImageError("mask", f"has no mask: expected {mask.uri}")
         except FileNotFoundError:
-            return image, ImageError("read", "is named by the manifest but is not there")
+            return image, ImageError("read", "is in the manifest but does not exist")
         return replace(image, fingerprint=fingerprint, size=info.size, mask=mask)
 
     with ThreadPoolExecutor(STAT_THREADS) as threads:

@@ -70,7 +70,7 @@ class MaskReader:
         self._turn = turn
         self._bands = picture_bands(mask)
         if classes is not None and len(self._bands) > 1:
-            raise ImageError("mask", "mask is in colour and has no class ids: leave --anomalous-classes out")
+            raise ImageError("mask", "mask is in colour and has no class ids: omit --anomalous-classes")
         self._alpha = next(
             (band for band, colour in enumerate(mask.colorinterp, 1) if colour == ColorInterp.alpha and band > 1), None
         )

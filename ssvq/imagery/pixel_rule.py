@@ -32,7 +32,7 @@ class PixelRule(BaseModel):
         if low >= high:
             raise ValueError(f"the value range {low:g},{high:g} is empty: give LOW,HIGH with LOW under HIGH")
         if math.isinf(high - low):
-            raise ValueError(f"the value range {low:g},{high:g} is wider than a number can say")
+            raise ValueError(f"the value range {low:g},{high:g} is too wide")
         return self
 
 

@@ -118,7 +118,7 @@ def _dtype(dataset: DatasetReader, bands: list[int]) -> str:
 def _check_values(dtype: str, rule: PixelRule) -> None:
     """Raises ImageError for values that the rule cannot bring to 8 bit."""
     if dtype.startswith("complex"):
-        raise ImageError("read", f"{dtype} pixels are no picture: convert the image to its amplitude")
+        raise ImageError("read", f"{dtype} pixels are not a picture: convert the image to its amplitude")
     if rule.value_range is None:
         if dtype != "uint8":
             raise ImageError(

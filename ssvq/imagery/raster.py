@@ -150,7 +150,7 @@ def _check_overviews(dataset: DatasetReader) -> None:
     it when asked for a smaller picture.
     """
     if "OVERVIEW_FILE" in dataset.tags(ns="OVERVIEWS"):
-        raise ImageError("read", "names another file for its overviews, which is not followed: remove OVERVIEW_FILE")
+        raise ImageError("read", "has its overviews in another file, which ssvq does not open: remove OVERVIEW_FILE")
 
 
 def read_header(dataset: DatasetReader, file: BinaryIO | None = None) -> ImageHeader:
@@ -194,8 +194,8 @@ def _check_size(dataset: DatasetReader) -> None:
     if not width or not height or not bands:
         raise ImageError("read", f"has no pixels: {width}x{height} in {bands} bands")
     if width * height > MAX_PIXELS:
-        raise ImageError("read", f"claims {width}x{height} pixels, more than the {MAX_PIXELS:.0e} that are read")
+        raise ImageError("read", f"claims {width}x{height} pixels, more than the limit of {MAX_PIXELS:.0e}")
     if max(width, height) > MAX_SIDE:
-        raise ImageError("read", f"claims {width}x{height} pixels, more than the {MAX_SIDE:.0e} a side that are read")
+        raise ImageError("read", f"claims {width}x{height} pixels, more than the limit of {MAX_SIDE:.0e} a side")
     if bands > MAX_BANDS:
-        raise ImageError("read", f"claims {bands} bands, more than the {MAX_BANDS} that are read")
+        raise ImageError("read", f"claims {bands} bands, more than the limit of {MAX_BANDS}")

@@ -95,11 +95,11 @@ class LabelledImages(ImageReading):
             first, *others = self.layouts
             raise ValueError(f"--{first} is missing ({', '.join(f'or --{name}' for name in others)})")
         if len(given) > 1:
-            raise ValueError(f"--{given[0]} and --{given[1]} name two layouts: give one")
+            raise ValueError(f"--{given[0]} and --{given[1]} name two layouts: give only one")
         if self.masks is not None and self.images is None:
-            raise ValueError("--masks goes with --images")
+            raise ValueError("--masks needs --images")
         if self.annotations is not None and (self.images is None or self.masks is not None):
-            raise ValueError("--annotations goes with --images, and in place of --masks")
+            raise ValueError("--annotations needs --images and replaces --masks")
         if self.annotations is None and not all(_is_mask_value(value) for value in self.anomalous_classes or ()):
             of_manifest = self.manifest is not None and all(isinstance(v, str) for v in self.anomalous_classes or ())
             if not of_manifest:

@@ -32,8 +32,8 @@ def find_surveys(root: str, patterns: Sequence[str] | None = None, newest: int |
     loose = sorted(name for name in files if PurePosixPath(name).suffix.lower() in (*suffixes(()), *OTHER_PICTURES))
     if loose:
         logs.warning(
-            f"warning: pictures right in ROOT {root} belong to no survey ({len(loose)}, such as {loose[0]}): move them "
-            "into a folder"
+            f"warning: pictures directly in ROOT {root} belong to no survey ({len(loose)}, such as {loose[0]}): "
+            "move them into a folder"
         )
     names = sorted((name for name in folders if name[0] not in "._"), reverse=True)
     if not names:

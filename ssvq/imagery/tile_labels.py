@@ -49,7 +49,7 @@ def read_labels(address: str, setting: str) -> pa.Table:
     except storage.StorageError as error:
         raise InputError(f"{setting} {address} cannot be read: {error}") from None
     except DamagedError as error:
-        raise InputError(f"{setting} {address} is no Parquet file: {error}") from None
+        raise InputError(f"{setting} {address} is not a Parquet file: {error}") from None
     if ADDED not in table.column_names:
         table = table.append_column(ADDED, pa.nulls(len(table), pa.binary()))
     missing = [name for name in LABELS.names if name not in table.column_names]
@@ -61,7 +61,7 @@ def read_labels(address: str, setting: str) -> pa.Table:
     try:
         return table.select(LABELS.names).cast(LABELS)
     except pa.ArrowInvalid as error:
-        raise InputError(f"{setting} {address} is no table that `ssvq label` wrote: {error}") from None
+        raise InputError(f"{setting} {address} was not written by `ssvq label`: {error}") from None
 
 
 def add_labelled_tiles(
@@ -79,12 +79,12 @@ def add_labelled_tiles(
     try:
         rows = read_labels(address, "--labels").to_pylist()
     except FileNotFoundError:
-        raise InputError(f"--labels {address} is not there; `ssvq label` makes it") from None
+        raise InputError(f"--labels {address} does not exist; `ssvq label` makes it") from None
     if not rows:
         raise InputError(f"--labels {address} has no label")
     largest = max(max(row["width"], row["height"]) for row in rows)
     if tile_size is not None and largest > tile_size:
-        raise InputError(f"--labels {address} is of tiles of {largest} px: train with --tile-size {largest}")
+        raise InputError(f"--labels {address} has tiles of {largest} px: train with --tile-size {largest}")
     labelled = {row["image_uri"] for row in rows}
     grouped = [replace(image, group=image.group or image.uri) if image.uri in labelled else image for image in images]
     known = {image.uri: image for image in grouped}
@@ -96,9 +96,9 @@ def add_labelled_tiles(
         tile = _tile(row, known.get(row["image_uri"]), tuple(drivers or ()))
         version = versions[row["image_uri"]]
         if version is None:
-            unusable.append((tile, ImageError("read", "was labelled, and its image is not there")))
+            unusable.append((tile, ImageError("read", "was labelled, but its image does not exist")))
         elif version != row["fingerprint"]:
-            unusable.append((tile, ImageError("read", "was labelled, and its image has changed since")))
+            unusable.append((tile, ImageError("read", "was labelled, but its image has changed since")))
         else:
             tiles.append(tile)
     return [*grouped, *tiles], unusable

@@ -142,8 +142,8 @@ def _check_tiles(grid: TileGrid) -> None:
     if len(grid) > MAX_TILES:
         raise ImageError(
             "read",
-            f"has {len(grid):,} tiles of {grid.tiling.tile_size} pixels a side, more than the {MAX_TILES:,} that are "
-            "held of one image: cut the image, or train with larger tiles",
+            f"has {len(grid):,} tiles of {grid.tiling.tile_size} pixels a side, more than the limit of "
+            f"{MAX_TILES:,} for one image: cut the image, or train with larger tiles",
         )
 
 

@@ -100,7 +100,7 @@ def _read(address: str, parse: Callable[[str], Parsed]) -> Parsed:
         return parse(data.decode("utf-8-sig"))
     except (OSError, ValueError, CRSError) as error:
         reason = reason_of(error, first_line=True)
-        raise ImageError("read", f"{name} beside it cannot be read ({reason}): mend or remove it") from error
+        raise ImageError("read", f"{name} beside it cannot be read ({reason}): repair or remove it") from error
 
 
 def _parse_projection(text: str) -> CRS:

@@ -33,7 +33,7 @@ class Preprocessing(BundlePart):
     @model_validator(mode="after")
     def _has_whole_cells(self) -> "Preprocessing":
         if self.tile_size % self.cell:
-            raise ValueError(f"a tile size of {self.tile_size} is no whole number of cells of {self.cell}")
+            raise ValueError(f"a tile size of {self.tile_size} is not a multiple of the cell of {self.cell}")
         return self
 
     @property

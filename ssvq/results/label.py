@@ -68,7 +68,7 @@ def label(config: LabelConfig) -> ExitCode:
     try:
         choice = choose_images(config.scores, None, survey, model_id)
     except InputError as error:
-        raise InputError(f"{error} (asked for by --from {config.marks})" if page else str(error)) from None
+        raise InputError(f"{error} (requested by --from {config.marks})" if page else str(error)) from None
     images = {row["image_id"]: row for row in choice.images}
     who = config.who or getpass.getuser()
     out = config.out or labels_file(config.scores, survey)
@@ -198,7 +198,7 @@ def _check_one_survey(scores: str, survey: str, ids: Sequence[str], name: str) -
     here = {row["image_id"] for row in rows if row["survey"] == survey}
     if others and images & here:
         raise InputError(
-            f"{name} does not say which survey its tiles are of, and survey {others[0]} has images of the same names: "
+            f"{name} does not name the survey of its tiles, and survey {others[0]} has images of the same names: "
             "add a column survey"
         )
 

@@ -81,8 +81,8 @@ def drift(connection: duckdb.DuckDBPyConnection, scores: str) -> pa.Table:
         verdict = "shifted" if index >= SHIFTED else "watch" if index >= WATCHED else "as calibrated"
         if verdict == "shifted":
             logs.warning(
-                f"warning: survey {survey} does not look like what model {model_id} was calibrated on (stability "
-                f"index {index:.2f}, over {SHIFTED}): look at its worst tiles before its thresholds are trusted",
+                f"warning: survey {survey} does not look like the calibration images of model {model_id} (stability "
+                f"index {index:.2f}, over {SHIFTED}): look at its worst tiles before you trust its thresholds",
                 survey=survey,
             )
         medians = {"median_score": float(np.median(found)), "calibration_median": float(np.median(normal))}

@@ -34,7 +34,7 @@ def _region(text: object) -> BaseGeometry:
     except (shapely.errors.ShapelyError, TypeError):
         raise ValueError("is no WKT") from None
     if not isinstance(region, shapely.Polygon | shapely.MultiPolygon) or not region.is_valid or not region.area > 0:
-        raise ValueError("is no valid polygon")
+        raise ValueError("is not a valid polygon")
     return region
 
 
@@ -86,7 +86,7 @@ def read_page_file(address: str) -> PageFile:
         where = ".".join(str(part) for part in first["loc"])
         reason = first["msg"].removeprefix("Value error, ")
         raise InputError(
-            f"--from {address} is no file that a report page saved: {where or 'it'}: {reason}; save it again"
+            f"--from {address} was not saved by a report page: {where or 'it'}: {reason}; save it again"
         ) from None
 
 

@@ -47,7 +47,7 @@ def publish(config: PublishConfig) -> ExitCode:
             if not info.images:
                 continue
             if is_published(info):
-                print(f"{partition.published} holds what has been scored: nothing to do.")
+                print(f"{partition.published} is up to date: nothing to do.")
                 continue
             rows = scores.rows(partition)
             rows = rows.filter(pc.is_valid(rows["object_version"]))

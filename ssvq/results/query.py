@@ -101,6 +101,6 @@ def _warn_of_few_tiles(connection: duckdb.DuckDBPyConnection, config: QueryConfi
         normal = calibration_scores(config.scores, model_id)
         if normal is not None and 1 / (len(normal) + 1) > float(config.false_positive_rate or 0):
             logs.warning(
-                f"warning: model {model_id} was calibrated on {len(normal)} normal tiles, so that no p-value is under "
+                f"warning: model {model_id} was calibrated on {len(normal)} normal tiles, so no p-value is below "
                 f"{1 / (len(normal) + 1):.3g}: no tile is anomalous at {config.false_positive_rate:g}"
             )

@@ -107,7 +107,7 @@ def gpus_for(device: Device) -> int:
 
 def _wait_for_gpus() -> int:
     """Ask a cluster that may have scaled to zero for a GPU. Returns its GPUs, 0 if none came."""
-    logs.info(f"no GPU yet: waiting up to {GPU_WAIT / 60:.0f} minutes for one")
+    logs.info(f"no GPU yet: waiting for up to {GPU_WAIT / 60:.0f} minutes for one")
     ask = ray.remote(num_cpus=0, num_gpus=1)(lambda: None).remote()
     ray.wait([ask], timeout=GPU_WAIT)
     ray.cancel(ask, force=True)

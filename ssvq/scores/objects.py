@@ -26,7 +26,7 @@ def read_model(scores: str, model_id: str) -> dict[str, Any]:
     try:
         described: dict[str, Any] = json.loads(storage.read_text(address))
     except FileNotFoundError:
-        raise InputError(f"{address} is missing: copy the score maps whole") from None
+        raise InputError(f"{address} is missing: copy the complete output") from None
     return described
 
 
@@ -89,8 +89,8 @@ def score_at_rate(scores: str, model_id: str, rate: float) -> float:
     above = math.floor(rate * (len(normal) + 1)) - 1  # normal tiles that may reach it
     if above < 0:
         raise InputError(
-            f"--false-positive-rate {rate:g}: model {model_id} was calibrated on {len(normal)} normal tiles, and knows "
-            f"no rate under {1 / (len(normal) + 1):.3g}"
+            f"--false-positive-rate {rate:g}: model {model_id} was calibrated on {len(normal)} normal tiles, so it "
+            f"knows no rate below {1 / (len(normal) + 1):.3g}"
         )
     return math.nextafter(normal[len(normal) - 1 - above], math.inf)
 
@@ -100,7 +100,7 @@ def read_score_map(address: str, columns: Sequence[str] | None = None) -> pa.Tab
     try:
         return parquet.read(address, columns, SCORE_MAP, optional=ADDED)
     except FileNotFoundError:
-        raise InputError(f"{address} is missing: run `ssvq score` again, or copy the score maps whole") from None
+        raise InputError(f"{address} is missing: run `ssvq score` again, or copy the complete output") from None
     except DamagedError as error:
         raise InputError(f"{address} is damaged ({error}): remove it and run `ssvq score` again") from None
     except OSError as error:

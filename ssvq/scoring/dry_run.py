@@ -55,7 +55,7 @@ def describe(plan: ScorePlan, config: ScoreConfig) -> None:
 def print_more_pages(number: int) -> None:
     """Print how many pages of TIFFs a run skips, if there are any."""
     if number:
-        print(f"{number} further pages of TIFFs are not scored, only first pages are: split such files")
+        print(f"{number} further pages of TIFFs are not scored, only the first page of each: split such files")
 
 
 def _rate(plan: ScorePlan, config: ScoreConfig) -> tuple[float, str]:

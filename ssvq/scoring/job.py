@@ -164,9 +164,9 @@ def _print_summary(config: ScoreConfig, partition: Partition, summary: dict[str,
     print_more_pages(summary["more_pages"])
     print(f"score maps: {partition.tiles} ({summary['object_bytes'] / 1e6:.1f} MB in {summary['seconds']:.0f} s)")
     if summary["left"]:
-        print(f"{summary['left']} images are left by --limit: run the same command again")
+        print(f"{summary['left']} images are left because of --limit: run the same command again")
     if summary["changing"]:
-        print(f"{summary['changing']} images kept changing while they were read: run the same command again")
+        print(f"{summary['changing']} images kept changing during the run: run the same command again")
     if summary["failed"]:
         where = f"status = 'failed' AND survey = '{partition.survey.replace(chr(39), chr(39) * 2)}'"
         print(f'failures: ssvq query {config.out} "SELECT image_uri, error_message FROM images WHERE {where}"')

@@ -132,7 +132,7 @@ def _tiling(trained: Tiling, stride: int | None) -> Tiling:
     if trained.whole:
         raise InputError("--stride: this model takes images whole, there are no tiles to overlap")
     if stride > trained.tile_size:
-        raise InputError(f"--stride {stride} is over the model's tile size {trained.tile_size}: pixels would be missed")
+        raise InputError(f"--stride {stride} exceeds the model's tile size {trained.tile_size}: pixels would be missed")
     return Tiling(tile_size=trained.tile_size, stride=stride)
 
 

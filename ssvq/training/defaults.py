@@ -56,7 +56,7 @@ def check_sides(config: TrainConfig) -> None:
             continue
         if config.architecture.encoder in (PAPER, "auto"):
             if side % CELL:
-                raise InputError(f"{setting} {side} is no whole number of latent cells of {CELL} pixels")
+                raise InputError(f"{setting} {side} is not a multiple of the latent cell of {CELL} pixels")
         else:
             from ssvq.model.encoders.networks import check_side  # timm takes seconds to import
 

@@ -150,12 +150,12 @@ class TrainConfig(StoredPixels, ImageJob, MethodSettings):
     @model_validator(mode="after")
     def _consistent(self) -> "TrainConfig":
         if self.crop is not None and self.crop > self.tile_size:
-            raise ValueError(f"--crop {self.crop} is over --tile-size {self.tile_size}")
+            raise ValueError(f"--crop {self.crop} exceeds --tile-size {self.tile_size}")
         if self.crop is not None and self.whole_images:
             raise ValueError("--crop and --whole-images exclude each other: a crop does not have the image's label")
         if self.normal_fraction is not None and self.normal_fraction >= self.anomalous_fraction:
             raise ValueError(
-                f"--normal-fraction {self.normal_fraction} must be under --anomalous-fraction {self.anomalous_fraction}"
+                f"--normal-fraction {self.normal_fraction} must be below --anomalous-fraction {self.anomalous_fraction}"
             )
         held_out = self.validation_fraction + self.calibration_fraction + self.test_fraction
         if held_out >= 1:
@@ -164,7 +164,7 @@ class TrainConfig(StoredPixels, ImageJob, MethodSettings):
                 f"their sum is {held_out:g}"
             )
         if self.min_workers is not None and self.min_workers > self.num_workers:
-            raise ValueError(f"--min-workers {self.min_workers} is over --num-workers {self.num_workers}")
+            raise ValueError(f"--min-workers {self.min_workers} exceeds --num-workers {self.num_workers}")
         if self.method == "patch-knn" and self.architecture.encoder == "paper":
             raise ValueError(
                 "--method patch-knn compares features of a pretrained network, which the paper's encoder is not: leave "

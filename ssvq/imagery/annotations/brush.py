@@ -28,7 +28,7 @@ class _Bits:
         try:
             self._bits = np.unpackbits(np.array(data, np.uint8))
         except (OverflowError, TypeError, ValueError):
-            raise ValueError("run lengths are no bytes") from None
+            raise ValueError("run lengths are not bytes") from None
         self._at = 0
 
     def take(self, number: int) -> NDArray[np.uint8]:
@@ -36,7 +36,7 @@ class _Bits:
         taken = self._bits[self._at : self._at + number]
         self._at += number
         if len(taken) < number:
-            raise ValueError("run lengths are cut short")
+            raise ValueError("run lengths are truncated")
         return taken
 
     def number(self, size: int) -> int:
@@ -64,7 +64,7 @@ def decode_brush(data: Sequence[int], width: int, height: int) -> NDArray[np.int
         repeats = bits.number(1)
         stop = at + 1 + bits.number(sizes[bits.number(2)])
         if stop > words:
-            raise ValueError("run lengths go over the end of the picture")
+            raise ValueError("run lengths exceed the picture")
         pixels = stop // CHANNELS - at // CHANNELS  # whose alpha, the last of their four words, is among these
         if repeats:
             lengths.append(np.array([pixels]))

@@ -107,7 +107,7 @@ def _shapes_of(annotation: _Annotation, image: AnnotatedImage) -> list[BaseGeome
 
 def _ring(numbers: Any) -> BaseGeometry:
     if len(numbers) % 2:
-        raise ValueError(f"its polygon has {len(numbers)} numbers, which are no pairs")
+        raise ValueError(f"its polygon has {len(numbers)} numbers, which is not a list of pairs")
     return polygon(list(zip(numbers[::2], numbers[1::2], strict=True)))
 
 

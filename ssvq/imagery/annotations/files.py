@@ -41,7 +41,7 @@ class AnnotationFile:
         logs.info(f"{self.said.tool} annotations: {'; '.join(lines)} (--anomalous-classes, --normal-labels)")
         not_read = ", ".join(f"{number} {kind}" for kind, number in sorted(self.said.passed_over.items()))
         if not_read:
-            logs.warning(f"warning: not read of {self.address}: {not_read}")
+            logs.warning(f"warning: not read from {self.address}: {not_read}")
         for what, number in sorted(self._labelling.counts.items()):
             logs.warning(f"warning: {number} shapes of {self.address} {what}")
 
@@ -90,7 +90,7 @@ def _check_any(meant: dict[int, SourceImage], file: AnnotationFile, setting: str
     if not file.said.images:
         raise InputError(f"{setting}: none of its {len(file.said.unlabelled)} images has been labelled yet")
     if not meant:
-        raise InputError(f"{setting} is of other images than {images}: it names {file.said.images[0].names[0]}")
+        raise InputError(f"{setting} is about other images than {images}: it names {file.said.images[0].names[0]}")
 
 
 def _tell_left_out(others: list[str], missing: list[str], file: AnnotationFile, root: str) -> None:

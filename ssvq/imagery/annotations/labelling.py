@@ -40,7 +40,7 @@ class Labelling:
         of_image = [name for name in said.labels if name in self.anomalous]
         if shapes and said.labels and not of_image:
             whole, part = said.labels[0], shapes[0].category
-            raise ImageError("mask", f"is labelled {whole!r} as a whole and {part!r} in a part: which is right?")
+            raise ImageError("mask", f"is labelled {whole!r} as a whole and {part!r} in a part: which one is right?")
         names = sorted({shape.category for shape in shapes} | set(of_image))
         if not names:
             return replace(image, label=image.label or NORMAL_LABEL)
@@ -48,7 +48,7 @@ class Labelling:
         drawing = self._draw(said, shapes, tuple(sorted({shape.category for shape in shapes})))
         if drawing is None:
             if not of_image:
-                raise ImageError("mask", "has only shapes that lie outside of it or enclose nothing")
+                raise ImageError("mask", "has only shapes outside it or without area")
             return labelled
         fingerprint = f"{image.fingerprint}+{drawing.digest}"
         return replace(labelled, mask=Mask(mask_uri, drawing=drawing), fingerprint=fingerprint)

@@ -105,7 +105,7 @@ def check_side(architecture: Architecture, side: int, setting: str) -> None:
         raise InputError(f"{setting} {side}: {architecture.encoder} cannot take it ({reason}); {advice}") from None
     grid = max(tuple(level.shape[2:]) for level in maps)
     if side % cell or grid != (side // cell, side // cell):
-        raise InputError(f"{setting} {side} is no whole number of the cells of {architecture.encoder}: {advice}")
+        raise InputError(f"{setting} {side} is not a multiple of the cell of {architecture.encoder}: {advice}")
 
 
 def feature_network_without_memory(architecture: Architecture) -> nn.Module:

@@ -32,7 +32,7 @@ def parse_address(text: str) -> Address:
         return Address("wandb", None)
     if scheme == "wandb" and separator and rest and rest.count("/") <= 1:
         return Address("wandb", rest)
-    raise ValueError(f"is no tracker: give {FORMS}")
+    raise ValueError(f"is not a tracker: give {FORMS}")
 
 
 def check_address(text: str) -> str:
