@@ -3,7 +3,7 @@
     python examples/own_photographs.py                                   # drawn photographs, two minutes on two cores
     python examples/own_photographs.py --images photos --masks masks --survey new-photos --out results --steps 200
 
-The first run draws photographs of painted steel with rust. A second run finds everything done and only prints the findings.
+The first run draws photographs of painted steel with rust. A second run finds everything done, and prints findings.
 """
 
 import argparse
