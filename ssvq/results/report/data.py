@@ -58,6 +58,18 @@ class ReportData:
     state: str | None
     """Of the ledger, as `PartitionInfo` has it."""
 
+    @property
+    def summary(self) -> dict[str, int]:
+        """Counts of images, and of tiles: `over` and `images_over` reach the threshold."""
+        return {
+            "scored": len(self.images),
+            "failed": len(self.failures),
+            "passed_over": self.passed_over,
+            "tiles": sum(image["scored_tiles"] for image in self.images),
+            "over": sum(image["over"] for image in self.images),
+            "images_over": sum(image["over"] > 0 for image in self.images),
+        }
+
 
 def read_data(scores: str, survey: str, model_id: str | None) -> ReportData:
     """Read the partition of a survey that was scored last. Raises InputError when there is none."""

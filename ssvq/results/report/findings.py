@@ -1,15 +1,15 @@
 """The findings of a report: rows of the table that are still true, and what the page and its script say of them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import shapely
 
 from ssvq.imagery.pixel_rule import PixelRule
-from ssvq.results.findings.decisions import STATES
+from ssvq.results.findings.decisions import STATES, State
 from ssvq.results.findings.stored import read_findings
-from ssvq.results.report.crops import Crop, make_crops, version_of_image
+from ssvq.results.report.crops import ON_PAGE, Crop, CropFormat, make_crops, version_of_image
 from ssvq.results.report.pictures import Picture
 from ssvq.scores.layout import Partition
 
@@ -24,6 +24,8 @@ class ReportFindings:
     """Of the first rows: as many as the page lists."""
     is_current: bool
     """Whether the table was made from the scores as they are now."""
+    left_out: int = 0
+    """Rows of the states that were asked to be left out."""
 
     @property
     def listed(self) -> list[tuple[dict[str, Any], Crop]]:
@@ -37,10 +39,16 @@ class ReportFindings:
 
 
 def make_findings(
-    partition: Partition, state: str | None, images: Sequence[dict[str, Any]], rule: PixelRule, most: int
+    partition: Partition,
+    state: str | None,
+    images: Sequence[dict[str, Any]],
+    rule: PixelRule,
+    most: int,
+    form: CropFormat = ON_PAGE,
+    without: Collection[State] = (),
 ) -> ReportFindings | None:
     """The findings of a partition, the worst `most` of them with a crop; None where there is no table. `state`: of the
-    ledger as it is now. `images`: rows of the ledger of the scored images.
+    ledger as it is now. `images`: rows of the ledger of the scored images. `without`: states that are left out.
 
     Raises InputError for a damaged table.
     """
@@ -50,7 +58,9 @@ def make_findings(
     table, made_from = found
     known = {version_of_image(image): image for image in images}
     rows = [row for row in table.to_pylist() if version_of_image(row) in known]
-    return ReportFindings(rows, make_crops(rows[:most], known, rule), made_from == state)
+    kept = [row for row in rows if row["state"] not in without]
+    crops = make_crops(kept[:most], known, rule, form)
+    return ReportFindings(kept, crops, made_from == state, len(rows) - len(kept))
 
 
 def template_parts(findings: ReportFindings) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ssvq.results.ground import footprint
 from ssvq.results.pictures.heat import COLOURS, FULL_SCALE
 
 WIDTH, TALLEST, MARGIN = 1000, 520, 20  # units of the SVG
+MARK_APART = 24  # units of the SVG between the middles of two numbers
 METRES_IN_DEGREE = 111_320  # of latitude
 
 
@@ -38,6 +39,8 @@ class GroundMap:
     tiles: list[Shape]
     bar: float
     bar_text: str
+    marks: list[tuple[int, float, float]]
+    """Position of a place among those that were asked to be marked, from 1 on, and where it is."""
 
 
 def heat_colour(score: float, threshold: float) -> str:
@@ -47,11 +50,16 @@ def heat_colour(score: float, threshold: float) -> str:
 
 
 def draw_map(
-    images: Sequence[dict[str, Any]], tiles: Sequence[dict[str, Any]], threshold: float | None
+    images: Sequence[dict[str, Any]],
+    tiles: Sequence[dict[str, Any]],
+    threshold: float | None,
+    marked: Sequence[bytes | None] = (),
 ) -> GroundMap | None:
     """The outlines of images and, over them, their worst tiles, the worst on top; a photograph with a place in its EXIF
-    is a point. None when nothing has a place.
+    is a point. `marked`: WKB of places, or None, that are numbered where they do not hide an earlier number. None when
+    nothing has a place.
     """
+    centres = {i: shapely.from_wkb(wkb).representative_point() for i, wkb in enumerate(marked, 1) if wkb is not None}
     places = [(i, place) for i, image in enumerate(images) if (place := _place(image)) is not None]
     if not places and not tiles:
         return None
@@ -61,6 +69,7 @@ def draw_map(
     if everything.bounds[2] - everything.bounds[0] > 180:  # it lies on both sides of the antimeridian
         places = [(i, _eastwards(place)) for i, place in places]
         shapes = [_eastwards(shape) for shape in shapes]
+        centres = {i: _eastwards(centre) for i, centre in centres.items()}
         everything = shapely.GeometryCollection([place for _, place in places] + shapes)
     west, south, east, north = everything.bounds
     stretch = max(0.01, math.cos(math.radians((south + north) / 2)))
@@ -87,7 +96,17 @@ def draw_map(
         if tile["image_id"] in position
     ]
     bar, text = _scale_bar(scale)
-    return GroundMap(WIDTH, height, outlines[::-1], drawn[::-1], bar, text)
+    marks = _apart({i: to_page(shapely.get_coordinates(centre))[0] for i, centre in centres.items()})
+    return GroundMap(WIDTH, height, outlines[::-1], drawn[::-1], bar, text, marks)
+
+
+def _apart(points: dict[int, np.ndarray]) -> list[tuple[int, float, float]]:
+    """Those of the numbered points that lie apart from each earlier one."""
+    kept: list[tuple[int, float, float]] = []
+    for number, (x, y) in points.items():
+        if all(math.hypot(x - other_x, y - other_y) >= MARK_APART for _, other_x, other_y in kept):
+            kept.append((number, round(float(x), 1), round(float(y), 1)))
+    return kept
 
 
 def _place(image: dict[str, Any]) -> BaseGeometry | None:

@@ -1,7 +1,6 @@
 """From the numbers and pictures of a report to its HTML: one file, no network, readable without its script too."""
 
 import json
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from ssvq.results.pictures.heat import FULL_SCALE
 from ssvq.results.report.bins import Bins
 from ssvq.results.report.data import ReportData
 from ssvq.results.report.findings import ReportFindings, script_data, template_parts
+from ssvq.results.report.formats import FILTERS, decimals
 from ssvq.results.report.ground_map import draw_map, heat_colour
 from ssvq.results.report.pictures import Picture
 
@@ -26,8 +26,7 @@ LEGEND_STEPS = 8
 
 def render(data: ReportData, pictures: Sequence[Picture], findings: ReportFindings | None = None) -> bytes:
     """The page as UTF-8. The first images have the pictures."""
-    filters = {"number": _number, "time": _time, "fixed": _fixed, "share": _share, "as_json": _indented}
-    filters |= {"area": _area, "percent": _percent}
+    filters = {**FILTERS, "as_json": _indented}
     bins = data.bins
     threshold = None if bins is None else bins.threshold
     shown = [*pictures, *[None] * (len(data.images) - len(pictures))]
@@ -40,10 +39,10 @@ def render(data: ReportData, pictures: Sequence[Picture], findings: ReportFindin
         js=Markup("".join(read_part(f"ssvq.results.report/{name}.js") for name in ("store", "page", "findings"))),
         findings=findings,
         **({} if findings is None else template_parts(findings)),
-        decimals=_decimals(data),
+        decimals=decimals(data.images),
         rows=list(zip(data.images, shown, strict=True)),
         names=[image["image_uri"].rsplit("/", 1)[-1] for image in data.images],
-        summary=_summary(data),
+        summary=data.summary,
         calibration={name: value for name, value in calibration.items() if name != "normal_scores"},
         settings={name: value for name, value in model.items() if name not in ("calibration", "metrics")},
         chart=None if bins is None else _chart(bins),
@@ -59,17 +58,6 @@ def render(data: ReportData, pictures: Sequence[Picture], findings: ReportFindin
         made=datetime.now(UTC),
     )
     return page.encode()
-
-
-def _summary(data: ReportData) -> dict[str, int]:
-    return {
-        "scored": len(data.images),
-        "failed": len(data.failures),
-        "passed_over": data.passed_over,
-        "tiles": sum(image["scored_tiles"] for image in data.images),
-        "over": sum(image["over"] for image in data.images),
-        "images_over": sum(image["over"] > 0 for image in data.images),
-    }
 
 
 def _script_data(data: ReportData) -> dict[str, Any]:
@@ -122,43 +110,6 @@ def _in_script(value: Any) -> Markup:
     """JSON that cannot end the script element that holds it, nor open a comment in it."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Markup(re.sub(r"[<>&\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", text))
-
-
-def _number(value: float | int | None, digits: int = 4) -> str:
-    """Counts with thousands apart, scores with so many digits."""
-    if value is None:
-        return "–"  # noqa: RUF001 - a dash for nothing
-    return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}g}" if abs(value) < 1e4 else f"{value:,.0f}"
-
-
-def _decimals(data: ReportData) -> int:
-    """Digits after the point with which the worst score has four in all: one number for a column that lines up."""
-    worst = max((abs(image["worst"]) for image in data.images if image["worst"]), default=1.0)
-    return max(0, 3 - math.floor(math.log10(worst)))
-
-
-def _fixed(value: float, decimals: int) -> str:
-    return f"{value:,.{decimals}f}"
-
-
-def _share(part: int, whole: int) -> str:
-    return "–" if not whole else f"{100 * part / whole:.3g} %"  # noqa: RUF001
-
-
-def _area(finding: dict[str, Any]) -> str:
-    """In square metres where they are known, else in pixels."""
-    area = finding["area_m2"]
-    if area is None:
-        return f"{finding['area_pixels']:,.0f} px"
-    return f"{area:,.0f} m²" if area >= 100 else f"{area:.3g} m²"
-
-
-def _percent(share: float) -> str:
-    return "under 0.01 %" if share < 1e-4 else f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
-
-
-def _time(value: datetime | None) -> str:
-    return "unknown" if value is None else value.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _indented(value: Any) -> str:
