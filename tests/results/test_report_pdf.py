@@ -81,6 +81,7 @@ def test_the_document_holds_the_survey(scores: Path, tmp_path: Path, capsys: pyt
     assert "3 images (3 with pictures, 1 failed), 3 findings, " in capsys.readouterr().out
     assert made.metadata["Title"] == "Quay wall: s"
     assert made.metadata["Author"] == "Anna de Vries"
+    assert made.metadata["CreationDate"].startswith("D:20")
     cover = made.pages[0]
     for said in ("Quay wall", "Anna de Vries", "2026-11-24", "3 images analysed", "3 findings", "1 image failed"):
         assert said in cover, said

@@ -39,7 +39,7 @@ class CropFormat:
 
 
 ON_PAGE = CropFormat("webp", ((384, 72), (320, 68), (256, 64), (192, 58), (128, 50), (96, 40)), 4_500_000, 24_000)
-# 480 pixels are 200 a inch of the width that a severe finding has on paper.
+# 480 pixels are 200 an inch of the width that a severe finding has on paper.
 IN_PRINT = CropFormat("jpeg", ((480, 80), (400, 76), (320, 72), (256, 66), (192, 60), (128, 50)), 16_000_000, 40_000)
 
 ImageVersion = tuple[str, str]
