@@ -58,6 +58,27 @@ class ReportData:
     state: str | None
     """State of the partition in the ledger, as in `PartitionInfo`."""
 
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Counts of images and tiles. `over` and `images_over` reach the threshold. `expected`: expected false alarms
+        at the threshold, by calibration; None if that is unknown.
+        """
+        return {
+            "scored": len(self.images),
+            "failed": len(self.failures),
+            "passed_over": self.passed_over,
+            "tiles": sum(image["scored_tiles"] for image in self.images),
+            "over": sum(image["over"] for image in self.images),
+            "images_over": sum(image["over"] > 0 for image in self.images),
+            "expected": None if self.bins is None else _expected_false_alarms(self.bins),
+        }
+
+
+def _expected_false_alarms(bins: Bins) -> int | None:
+    """The number of tiles times the p-value of the threshold: the false alarms if all tiles were normal."""
+    alarms, normal = sum(bins.normal[bins.at :]), sum(bins.normal)
+    return round((1 + alarms) / (1 + normal) * sum(bins.tiles)) if normal else None
+
 
 def read_data(scores: str, survey: str, model_id: str | None) -> ReportData:
     """Read the partition of a survey that was scored last. Raises InputError if there is none."""
