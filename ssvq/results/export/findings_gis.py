@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyogrio
 import shapely
 
 from ssvq.results.export.label_tools.content import rows_by_version
@@ -32,6 +31,8 @@ def placed_findings(scores: str, images: Sequence[dict[str, Any]]) -> tuple[list
 
 def to_geopackage(rows: Sequence[dict[str, Any]]) -> bytes:
     """The file, with the layer `findings` of multipolygons in EPSG:4326. SQLite needs a file to write it."""
+    import pyogrio  # brings pandas, which takes a second to load
+
     shapes = [shapely.to_wkb(_multi(row)) for row in rows]
     table = pa.Table.from_pylist(list(rows), pa.schema(COLUMNS)).append_column(GEOMETRY, pa.array(shapes, pa.binary()))
     with tempfile.TemporaryDirectory() as folder:
