@@ -3,8 +3,6 @@ every image and survey, so that a folder of them opens as one table.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pyarrow as pa
 
@@ -62,6 +60,12 @@ SCORE_MAP = pa.schema(
 )
 """x, y, width, height: pixels of the stored raster. geometry: WKB in longitude and latitude (OGC:CRS84)."""
 
+
+def image_of_tile(tile_id: str) -> str:
+    """The image_id of a tile, whose `tile_id` is IMAGE_ID-ROW-COL."""
+    return tile_id.split("-")[0]
+
+
 LEDGER = pa.schema(
     [
         *IDENTITY,
@@ -103,11 +107,6 @@ from the notes of the camera.
 LATEST = ("run_number", "recorded_at", "run_id")
 LATEST_FIRST = ", ".join(f"{column} DESC NULLS LAST" for column in LATEST)
 """How the latest row of an image is found, also in SQL; rows of earlier versions have no number."""
-
-
-def to_table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    """Rows as a table; columns that a row lacks are null."""
-    return pa.Table.from_pylist(list(rows), schema)
 
 
 ADDED = frozenset({"score_worst", "p_value_worst", "threshold_worst"})

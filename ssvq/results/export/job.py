@@ -15,10 +15,11 @@ from ssvq.results.export.stac import item_id, make_item
 from ssvq.results.export.tiles_csv import encode_csv, tiles_table
 from ssvq.results.ground import footprint
 from ssvq.scores.choose import choose_images, count, read_heat, read_tiles
+from ssvq.scores.ledger_row import ImageRow
 from ssvq.scores.objects import put_output
 
 # Puts images in one format; returns what is there now, and lines of what is not.
-Writer = Callable[[ExportConfig, list[dict[str, Any]]], tuple[str, list[str]]]
+Writer = Callable[[ExportConfig, list[ImageRow]], tuple[str, list[str]]]
 
 
 def export(config: ExportConfig) -> ExitCode:
@@ -27,7 +28,7 @@ def export(config: ExportConfig) -> ExitCode:
     Raises InputError when there is nothing to write, and when it cannot be written.
     """
     choice = choose_images(config.scores, config.image, config.survey, config.model_id)
-    if config.out in {image["image_uri"] for image in choice.images}:
+    if config.out in {image.image_uri for image in choice.images}:
         raise InputError(f"--out {config.out} is the image itself: give another file")
     writers: dict[str, Writer] = {
         "cog": _export_cogs,
@@ -42,7 +43,7 @@ def export(config: ExportConfig) -> ExitCode:
     return ExitCode.DONE
 
 
-def _export_cogs(config: ExportConfig, images: list[dict[str, Any]]) -> tuple[str, list[str]]:
+def _export_cogs(config: ExportConfig, images: list[ImageRow]) -> tuple[str, list[str]]:
     """Put heat maps: that of the one image at --out, those of all images in the folder --out, named by their Items."""
     written, empty = 0, []
     with Progress("exporting", len(images), "images") as progress:
@@ -61,7 +62,7 @@ def _export_cogs(config: ExportConfig, images: list[dict[str, Any]]) -> tuple[st
     return count(written, "heat map"), left_out
 
 
-def _export_regions(config: ExportConfig, images: list[dict[str, Any]]) -> tuple[str, list[str]]:
+def _export_regions(config: ExportConfig, images: list[ImageRow]) -> tuple[str, list[str]]:
     """Put one FeatureCollection of the anomalous regions of all images that have a place on the map."""
     features: list[dict[str, Any]] = []
     unplaced = []
@@ -84,7 +85,7 @@ def _export_regions(config: ExportConfig, images: list[dict[str, Any]]) -> tuple
     return f"{count(len(features), 'anomalous region')} of {where}, {square_metres:,.6g} square metres", left_out
 
 
-def _regions_of(config: ExportConfig, image: dict[str, Any]) -> list[dict[str, Any]] | None:
+def _regions_of(config: ExportConfig, image: ImageRow) -> list[dict[str, Any]] | None:
     """Features of the regions of an image, or None when it has no place on the map."""
     if footprint(image) is None:
         return None
@@ -93,11 +94,11 @@ def _regions_of(config: ExportConfig, image: dict[str, Any]) -> list[dict[str, A
         return []
     heat, at_threshold = found
     threshold = at_threshold if config.threshold is None else config.threshold
-    regions = find_regions(heat, image["image_width"], image["image_height"], threshold)
+    regions = find_regions(heat, image.image_width, image.image_height, threshold)
     return region_features(regions, image, threshold)
 
 
-def _export_items(config: ExportConfig, images: list[dict[str, Any]]) -> tuple[str, list[str]]:
+def _export_items(config: ExportConfig, images: list[ImageRow]) -> tuple[str, list[str]]:
     """Put the Item of the one image, or an ItemCollection of all images, with the heat maps that lie beside it."""
     beside = _files_beside(config.out)
     scores = read_tiles(config.scores, images, ["score"])
@@ -116,18 +117,18 @@ def _export_items(config: ExportConfig, images: list[dict[str, Any]]) -> tuple[s
     return f"{count(len(items), 'STAC Item')}, {linked} with a heat map beside it", []
 
 
-def _export_tiles(config: ExportConfig, images: list[dict[str, Any]]) -> tuple[str, list[str]]:
+def _export_tiles(config: ExportConfig, images: list[ImageRow]) -> tuple[str, list[str]]:
     """Put the CSV of the tiles of all images."""
     table = tiles_table(config.scores, images)
     put_output(config.out, encode_csv(table), config.out)
     return f"{count(len(table), 'tile')} of {count(len(images), 'image')}", []
 
 
-def _left_out(images: Sequence[dict[str, Any]], why: str, hint: str) -> list[str]:
+def _left_out(images: Sequence[ImageRow], why: str, hint: str) -> list[str]:
     """One line for images that have no part in the export, or none."""
     if not images:
         return []
-    first = images[0]["image_uri"]
+    first = images[0].image_uri
     what = f"{first} has" if len(images) == 1 else f"{count(len(images), 'image')} ({first}, ...) have"
     return [f"{what} {why}{hint}"]
 

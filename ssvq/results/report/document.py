@@ -32,6 +32,7 @@ from ssvq.results.report.figures import FILTERS, legend_colours, summarise
 from ssvq.results.report.findings import ReportFindings
 from ssvq.results.report.ground_map import draw_map
 from ssvq.results.report.pictures import Picture
+from ssvq.scores.findings import Finding
 
 JPEG_QUALITY = 85
 COVER_SIDE = 1200  # pixels of the picture on the cover, 180 mm wide
@@ -50,10 +51,10 @@ class Cover:
 
 @dataclass(frozen=True)
 class PrintedFinding:
-    """A finding of the list: its row of the table, its close-up, and the picture as JPEG in a data URI."""
+    """A finding of the list: `row`, its close-up, and the picture as JPEG in a data URI."""
 
     number: int
-    row: dict[str, Any]
+    row: Finding
     crop: Crop
     picture: str
 
@@ -79,8 +80,8 @@ def render_document(
 
     threshold = None if data.bins is None else data.bins.threshold
     listed = [] if findings is None else list(_printed(findings))
-    times = [row["recorded_at"] for row in (*data.images, *data.failures) if row["recorded_at"] is not None]
-    taken = [row["captured_at"] for row in data.images if row["captured_at"] is not None]
+    times = [row.recorded_at for row in (*data.images, *data.failures) if row.recorded_at is not None]
+    taken = [image.captured_at for image in data.images if image.captured_at is not None]
     filters = FILTERS | {"estimate": estimate, "tiles": percent, "code": _as_code}
     html = page_template("ssvq.results.report/document.html", filters).render(
         css=Markup(_style(cover.paper)),
@@ -92,12 +93,12 @@ def render_document(
         counts=None if findings is None else _count(findings),
         listed=listed,
         threshold=threshold,
-        ground=draw_map(data.images, data.tiles_on_map, threshold),
+        ground=draw_map([image.on_map for image in data.images], data.tiles_on_map, threshold),
         legend=None if threshold is None else legend_colours(threshold),
         card=_card(data.model),
         uses=USES,
         images_listed=IMAGES_LISTED,
-        names=[image["image_uri"].rsplit("/", 1)[-1] for image in data.images],
+        names=[image.image_uri.rsplit("/", 1)[-1] for image in data.images],
         taken=(min(taken), max(taken)) if taken else None,
         scored=(min(times), max(times)) if times else None,
         version=ssvq.__version__,
@@ -111,32 +112,32 @@ def render_document(
 def _printed(findings: ReportFindings) -> Iterator[PrintedFinding]:
     """Findings that are listed, but for those that a person rejected; the numbers count these too, as on the page."""
     for number, (row, crop) in enumerate(findings.listed, start=1):
-        if row["state"] != "rejected":
+        if row.state != "rejected":
             yield PrintedFinding(number, row, crop, "" if crop.problem else _jpeg(_open(crop.picture)))
 
 
 def _count(findings: ReportFindings) -> dict[str, Any]:
     """Findings by severity, state and change; the area of those that are not rejected, where it is known."""
-    kept = [row for row in findings.rows if row["state"] != "rejected"]
-    areas = [row["area_m2"] for row in kept if row["area_m2"] is not None]
+    kept = [row for row in findings.rows if row.state != "rejected"]
+    areas = [row.area_m2 for row in kept if row.area_m2 is not None]
     severities = []
     for name in findings.severities:
-        of_this = [row for row in kept if row["severity"] == name]
-        known = [row["area_m2"] for row in of_this if row["area_m2"] is not None]
+        of_this = [row for row in kept if row.severity == name]
+        known = [row.area_m2 for row in of_this if row.area_m2 is not None]
         severities.append(
-            (name, len(of_this), len({row["image_id"] for row in of_this}), sum(known) if known else None, len(known))
+            (name, len(of_this), len({row.image_id for row in of_this}), sum(known) if known else None, len(known))
         )
     return {
         "kept": len(kept),
         "rejected": len(findings.rows) - len(kept),
-        "images": len({row["image_id"] for row in kept}),
+        "images": len({row.image_id for row in kept}),
         "severities": severities,
-        "states": Counter(row["state"] for row in kept),
-        "changes": Counter(row["change"] for row in kept if row.get("change")),
-        "previous": next((row["previous_survey"] for row in kept if row.get("previous_survey")), None),
+        "states": Counter(row.state for row in kept),
+        "changes": Counter(row.change for row in kept if row.change),
+        "previous": next((row.previous_survey for row in kept if row.previous_survey), None),
         "area": sum(areas) if areas else None,
         "of_unknown_area": len(kept) - len(areas),
-        "is_estimate": any(row["area_from"] == "camera" for row in kept),
+        "is_estimate": any(row.area_from == "camera" for row in kept),
     }
 
 

@@ -8,6 +8,7 @@ from ssvq.results.pictures.heat import FULL_SCALE
 from ssvq.results.report.bins import Bins
 from ssvq.results.report.data import ReportData
 from ssvq.results.report.ground_map import heat_colour
+from ssvq.scores.findings import Finding
 
 LEGEND_STEPS = 8
 
@@ -19,9 +20,9 @@ def summarise(data: ReportData) -> dict[str, Any]:
         "scored": len(data.images),
         "failed": len(data.failures),
         "passed_over": data.passed_over,
-        "tiles": sum(image["scored_tiles"] for image in data.images),
-        "over": sum(image["over"] for image in data.images),
-        "images_over": sum(image["over"] > 0 for image in data.images),
+        "tiles": sum(image.scored_tiles for image in data.images),
+        "over": sum(image.over for image in data.images),
+        "images_over": sum(image.over > 0 for image in data.images),
     }
 
 
@@ -47,13 +48,13 @@ def _share(part: int, whole: int) -> str:
     return "–" if not whole else f"{100 * part / whole:.3g} %"  # noqa: RUF001
 
 
-def _area(finding: dict[str, Any]) -> str:
+def _area(finding: Finding) -> str:
     """In square metres where they are known, else in pixels."""
-    area = finding["area_m2"]
+    area = finding.area_m2
     if area is None:
-        return f"{finding['area_pixels']:,.0f} px"
+        return f"{finding.area_pixels:,.0f} px"
     text = f"{area:,.0f} m²" if area >= 100 else f"{area:.3g} m²"
-    return f"about {text}" if finding["area_from"] == "camera" else text
+    return f"about {text}" if finding.area_from == "camera" else text
 
 
 def _percent(share: float) -> str:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -11,11 +11,28 @@ import shapely
 from matplotlib.colors import to_hex
 from shapely.geometry.base import BaseGeometry
 
-from ssvq.results.ground import footprint
 from ssvq.results.pictures.heat import COLOURS, FULL_SCALE
 
 WIDTH, TALLEST, MARGIN = 1000, 520, 20  # units of the SVG
 METRES_IN_DEGREE = 111_320  # of latitude
+
+
+class MapImage(NamedTuple):
+    """An image on the map: its footprint or the place of the camera, None where neither is known, and its highest
+    score.
+    """
+
+    image_id: str
+    place: BaseGeometry | None
+    worst: float | None = None
+
+
+class MapTile(NamedTuple):
+    """A tile on the map. `geometry`: WKB in longitude and latitude."""
+
+    image_id: str
+    score: float
+    geometry: bytes
 
 
 @dataclass(frozen=True)
@@ -46,17 +63,13 @@ def heat_colour(score: float, threshold: float) -> str:
     return str(to_hex(matplotlib.colormaps[COLOURS](min(max(share, 0.0), 1.0))))
 
 
-def draw_map(
-    images: Sequence[dict[str, Any]], tiles: Sequence[dict[str, Any]], threshold: float | None
-) -> GroundMap | None:
-    """The outlines of images and, over them, their worst tiles, the worst on top; a photograph with a place in its EXIF
-    is a point. None when nothing has a place.
-    """
-    places = [(i, place) for i, image in enumerate(images) if (place := _place(image)) is not None]
+def draw_map(images: Sequence[MapImage], tiles: Sequence[MapTile], threshold: float | None) -> GroundMap | None:
+    """The outlines of images and, over them, their worst tiles, the worst on top. None when nothing has a place."""
+    places = [(i, image.place) for i, image in enumerate(images) if image.place is not None]
     if not places and not tiles:
         return None
-    position = {image["image_id"]: i for i, image in enumerate(images)}
-    shapes = [shapely.from_wkb(tile["geometry"]) for tile in tiles]
+    position = {image.image_id: i for i, image in enumerate(images)}
+    shapes = [shapely.from_wkb(tile.geometry) for tile in tiles]
     everything = shapely.GeometryCollection([place for _, place in places] + shapes)
     if everything.bounds[2] - everything.bounds[0] > 180:  # it lies on both sides of the antimeridian
         places = [(i, _eastwards(place)) for i, place in places]
@@ -77,24 +90,15 @@ def draw_map(
         colour = heat_colour(score, threshold) if filled and score is not None and threshold is not None else None
         return Shape(_path(shapely.transform(shape, to_page)), i, score, colour)
 
-    with_tiles = {tile["image_id"] for tile in tiles}
-    outlines = [
-        coloured(place, i, images[i].get("worst"), images[i]["image_id"] not in with_tiles) for i, place in places
-    ]
+    with_tiles = {tile.image_id for tile in tiles}
+    outlines = [coloured(place, i, images[i].worst, images[i].image_id not in with_tiles) for i, place in places]
     drawn = [
-        coloured(shape, position[tile["image_id"]], tile["score"], True)
+        coloured(shape, position[tile.image_id], tile.score, True)
         for tile, shape in zip(tiles, shapes, strict=True)
-        if tile["image_id"] in position
+        if tile.image_id in position
     ]
     bar, text = _scale_bar(scale)
     return GroundMap(WIDTH, height, outlines[::-1], drawn[::-1], bar, text)
-
-
-def _place(image: dict[str, Any]) -> BaseGeometry | None:
-    outline = footprint(image)
-    if outline is None and image["longitude"] is not None and image["latitude"] is not None:
-        return shapely.Point(image["longitude"], image["latitude"])
-    return outline
 
 
 def _eastwards(shape: BaseGeometry) -> BaseGeometry:

@@ -24,7 +24,7 @@ def report(config: ReportConfig) -> ExitCode:
     if config.format == "pdf":
         check_installed()
     data = read_data(config.scores, config.survey, config.model_id)
-    if config.out in {image["image_uri"] for image in data.images}:
+    if config.out in {image.image_uri for image in data.images}:
         raise InputError(f"--out {config.out} is an image of the survey: give another file")
     rule = read_pixel_rule(config.scores, data.partition.model_id)
     findings = make_findings(data.partition, data.state, data.images, rule, config.findings_listed)
@@ -48,11 +48,11 @@ def report(config: ReportConfig) -> ExitCode:
         f"{_tell_findings(findings)}, {len(page) / 1e6:.1f} MB"
     )
     problems = {
-        image["image_uri"]: picture.problem for image, picture in zip(worst, pictures, strict=True) if picture.problem
+        image.image_uri: picture.problem for image, picture in zip(worst, pictures, strict=True) if picture.problem
     }
     for row, crop in [] if findings is None else findings.listed:
         if crop.problem is not None:
-            problems.setdefault(row["image_uri"], crop.problem)
+            problems.setdefault(row.image_uri, crop.problem)
     missing = [f"no picture of {uri}: {problem}" for uri, problem in problems.items()]
     more = len(missing) - NAMED_MISSING
     for line in [*data.lost, *missing[:NAMED_MISSING]]:

@@ -19,6 +19,7 @@ from ssvq.results.report.figures import FILTERS, legend_colours, summarise
 from ssvq.results.report.findings import ReportFindings, script_data, template_parts
 from ssvq.results.report.ground_map import draw_map
 from ssvq.results.report.pictures import Picture
+from ssvq.results.report.shown import ReportImage
 
 BARS = 64  # of the distribution; more are finer than a calibration of some hundred tiles
 
@@ -29,7 +30,7 @@ def render(data: ReportData, pictures: Sequence[Picture], findings: ReportFindin
     bins = data.bins
     threshold = None if bins is None else bins.threshold
     shown = [*pictures, *[None] * (len(data.images) - len(pictures))]
-    times = [row["recorded_at"] for row in (*data.images, *data.failures) if row["recorded_at"] is not None]
+    times = [row.recorded_at for row in (*data.images, *data.failures) if row.recorded_at is not None]
     model = data.model
     calibration = model.get("calibration", {})
     page = page_template("ssvq.results.report/page.html", filters).render(
@@ -40,12 +41,12 @@ def render(data: ReportData, pictures: Sequence[Picture], findings: ReportFindin
         **({} if findings is None else template_parts(findings)),
         decimals=_decimals(data),
         rows=list(zip(data.images, shown, strict=True)),
-        names=[image["image_uri"].rsplit("/", 1)[-1] for image in data.images],
+        names=[image.image_uri.rsplit("/", 1)[-1] for image in data.images],
         summary=summarise(data),
         calibration={name: value for name, value in calibration.items() if name != "normal_scores"},
         settings={name: value for name, value in model.items() if name not in ("calibration", "metrics")},
         chart=None if bins is None else _chart(bins),
-        ground=draw_map(data.images, data.tiles_on_map, threshold),
+        ground=draw_map([image.on_map for image in data.images], data.tiles_on_map, threshold),
         legend=None if threshold is None else legend_colours(threshold),
         threshold=threshold,
         since=min(times, default=None),
@@ -64,11 +65,11 @@ def _script_data(data: ReportData) -> dict[str, Any]:
     return identity | ({} if data.bins is None else asdict(data.bins))
 
 
-def _for_viewer(picture: Picture, image: dict[str, Any]) -> dict[str, Any] | None:
+def _for_viewer(picture: Picture, image: ReportImage) -> dict[str, Any] | None:
     if picture.problem is not None:
         return None
     names = ("preview", "width", "height", "heat", "heat_width", "heat_height", "frames")
-    source = {"id": image["image_id"], "size": [image["image_width"], image["image_height"]]}
+    source = {"id": image.image_id, "size": [image.image_width, image.image_height]}
     return {name: getattr(picture, name) for name in names} | source
 
 
@@ -109,7 +110,7 @@ def _in_script(value: Any) -> Markup:
 
 def _decimals(data: ReportData) -> int:
     """Digits after the point with which the worst score has four in all: one number for a column that lines up."""
-    worst = max((abs(image["worst"]) for image in data.images if image["worst"]), default=1.0)
+    worst = max((abs(image.worst) for image in data.images if image.worst), default=1.0)
     return max(0, 3 - math.floor(math.log10(worst)))
 
 
