@@ -1,11 +1,11 @@
-# make demo       everything once, on synthetic images, in minutes
+# make demo       every step once, on synthetic images, in minutes
 # make test       lint, types and tests (under 15 minutes on 2 cores)
-# make test-slow  faults, real data and S3, and some quick tests with the lowest versions of all packages (under 45 minutes)
-# make test-lowest   those alone (7 minutes)
+# make test-slow  faults, real data and S3, and test-lowest (under 45 minutes)
+# make test-lowest   some quick tests with the lowest versions of all packages (7 minutes)
 # make test-soak  variations of the slow tests, and all quick tests with the lowest versions, before a release (an hour)
 # make docs       the documentation as a site, in site/ (30 s)
-# make audit      known faults of the pinned versions, where an index can be asked (30 s)
-# Each sets up its own .venv beside the code; nothing else needs to be installed.
+# make audit      known vulnerabilities of the pinned versions; needs an index (30 s)
+# Each target creates its own .venv beside the code; you need to install nothing else.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -28,8 +28,8 @@ test: $(READY) lint
 test-slow: $(READY) test-lowest
 	$(BIN)/pytest -m "slow and not soak"
 
-# Bounds that are true: each package at the lowest version that pyproject.toml allows. What needs a cluster is one survey
-# here, and all of it in test-soak.
+# Tests each package at the lowest version that pyproject.toml allows. One survey needs a cluster here; test-soak runs
+# all tests that do.
 test-lowest: $(LOWEST)/.ready
 	HYPOTHESIS_PROFILE=lowest $(LOWEST)/bin/pytest -m "not slow and not soak and not browser" \
 		tests/model tests/methods tests/imagery tests/results/test_query.py tests/scoring/test_same_values.py
@@ -56,7 +56,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# A half-made environment has no .ready, and is made again.
+# An unfinished environment has no .ready, and is created again.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear --without-pip .venv
 	$(INSTALL) -e ".[dev,docs]"

@@ -151,7 +151,7 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
 def outcome(row: Row) -> str:
     """How a job came to its end, in words."""
     if row.codes == [0]:
-        return "ended by itself"
+        return "recovered"
     words = {None: f"did not end in {END_SECONDS} s", 0: "done", -signal.SIGKILL: "killed"}
     return ", run again: ".join(words.get(code, f"exit code {code}") for code in row.codes)
 

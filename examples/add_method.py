@@ -24,7 +24,7 @@ STEPS = 60
 
 
 class MeanLatent(Method):
-    """Normal cells lie close to one point, which follows their mean; labelled anomalies are pushed away from it."""
+    """Normal cells are pulled to one point, their mean; labelled anomalies are pushed away from it."""
 
     sections = ("architecture",)
     centre: Tensor
@@ -41,7 +41,7 @@ class MeanLatent(Method):
             self.centre.copy_(self.encoder(normal).mean((0, 2, 3)))
 
     def squared(self, images: Tensor) -> Tensor:
-        """Squared distance of each cell from the centre, float32 (n, h, w), a mean over channels."""
+        """Squared distance of each cell from the centre, mean over channels: float32 (n, h, w)."""
         return (self.encoder(images) - self.centre[:, None, None]).square().mean(1)
 
     def loss(self, normal: Tensor, anomalous: Tensor, shares: Tensor | None = None) -> dict[str, Tensor]:

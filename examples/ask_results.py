@@ -1,8 +1,8 @@
-"""Ask results with SQL and pandas. Run examples/own_photographs.py first, or name an output of `ssvq score`.
+"""Query results with SQL and pandas. Run examples/own_photographs.py first, or name an output of `ssvq score`.
 
 python examples/ask_results.py [SCORES]
 
-Only Parquet is read: no model, image or cluster is needed.
+The script reads only Parquet. It needs no model, image or cluster.
 """
 
 import sys
@@ -26,12 +26,12 @@ def main(root: str) -> None:
     per_image["share"] = per_image["anomalous"] / per_image["tiles"]
     print(per_image.assign(image_uri=per_image["image_uri"].map(lambda uri: Path(uri).name)).to_string(index=False))
 
-    # 2. A stricter threshold is a query: nothing is scored again.
+    # 2. A stricter threshold is only a query: ssvq does not score again.
     with ssvq.Scores(root) as scores:
         strict = scores.sql("SELECT count(*) AS n FROM tiles WHERE p_value <= 0.05")["n"][0].as_py()
     print("tiles at a false alarm rate of 5 %:", strict)
 
-    # 3. The files are plain Parquet for any tool. Here every stored row counts, whatever model it is of.
+    # 3. The files are plain Parquet for any tool. This query counts every stored row, of all models.
     files = f"{root}/tiles/**/*.parquet"
     print(duckdb.sql(f"SELECT survey, model_id, count(*) AS tiles FROM read_parquet('{files}') GROUP BY ALL"))
 

@@ -1,9 +1,9 @@
-"""From own photographs to findings, on this machine.
+"""From your own photographs to findings, on this machine.
 
     python examples/own_photographs.py                                   # drawn photographs, two minutes on two cores
     python examples/own_photographs.py --images photos --masks masks --survey new-photos --out results --steps 200
 
-The first run draws photographs of painted steel with rust. A second run finds everything done, and only prints.
+The first run draws photographs of painted steel with rust. A second run finds everything done, and prints findings.
 """
 
 import argparse
@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="photographs to learn from (default: drawn)")
     parser.add_argument("--masks", type=Path, help="their masks, same names: black is normal")
     parser.add_argument("--survey", type=Path, help="photographs to score (default: drawn)")
-    parser.add_argument("--out", type=Path, default=Path("example-output"), help="folder for everything that is made")
+    parser.add_argument("--out", type=Path, default=Path("example-output"), help="folder for all outputs")
     parser.add_argument("--steps", type=int, default=20, help="steps of the training; 200 or more for real use")
     options = parser.parse_args()
     out: Path = options.out
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def draw(folder: Path, *, seed: int, photographs: int) -> tuple[Path, Path]:
-    """Folders of drawn photographs and of their masks, which are made if they are not there."""
+    """Folders of drawn photographs and their masks; draws them if they are missing."""
     from ssvq.demo.synthetic import write_survey
 
     if not folder.exists():

@@ -1,4 +1,6 @@
-"""`ssvq ...`, and what `jobs/*.py` call: settings in, exit code out, and errors as one line for a person."""
+"""`ssvq ...`, and the entry point of `jobs/*.py`: parses settings, runs a command, prints errors as one line,
+returns the exit code.
+"""
 
 import argparse
 import importlib
@@ -19,8 +21,9 @@ from ssvq.io import storage
 
 
 class CommandSpec(NamedTuple):
-    """A command: its settings, and where its function stands. The function is imported when it runs, since
-    `ssvq query` should not wait for torch and Ray to load.
+    """A command: its settings, and the location of its function.
+
+    The function is imported when it runs, so that `ssvq query` does not wait for torch and Ray.
     """
 
     settings: type[config.Command]
@@ -45,9 +48,9 @@ COMMANDS = {
     "demo": CommandSpec(config.DemoConfig, "ssvq.demo.job:demo"),
 }
 
-# How soon a process gives up a node that no longer answers. With Ray's own values, 5 and 2 minutes, a task that was
-# about to be placed on a node that leaves the network is not placed elsewhere before (Ray's issue 63405). Asking more
-# often than each minute is refused by processes that do not have the same value.
+# Seconds until a process gives up a node that does not answer. With Ray's own 2 to 5 minutes, a task that was about to
+# go to a node that leaves the network is not placed elsewhere before (Ray's issue 63405). Processes that do not share
+# the value refuse to be asked more often than each minute.
 KEEPALIVE = {"RAY_grpc_client_keepalive_time_ms": "60000", "RAY_grpc_client_keepalive_timeout_ms": "20000"}
 
 
@@ -88,7 +91,7 @@ def run(command: str, arguments: Sequence[str]) -> int:
         logs.error(f"ssvq {command}: interrupted; run the same command again to go on")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has gone (`ssvq query ... | head`): nothing is wrong.
+        # The reader of our output is gone (`ssvq query ... | head`): nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE
     except OSError as error:
@@ -102,20 +105,20 @@ def run(command: str, arguments: Sequence[str]) -> int:
 
 
 def _fail(command: str, message: str, code: ExitCode, debug: bool) -> ExitCode:
-    # Names of files, which may be anything, are in messages.
+    # Messages contain names of files, which may hold anything.
     logs.error(f"ssvq {command}: error: {one_line(message)}", trace=debug)
     return code
 
 
 def _log_format(arguments: Sequence[str]) -> logs.LogFormat:
-    """How to write before the settings are known, or when they are wrong: as flag or environment say."""
+    """The log format before the settings are known, or if they are wrong: by flag or environment."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--log-format", nargs="?", default=os.environ.get(f"{config.ENV_PREFIX}LOG_FORMAT"))
     return "json" if parser.parse_known_args(arguments)[0].log_format == "json" else "text"
 
 
 def parse(command: str, settings: type[config.Command], arguments: Sequence[str]) -> config.Command:
-    """Settings from flags, environment and file. Raises InputError naming the setting that is wrong."""
+    """Settings from flags, environment and file. Raises InputError naming the wrong setting."""
     program = f"ssvq {command}"
     try:
         return CliApp.run(settings, cli_args=list(arguments), cli_settings_source=_source(settings, program))
@@ -134,26 +137,26 @@ def parse(command: str, settings: type[config.Command], arguments: Sequence[str]
 
 
 def _source(settings: type[config.Command], program: str) -> CliSettingsSource[config.Command]:
-    # Settings read from a file or the environment may be required too, so argparse must not insist on flags.
+    # Required settings may come from a file or the environment, so argparse must not insist on flags.
     return CliSettingsSource(
         settings, cli_prog_name=program, cli_enforce_required=False, formatter_class=_HelpFormatter
     )
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """A line for each setting: flags in one column, what they mean in the other, no list of them all on top."""
+    """One line per setting: the flag in one column, its meaning in the other, without a list of all flags on top."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=42, width=max(100, shutil.get_terminal_size().columns - 2))
 
     def add_arguments(self, actions: Iterable[argparse.Action]) -> None:
-        """Required settings first; a default of none is not worth saying."""
+        """Required settings first; defaults of none are not shown."""
         for action in actions:
             action.help = (action.help or "").replace(" (default: None)", "")
         super().add_arguments(sorted(actions, key=lambda action: "(required)" not in (action.help or "")))
 
     def add_usage(self, usage, actions, groups, prefix=None) -> None:  # type: ignore[no-untyped-def]
-        """Usage with the positionals alone."""
+        """Usage with the positional arguments only."""
         names = " ".join(action.metavar or action.dest.upper() for action in actions if not action.option_strings)
         super().add_usage(f"%(prog)s {names + ' ' if names else ''}[settings]", actions, groups, prefix)
 
@@ -176,7 +179,7 @@ def _overview() -> str:
 
 
 def _flag(settings: type[config.Command], path: list[str]) -> str:
-    """How a setting is written on the command line."""
+    """A setting as it is written on the command line."""
     name = ".".join(path).replace("_", "-")
     field = settings.model_fields.get(path[0])
     positional = field is not None and any(type(m).__name__ == "_CliPositionalArg" for m in field.metadata)

@@ -1,4 +1,4 @@
-"""Every setting of every command: typed, validated, documented; the one place where defaults stand."""
+"""The settings of all commands: typed, validated, documented. Each is defined beside its owner and listed here."""
 
 from ssvq.check.settings import CheckConfig
 from ssvq.demo.settings import DemoConfig

@@ -1,7 +1,7 @@
-"""Exit codes and the errors that are meant for people.
+"""Exit codes, and errors for people.
 
-An `InputError` carries one line that says what was wrong, in which file or setting, and what to do. Every
-command turns it into that line on standard error and exit code 2; anything else that escapes is a bug (exit 1).
+An `InputError` has one line that says what was wrong, in which file or setting, and what to do. Every command prints it
+on standard error and returns exit code 2. Any other exception that escapes is a bug (exit code 1).
 """
 
 from enum import IntEnum
@@ -20,19 +20,19 @@ class ExitCode(IntEnum):
 
 
 def images_exit_code(failed: int, *, allowed: bool) -> ExitCode:
-    """The exit code of a job that is done but for some failed images."""
+    """The exit code of a finished job with some failed images."""
     return ExitCode.SOME_IMAGES_FAILED if failed and not allowed else ExitCode.DONE
 
 
 def one_line(text: str) -> str:
-    """Text with what is not printable, such as line feeds and the escapes of terminals, as Python writes it: names of
-    files, and what libraries say of them, may hold anything.
+    """Text whose unprintable characters, such as line feeds and terminal escapes, are written as Python escapes:
+    names of files and messages of libraries may hold anything.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def reason_of(error: BaseException, *, first_line: bool = False, most: int | None = None) -> str:
-    """What an exception says, as one printable line: the operating system's own words where it has any; without the
+    """The message of an exception as one printable line: the operating system's words if there are any; without the
     stack of DuckDB's internal errors. `most`: characters.
     """
     text = str(getattr(error, "strerror", None) or error).split("Stack Trace")[0].strip()
@@ -42,26 +42,26 @@ def reason_of(error: BaseException, *, first_line: bool = False, most: int | Non
 
 
 def failure_of(error: BaseException) -> str:
-    """The same of an exception that was not raised for a person: its type, and the last line of what it says, since
-    errors of Ray end with what its worker raised.
+    """The message of an exception that was not written for people: its type, and the last line of its text, since
+    errors of Ray end with the worker's error.
     """
     last = (str(error).strip().splitlines() or [""])[-1]
     return one_line(f"{type(error).__name__}: {last}" if last else type(error).__name__)
 
 
 class InputError(Exception):
-    """Wrong input or configuration: one line for a person, exit code 2."""
+    """Wrong input or settings: one line for a person, exit code 2."""
 
 
 class ImageError(Exception):
-    """One image or mask cannot be used. It is reported, counted and skipped; it never ends a job.
+    """An image or mask that cannot be used. It is reported, counted and skipped; it never ends a job.
 
-    `stage` says where it failed: `read`, `mask`, `score` or `write`.
+    `stage`: where it failed: `read`, `mask`, `score` or `write`.
     """
 
     def __init__(self, stage: str, message: str) -> None:
         self.stage = stage
-        self.message = redact(message)  # it is kept in ledgers and pages
+        self.message = redact(message)  # it is stored in ledgers and pages
         super().__init__(self.message)
 
     def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:

@@ -6,9 +6,8 @@ from ssvq.errors import InputError
 
 
 def require(extra: str, *modules: str, purpose: str) -> None:
-    """Raises InputError, naming the pip extra, where a module is not installed. Nothing is imported.
-
-    `purpose`: the setting or command that needs them.
+    """Raises InputError, naming the pip extra, if a module is not installed. Imports nothing. `purpose`: the setting
+    or command that needs it.
     """
     missing = [module for module in modules if find_spec(module) is None]
     if missing:

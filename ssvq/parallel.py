@@ -1,4 +1,4 @@
-"""Work that is shared among threads or processes, its results in order and a bounded number of them ahead."""
+"""Runs work in threads or processes; results come in order, with a bounded number of them ahead."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -11,9 +11,10 @@ Result = TypeVar("Result")
 
 
 def in_order(executor: Executor, work: Callable[[Item], Result], items: Iterable[Item], ahead: int) -> Iterator[Result]:
-    """The result of each item, in their order. No more than `ahead` items are begun before whoever takes the results
-    has taken them, so that memory does not grow where taking is slower, or one item takes long. (`Executor.map` begins
-    all of them at once.)
+    """The result of each item, in order.
+
+    At most `ahead` items are started before their results are consumed, so memory does not grow if the consumer is slow
+    or one item takes long. (`Executor.map` starts all of them at once.)
     """
     begun: deque[Future[Result]] = deque()
     waiting = iter(items)

@@ -1,4 +1,4 @@
-"""Progress for a person: a bar in a terminal, a line now and then in a log. Always on standard error."""
+"""Progress for a person, on standard error: a bar in a terminal, a line now and then in a log."""
 
 import sys
 import time
@@ -15,8 +15,8 @@ SECONDS_BETWEEN_LINES = 20.0
 
 
 class Progress:
-    """Counts towards a total, if it is known; `advance` takes what to show beside the count. In a log there are
-    `seconds` between lines, by `clock`.
+    """Counts towards a total, if it is known. `advance` takes what to show beside the count. In a log, lines are
+    `seconds` apart, by `clock`.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Progress:
             self.bar.close()
 
     def begin_at(self, done: int) -> None:
-        """Count what is done by now, which says nothing of the speed from here on."""
+        """Start from work that was done earlier, which says nothing about the speed."""
         self.done = self.begun = done
         self.started = self.clock()
         if self.bar is not None:
@@ -54,7 +54,7 @@ class Progress:
             self.bar.refresh()
 
     def advance(self, number: float, note: str = "") -> None:
-        """Count some more as done."""
+        """Count more as done."""
         self.done += number
         if self.bar is not None:
             self.bar.set_postfix_str(note, refresh=False)

@@ -1,9 +1,9 @@
-"""Credentials are kept out of what is written: lines, errors, ledgers and saved settings."""
+"""Removes credentials from everything that is written: lines, errors, ledgers and saved settings."""
 
 import os
 import re
 
-# Values of these variables are written nowhere. A shorter one would be found in ordinary words.
+# Values of these variables are never written. A shorter value would match ordinary words.
 SECRET_VARIABLES = (
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
@@ -23,7 +23,7 @@ _ACCESS_KEY_ID = re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}\b")
 
 
 def redact(text: str) -> str:
-    """The text without users and passwords of addresses, signatures of presigned ones, and the environment's keys."""
+    """The text without users and passwords in addresses, presigned signatures, and the keys of the environment."""
     text = _SIGNATURE.sub(rf"\1{HIDDEN}", _USER.sub("", text))
     text = _ACCESS_KEY_ID.sub(HIDDEN, text)
     for name in SECRET_VARIABLES:
@@ -34,7 +34,7 @@ def redact(text: str) -> str:
 
 
 def refuse_credentials(location: str, advice: str = "give credentials by the AWS variables") -> str:
-    """The location itself. Raises ValueError when it holds a password or a signature, which would be saved beside the
+    """Returns the location. Raises ValueError if it holds a password or a signature, which would be saved beside the
     output and in every row.
     """
     if "://" in location and (_USER.search(location) or _SIGNATURE.search(location)):

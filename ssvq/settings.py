@@ -1,7 +1,8 @@
 """What the settings of all commands share: their sources, and how they are saved.
 
-A setting takes its value from, in rising precedence: its default, the YAML file that `--config` names, the environment
+A setting takes its value from, in rising precedence: its default, the YAML file in `--config`, the environment
 (`SSVQ_STEPS`, nested `SSVQ_OPTIMISER__LEARNING_RATE`), the command line (`--steps`, `--optimiser.learning-rate`).
+
 The docstring under a field is its line in `--help`. A command saves its resolved settings beside its output.
 """
 
@@ -48,17 +49,17 @@ Precision = Literal["auto", "bf16", "fp16", "fp32"]
 
 
 HOW_IT_RUNS = "how it runs"
-"""Marks a setting that says where or how a job runs, and does not change its output."""
+"""Marks a setting about where or how a job runs, which does not change its output."""
 
 
 class Section(BaseModel):
-    """A group of settings; unknown ones are errors."""
+    """A group of settings. Unknown ones are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Command(BaseSettings):
-    """What every command takes."""
+    """The settings that every command has."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
@@ -79,7 +80,7 @@ class Command(BaseSettings):
     """YAML file with settings of this command."""
 
     storage_timeout: Annotated[float, HOW_IT_RUNS] = Field(storage.DEFAULT_TIMEOUT, gt=0)
-    """Seconds to keep repeating a request to S3 that is not answered."""
+    """Seconds for which a request to S3 is retried while it gets no answer."""
 
     log_format: LogFormat = "text"
     """Format of the log on standard error: text, or json (one object for each line)."""
@@ -96,17 +97,19 @@ class Command(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Order of the sources: flags (pydantic-settings puts them first), environment, YAML file."""
+        """The order of the sources: flags (pydantic-settings puts them first), environment, YAML file."""
         return init_settings, env_settings, ConfigFile(settings_cls)
 
     def saved(self) -> dict[str, Any]:
-        """The resolved settings as JSON values, for saving beside an output. No setting is a secret."""
+        """The resolved settings as JSON values, to be saved beside an output. No setting is a secret."""
         return self.model_dump(mode="json", exclude={"config", "debug", "log_format"})
 
     @classmethod
     def identity(cls, saved: dict[str, Any]) -> dict[str, Any]:
-        """The saved settings that decide the output of a job: without those marked HOW_IT_RUNS, and without those that
-        equal today's default. So an output from before a setting existed counts as one with its default.
+        """The saved settings that determine the output of a job: without those marked HOW_IT_RUNS, and without those
+        that equal today's default.
+
+        So an output from before a setting existed counts as made with its default.
         """
         fields = cls.model_fields.items()
         defaults = to_jsonable_python({name: field.default for name, field in fields if not field.is_required()})
@@ -127,7 +130,7 @@ def _changed(saved: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
 
 
 class _TextForDates(yaml.SafeLoader):
-    """YAML whose dates stay text: a survey that is named 2026-11-22 has a name and not a date."""
+    """YAML in which dates stay text: a survey named 2026-11-22 has a name, not a date."""
 
 
 _TextForDates.yaml_implicit_resolvers = {
@@ -137,7 +140,7 @@ _TextForDates.yaml_implicit_resolvers = {
 
 
 class ConfigFile(YamlConfigSettingsSource):
-    """The YAML file that a stronger source (flag or environment) named by `config`."""
+    """The YAML file that a stronger source (flag or environment) gives as `config`."""
 
     def __init__(self, settings_cls: type[BaseSettings]) -> None:
         super().__init__(settings_cls, yaml_file=None)

@@ -73,7 +73,7 @@ def test_a_training_that_was_cut_short_goes_on_with_the_same_weights(tmp_path: P
     [
         ({"encoder": "efficientnet_lite0x"}, 128, "timm has no such network"),
         ({"encoder": PACKAGED, "levels": [7]}, 128, "has the levels 0 to 4"),
-        ({"encoder": PACKAGED}, 120, "--tile-size 120 is no whole number of the cells"),
+        ({"encoder": PACKAGED}, 120, "--tile-size 120 is not a multiple of the cell"),
         ({"encoder": PACKAGED, "weights": "/none.safetensors"}, 128, "/none.safetensors is not there"),
     ],
 )

@@ -1,1 +1,1 @@
-"""`ssvq check`: what a training or a scoring would see, before it."""
+"""`ssvq check`: shows what a training or a scoring would see, before it starts."""

@@ -1,4 +1,4 @@
-"""What is to be said of images that were looked at: counts, and what is wrong, the gravest first."""
+"""Counts of images and likely problems, the gravest first."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from ssvq.imagery.near_duplicates import close_pairs
 from ssvq.imagery.pixel_rule import PixelRule
 from ssvq.scores.choose import count
 
-LEAST_NORMAL = 3  # images, for training, validation and calibration
+LEAST_NORMAL = 3  # images: one each for training, validation and calibration
 NO_LABEL, WITH_ANOMALY, WITHOUT = "no label", "anomalous by mask", "normal by mask"
 NORMAL = "normal"
 
 
 @dataclass(frozen=True)
 class Concern:
-    """Something that is likely to be wrong; `names`: the images that it is about."""
+    """A likely problem. `names`: the images with it."""
 
     text: str
     names: list[str] = field(default_factory=list)
@@ -28,7 +28,7 @@ class Concern:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """A class of images: how many in all and by split, and the median share of anomalous pixels where it is known."""
+    """A class of images: their number, in all and by split, and their median anomalous share if known."""
 
     name: str
     images: int
@@ -60,7 +60,7 @@ def class_of(look: Look) -> str:
 
 
 def count_classes(looks: Sequence[Look]) -> list[ClassRow]:
-    """Images by class, the most frequent first; those that are refused have no class."""
+    """Images by class, the most frequent first. Refused images have no class."""
     by_class: dict[str, list[Look]] = defaultdict(list)
     for look in looks:
         if look.error is None:
@@ -85,7 +85,7 @@ def count_kinds(looks: Sequence[Look]) -> list[KindRow]:
 
 
 def find_warnings(looks: Sequence[Look], rule: PixelRule, *, labelled: bool) -> list[Concern]:
-    """What is likely to be wrong, the gravest first."""
+    """Likely problems, the gravest first."""
     usable = [look for look in looks if look.error is None]
     found: list[Concern] = []
     if labelled:

@@ -1,4 +1,4 @@
-"""`ssvq check`: looks at images and labels, says what is wrong, and writes the page."""
+"""`ssvq check`: looks at images and labels, reports problems, and writes the page."""
 
 import os
 import warnings
@@ -26,10 +26,10 @@ REFUSED_SHOWN = 5
 
 
 def check(config: CheckConfig) -> ExitCode:
-    """Look at all images, print the counts and what is gravest, and write the page. The exit code is SOME_IMAGES_FAILED
-    where an image would be refused or something is likely to be wrong.
+    """Look at all images, print the counts and the gravest problems, and write the page.
 
-    Raises InputError as a training or scoring would for the same settings, and when the page cannot be written.
+    Returns SOME_IMAGES_FAILED if an image would be refused or a problem is likely. Raises InputError as a training or
+    scoring would with these settings, and if the page cannot be written.
     """
     storage.check_writable(config.out.rpartition("/")[0] or "/", "--out")
     with logs.gathered() as said:
@@ -70,7 +70,7 @@ def _look(config: CheckConfig, images: Sequence[SourceImage]) -> list[Look]:
 
 
 def _choose_shown(images: Sequence[SourceImage], number: int) -> set[int]:
-    """Positions of the images that get a picture: as many of each label as there are, evenly over its images."""
+    """Positions of the images that get a picture: as many of each label as there are, spread evenly."""
     by_label: dict[str | None, list[int]] = defaultdict(list)
     for position, image in enumerate(images):
         by_label[image.label].append(position)
@@ -88,7 +88,7 @@ def _print(
     classes: Sequence[ClassRow],
     kinds: Sequence[KindRow],
 ) -> None:
-    """The counts and the gravest of what was found; what the listing said is on the terminal already."""
+    """Print the counts and the gravest problems. The listing's own warnings are on the terminal already."""
     refused = [look for look in looks if look.error is not None]
     counts = ", ".join(f"{row.name} {row.images:,}" for row in classes)
     print(f"{config.source}: {count(len(looks), 'image')}, {len(refused):,} refused; {counts}")

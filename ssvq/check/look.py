@@ -1,4 +1,4 @@
-"""One image as `ssvq check` sees it: its header, what its mask says, and a small picture with the mask drawn on."""
+"""One image as `ssvq check` sees it: header, mask, and a small picture with the mask drawn on it."""
 
 from dataclasses import dataclass
 
@@ -20,17 +20,17 @@ from ssvq.results.html import data_uri, encode_webp
 SIDE = 320
 """Longest side of a picture, in pixels."""
 
-MASK_SIDE = 1024  # of the pixels of a mask that are looked at
+MASK_SIDE = 1024  # sampled pixels of a mask
 QUALITY = 62  # of a picture's WebP
-MOST_WITHOUT_OVERVIEWS = 300_000_000  # pixels of a raster that has to be read whole for a small picture
+MOST_WITHOUT_OVERVIEWS = 300_000_000  # pixels of a raster that must be read whole for a small picture
 PAINT = (255, 0, 200)  # rare in photographs of things
 TINT = 0.35
 
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen of an image. `error`: why a training or scoring would not take it. `share`: of its pixels that are
-    anomalous, None where that is not known. `vector`: as in `near_duplicates`. `picture`: data URI, empty unless asked.
+    """The result of a look. `error`: why a training or scoring would refuse the image. `share`: its anomalous share,
+    None if unknown. `vector`: as in `near_duplicates`. `picture`: data URI, empty unless asked for.
     """
 
     source: SourceImage
@@ -42,7 +42,7 @@ class Look:
 
 
 def look_at(source: SourceImage, rule: PixelRule, *, with_picture: bool) -> Look:
-    """Look at an image. What is wrong with it is a part of the look."""
+    """Look at an image. Its problems are part of the result."""
     header = None
     try:
         header = inspect(source)
@@ -63,7 +63,7 @@ def look_at(source: SourceImage, rule: PixelRule, *, with_picture: bool) -> Look
 
 
 def _shape(header: ImageHeader, side: int) -> tuple[int, int]:
-    """Rows and columns of an image that is brought to a longest side; never larger than it is."""
+    """Rows and columns of an image shrunk to a longest side; never enlarged."""
     scale = min(1.0, side / max(header.width, header.height))
     return max(1, round(header.height * scale)), max(1, round(header.width * scale))
 
@@ -75,7 +75,7 @@ def _read_mask(source: SourceImage, header: ImageHeader) -> NDArray[np.uint8] | 
 
 
 def _read_small(source: SourceImage, header: ImageHeader, rule: PixelRule) -> NDArray[np.uint8] | None:
-    """The image as the model would see it, but small; None for one that is too large to read."""
+    """The image as the model would see it, but small; None if it is too large to read."""
     with open_raster(source.uri, source.drivers) as dataset:
         if _is_costly(dataset):
             return None
@@ -89,7 +89,7 @@ def _is_costly(dataset: DatasetReader) -> bool:
 
 
 def draw(pixels: NDArray[np.uint8], classes: NDArray[np.uint8] | None) -> Image.Image:
-    """A picture with what is anomalous tinted, and lined at its edge."""
+    """A picture with the anomalous part tinted and outlined."""
     if classes is None or not classes.any():
         return Image.fromarray(pixels)
     size = (pixels.shape[1], pixels.shape[0])

@@ -1,4 +1,4 @@
-"""The page of `ssvq check`: one HTML file without script, which asks no network for anything."""
+"""The page of `ssvq check`: one HTML file without script, which loads nothing from a network."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from ssvq.imagery.raster import ImageHeader
 from ssvq.results.html import page_template, read_part
 from ssvq.results.report.ground_map import MapImage, draw_map
 
-NAMES_SHOWN = 50  # of the images that a warning is about
+NAMES_SHOWN = 50  # images named for a warning
 REFUSED_SHOWN = 1000
 KINDS_SHOWN = 12
 SPLITS = ("train", "validation", "calibration", "test", "")

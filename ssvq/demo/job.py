@@ -1,4 +1,6 @@
-"""`ssvq demo`: the whole way on synthetic images, in minutes: make, train, score, query, draw, evaluate."""
+"""`ssvq demo`: every step on synthetic images, in minutes: make, train, score, query, evaluate, findings, compare,
+draw.
+"""
 
 import time
 from pathlib import Path
@@ -37,7 +39,7 @@ FROM findings WHERE survey = 'demo' LIMIT 8
 
 
 def demo(config: DemoConfig) -> ExitCode:
-    """Run every step. Running it again does only what is missing."""
+    """Run every step. A second run does only what is missing."""
     started = time.monotonic()
     out = config.out.resolve()
     training, survey, later, bundle, scores = (
@@ -106,7 +108,7 @@ def _headline(text: str) -> None:
 
 
 def _make(folder: Path, seed: int, photographs: int, orthomosaic: tuple[int, int] | None) -> None:
-    """Make a survey, unless one was made whole before."""
+    """Make a survey, unless it is complete already."""
     whole = folder / "made.txt"
     recipe = f"seed {seed}, {photographs} photographs, orthomosaic {orthomosaic}\n"
     if whole.exists() and whole.read_text() == recipe:
@@ -120,7 +122,7 @@ def _make(folder: Path, seed: int, photographs: int, orthomosaic: tuple[int, int
 
 
 def _most_telling(scores: Path) -> str:
-    """The photograph of which nearest to a third is anomalous: it shows both sides."""
+    """The photograph whose anomalous share is nearest to a third: it shows both kinds of surface."""
     sql = """
         SELECT image_uri FROM tiles WHERE survey = 'demo' AND NOT ends_with(image_uri, '.tif') GROUP BY image_uri
         ORDER BY abs(avg(is_anomalous::INT) - 0.34), image_uri LIMIT 1

@@ -1,4 +1,4 @@
-"""The last chapter of the demo: some photographs are taken again a year later, and what has grown is found."""
+"""The last chapter of the demo: takes some photographs again a year later, and measures what has grown."""
 
 import json
 import sys
@@ -13,8 +13,8 @@ from ssvq.results.findings.settings import FindingsConfig
 from ssvq.scores.data_set import Scores
 
 SURVEY, LATER = "demo", "demo-later"
-SAME_STEEL = r"steel_\d+"  # what the photographs of one piece of steel have in common
-GROWN = "grown.json"  # beside the images: by name, area of the drawn rust over that of the year before
+SAME_STEEL = r"steel_\d+"  # the common part of the names of photographs of one piece of steel
+GROWN = "grown.json"  # beside the images: by name, area of the drawn rust divided by that of the year before
 
 BY_IMAGE = """
 SELECT regexp_extract(image_uri, '([^/]+)[.]', 1) AS image, list_sort(list(DISTINCT change)) AS changes,
@@ -25,7 +25,7 @@ WHERE survey = $1 AND change IS NOT NULL GROUP BY image ORDER BY image
 
 
 def make_later(folder: Path, seed: int, photographs: int) -> None:
-    """Draw the photographs of a year later, unless they were drawn whole before."""
+    """Draw the photographs of a year later, unless they are complete already."""
     recipe = {"seed": seed, "photographs": photographs}
     file = folder / GROWN
     if file.exists() and json.loads(file.read_text())["recipe"] == recipe:
@@ -37,7 +37,7 @@ def make_later(folder: Path, seed: int, photographs: int) -> None:
 
 
 def compare_later(folder: Path, scores: Path) -> None:
-    """Compare the findings of both years, and print what grew by how much, beside what was drawn."""
+    """Compare the findings of both years, and print the measured growth beside the drawn one."""
     findings(FindingsConfig(scores=str(scores), survey=LATER, previous=SURVEY, pair_pattern=SAME_STEEL))
     drawn = json.loads((folder / GROWN).read_text())["grown"]
     with Scores(str(scores)) as known:

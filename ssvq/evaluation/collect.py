@@ -1,4 +1,4 @@
-"""Scored tiles with their labels, gathered from all images into one table."""
+"""Scores labelled images and collects their tiles in one table."""
 
 from dataclasses import dataclass
 
@@ -35,14 +35,15 @@ TILES = pa.schema(
         ("redness_p90", pa.float32()),
     ]
 )
-"""A row a tile. image: path below the images' root. group: what images of one part share, null where not known.
-defect: null without anomalous pixels. redness, redness_p90: the colour references."""
+"""A row for each tile. image: path below the root. group: shared by images of one part, null if unknown. defect:
+null without anomalous pixels. redness, redness_p90: the colour references.
+"""
 
 
 @dataclass(frozen=True)
 class ScoredTiles:
-    """`tiles` (schema TILES) and `pixels` of the images that did not fail; `pixels` is None where there is no heat,
-    or no anomalous pixel under it.
+    """`tiles` (schema TILES) and `pixels` of the images that did not fail. `pixels` is None without heat, or without
+    anomalous pixels under it.
     """
 
     tiles: pa.Table
@@ -53,8 +54,8 @@ class ScoredTiles:
 def score_labelled(images: list[SourceImage], config: ScoringSettings, bundle: Bundle) -> ScoredTiles:
     """Score the tiles of labelled images.
 
-    A tile is anomalous at or over the bundle's share of anomalous pixels; an image taken whole has the label of its
-    layout, if any.
+    A tile is anomalous if its anomalous share reaches the bundle's; a whole image has the label of its layout, if there
+    is one.
     """
     if not images:
         return ScoredTiles(TILES.empty_table(), None, [])
@@ -77,13 +78,13 @@ def score_labelled(images: list[SourceImage], config: ScoringSettings, bundle: B
         pixels = counter.finish()
     failed.extend(counter.failed)
     tiles = pa.concat_tables(tables)
-    # Of an image that failed in part nothing is kept.
+    # An image that failed in part is dropped whole.
     bad = pa.array(sorted({source.path for source, _ in failed}), pa.string())
     return ScoredTiles(tiles.filter(pc.invert(pc.is_in(tiles["image"], bad))), pixels, failed)
 
 
 def groups_of(tiles: pa.Table) -> NDArray[np.str_]:
-    """What a bootstrap draws together, (n,): the image's group, or the image where it has none."""
+    """The units of a bootstrap, (n,): the image's group, or the image if it has none."""
     return np.asarray(pc.coalesce(tiles["group"], tiles["image"]).to_pylist(), dtype=np.str_)
 
 
@@ -102,10 +103,10 @@ def _tile_table(scored: ScoredPart, anomalous_fraction: float) -> pa.Table:
     if labels is None:
         return TILES.empty_table()
     columns |= {name: getattr(labels, name) for name in (*LABELS, "defect")}
-    # In the precision of the column: a fraction that is the limit must not fall below it.
+    # In the precision of the column: a share equal to the limit must not fall below it.
     columns["anomalous"] = labels.anomalous_fraction >= np.float32(anomalous_fraction)
     label = part.source.label
-    if part.tiling.whole and label is not None:  # a small defect is one all the same, as in training
+    if part.tiling.whole and label is not None:  # a small defect is a defect, as in training
         columns["anomalous"] = np.full(n, label != NORMAL_LABEL)
         columns["defect"] = pa.repeat(pa.scalar(None if label == NORMAL_LABEL else label, pa.string()), n)
     return pa.table({name: columns[name] for name in TILES.names}, TILES)

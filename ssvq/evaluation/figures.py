@@ -1,4 +1,4 @@
-"""The figures of a report, from scored tiles: how well scores rank, what thresholds do, each with its interval."""
+"""The figures of an evaluation from scored tiles, with intervals: ranking, thresholds, false alarms."""
 
 from typing import Any
 
@@ -16,11 +16,11 @@ from ssvq.model.metrics import auroc, average_precision, confusion
 def tile_figures(
     tiles: pa.Table, calibration: ColumnCalibration, resamples: int, seed: int, column: str = "score"
 ) -> dict[str, Any]:
-    """Figures of a column of scores over tiles (schema TILES); NaN where a class is missing. Intervals are [low, high],
+    """Figures of a column of scores over tiles (schema TILES); NaN if a class is missing. Intervals are [low, high],
     over images.
 
-    `references`: AUROC of each colour reference, and by how much the model's is higher on the same tiles.
-    `false_positive_rates`: share of normal tiles at or over the calibration's threshold of each rate.
+    `references`: AUROC of each colour reference, and the model's advantage on the same tiles. `false_positive_rates`:
+    share of normal tiles at or over the calibration's threshold of each rate.
     """
     anomalous, scores = _column(tiles, "anomalous"), _column(tiles, column)
     colours = {name: _column(tiles, name) for name in REFERENCES}
@@ -63,10 +63,10 @@ def tile_figures(
 def defect_figures(
     tiles: pa.Table, resamples: int, seed: int, column: str = "score"
 ) -> dict[str, dict[str, Any]] | None:
-    """For each defect class, by a column of scores, its anomalous tiles against all normal tiles; None with fewer than
-    two classes.
+    """By a column of scores, the anomalous tiles of each defect class against all normal tiles; None for fewer than two
+    classes.
 
-    Tiles that are normal, because too few of their pixels are not, count as normal whatever defect they have.
+    Tiles below the anomalous share count as normal, whatever defect they have.
     """
     anomalous, scores = _column(tiles, "anomalous"), _column(tiles, column)
     defects = np.array([name or "" for name in tiles["defect"].to_pylist()], dtype=np.str_)
@@ -87,13 +87,13 @@ def defect_figures(
 
 
 def clear_tiles(tiles: pa.Table, normal_fraction: float) -> pa.Table:
-    """The tiles that are anomalous, or normal with at most `normal_fraction` of anomalous pixels."""
+    """The tiles that are anomalous, or normal with at most `normal_fraction` anomalous pixels."""
     few = _column(tiles, "anomalous_fraction") <= np.float32(normal_fraction)
     return tiles.filter(pa.array(few | _column(tiles, "anomalous")))
 
 
 class _Share:
-    """Share of the tiles with something among those that count; NaN where none counts."""
+    """Share of tiles with a property among those that count; NaN if none counts."""
 
     def __init__(self, having: NDArray[np.bool_], counting: NDArray[np.bool_]) -> None:
         self._counting = np.flatnonzero(counting)

@@ -1,4 +1,4 @@
-"""`ssvq evaluate`: the figures of a model on labelled images that it has not seen."""
+"""`ssvq evaluate`: the accuracy of a model on labelled images that it has not seen."""
 
 import json
 import math
@@ -27,7 +27,7 @@ from ssvq.runtime.session import ray_session
 
 
 def evaluate(config: EvaluateConfig) -> ExitCode:
-    """Print the report. Images that fail are named, counted and left out, and the exit code says so."""
+    """Print the report. Failed images are named, counted and left out, and the exit code says so."""
     report = evaluate_model(config)
     if config.json_output:
         print(json.dumps(_without_nan(report), indent=2))
@@ -37,12 +37,13 @@ def evaluate(config: EvaluateConfig) -> ExitCode:
 
 
 def evaluate_model(config: EvaluateConfig) -> dict[str, Any]:
-    """Score every tile of labelled images and compare with the labels; the keys are those of `--json`, where what
-    does not exist is null. Writes the plot and the predictions where the settings ask for them.
+    """Score every tile of labelled images and compare with the labels. Returns the keys of `--json`; undefined values
+    are null.
 
-    A tile is anomalous at or over the share of anomalous pixels that the model was trained with; an image that the
-    model takes whole has the label of its layout, if any.
-    Raises InputError when no image can be used, or an output cannot be written.
+    Writes plot and predictions if the settings ask for them. A tile is anomalous if its anomalous share reaches that of
+    the training; an image that the model takes whole has the label of its layout, if there is one.
+
+    Raises InputError if no image can be used, or if an output cannot be written.
     """
     bundle = read_bundle(config.model)
     _check_outputs(config)
@@ -72,7 +73,7 @@ def evaluate_model(config: EvaluateConfig) -> dict[str, Any]:
 
 
 def _of_split(config: EvaluateConfig, images: list[SourceImage], failed: list[tuple[SourceImage, ImageError]]) -> Found:
-    """The images of the split that is asked for, and those of it that failed."""
+    """The images of the chosen split, and its failed ones."""
     if config.split is None:
         return images, failed
     of_split = [image for image in images if image.split == config.split]
@@ -80,7 +81,7 @@ def _of_split(config: EvaluateConfig, images: list[SourceImage], failed: list[tu
 
 
 def _with_classes(config: EvaluateConfig, bundle: Bundle) -> EvaluateConfig:
-    """The settings with the meaning of labels that the model was trained with, unless they say another."""
+    """The settings with the label meanings of the model's training, unless they set their own."""
     trained = bundle.training["config"]
     names = ("anomalous_classes", "normal_labels")
     return config.model_copy(update={name: getattr(config, name) or trained.get(name) for name in names})
@@ -113,7 +114,7 @@ def _figures(config: EvaluateConfig, bundle: Bundle, scored: ScoredTiles) -> dic
 
 
 def _name_failures(failed: list[tuple[SourceImage, ImageError]]) -> dict[str, ImageError]:
-    """The first failure of each image, by its path; each is printed."""
+    """The first failure of each image, by path; each is printed."""
     failures = {source.path: error for source, error in reversed(failed)}
     skipped = FailedImages()
     for path, error in failures.items():
@@ -123,7 +124,7 @@ def _name_failures(failed: list[tuple[SourceImage, ImageError]]) -> dict[str, Im
 
 
 def _check_outputs(config: EvaluateConfig) -> None:
-    """Before any work, so that hours of it are not lost. Raises InputError."""
+    """Check outputs before any work, so that hours of it are not lost. Raises InputError."""
     if config.plot is not None:
         storage.check_writable(str(config.plot.absolute().parent), "--plot")
     if config.predictions is not None:
@@ -145,7 +146,7 @@ def _write_plot(path: Path, tiles: pa.Table, bundle: Bundle) -> None:
 
 
 def _without_nan(value: Any) -> Any:
-    """JSON has no NaN: a figure that does not exist is null."""
+    """JSON has no NaN: undefined values become null."""
     if isinstance(value, dict):
         return {name: _without_nan(inner) for name, inner in value.items()}
     if isinstance(value, list):

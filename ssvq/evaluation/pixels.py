@@ -1,4 +1,4 @@
-"""Counting the pixels of scored images against their masks, in Ray tasks: see `ssvq.evaluation.regions`."""
+"""Counts pixels of scored images against their masks, in Ray tasks; see `ssvq.evaluation.regions`."""
 
 from dataclasses import replace
 from functools import partial
@@ -22,9 +22,9 @@ TASK_RETRIES = 2
 
 
 class PixelCounter:
-    """Gathers the score maps of each image, and counts its pixels in a task once its last part has come.
+    """Collects the score maps of each image, and counts its pixels in a task once its last part has come.
 
-    `cell`: side of the model's latent cells. `failed` are the images whose mask could not be read again.
+    `cell`: side of the model's latent cells. `failed`: images whose mask could not be read again.
     """
 
     def __init__(self, cell: int) -> None:
@@ -36,7 +36,7 @@ class PixelCounter:
         self._count_image = ray.remote(num_cpus=1, max_retries=TASK_RETRIES, **anywhere())(count_image)
 
     def add(self, scored: ScoredPart) -> None:
-        """Take a part that did not fail."""
+        """Add a part that did not fail."""
         part = scored.part
         if scored.score_map is None or not pixels_are_labelled(part.source):
             return
@@ -49,7 +49,7 @@ class PixelCounter:
             self._running[task] = part.source
 
     def finish(self) -> PixelCounts | None:
-        """The counts of all images; None without an anomalous pixel. Images that lack a part are not in them."""
+        """The counts of all complete images; None without an anomalous pixel."""
         while self._running:
             self._take_one()
         return self._counts if self._counts.anomalous.any() else None
@@ -64,7 +64,7 @@ class PixelCounter:
 
 
 def pixels_are_labelled(source: SourceImage) -> bool:
-    """Whether it is known of each pixel if it is anomalous: by a mask, or because the whole image is normal."""
+    """Whether every pixel has a label: by a mask, or because the whole image is normal."""
     return source.mask is not None or source.label == NORMAL_LABEL
 
 

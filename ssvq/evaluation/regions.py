@@ -1,7 +1,7 @@
-"""How well the heat of an image says where its anomalies are: pixel AUROC and AUPRO (Bergmann et al. 2021).
+"""How well heat locates anomalies: pixel AUROC and AUPRO (Bergmann et al. 2021).
 
-Both are areas under curves over thresholds, and stored distances are half floats, which have few values: counts of
-pixels at each value are exact, take the same memory for any number of images, and add up over images.
+Both are areas under curves over thresholds. Stored distances are half floats, which have few values: counts of pixels
+at each value are exact, take the same memory for any number of images, and can be added.
 """
 
 from collections.abc import Callable
@@ -19,8 +19,8 @@ from ssvq.scores.heat_map import HeatMap
 VALUES = 0x7C00 + 1
 """Half floats from 0 to infinity. Their bit patterns are 0 to 0x7C00, in the order of their values."""
 
-FALSE_POSITIVE_LIMIT = 0.3  # AUPRO is the area up to it, as a share of the largest possible
-BAND_PIXELS = 1 << 24  # pixels of a mask that are looked at together
+FALSE_POSITIVE_LIMIT = 0.3  # AUPRO integrates up to it, and is a share of the largest possible area
+BAND_PIXELS = 1 << 24  # pixels of a mask that are read together
 EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
 
 ReadClasses = Callable[[int, int, int, int], NDArray[np.uint8]]
@@ -29,8 +29,10 @@ ReadClasses = Callable[[int, int, int, int], NDArray[np.uint8]]
 
 @dataclass
 class PixelCounts:
-    """Pixels at each value of the heat: `normal` and `anomalous`, int64 (VALUES,). `overlap`, float64 (VALUES,), is the
-    sum over the anomalous regions of the share of their pixels. `regions` counts these.
+    """Pixels at each value of the heat: `normal` and `anomalous`, int64 (VALUES,).
+
+    `overlap`, float64 (VALUES,): the sum over the anomalous regions of the share of their pixels. `regions`: their
+    number.
     """
 
     normal: NDArray[np.int64] = field(default_factory=lambda: np.zeros(VALUES, np.int64))
@@ -39,35 +41,35 @@ class PixelCounts:
     regions: int = 0
 
     def add(self, other: "PixelCounts") -> None:
-        """Count the pixels of another image too."""
+        """Add the pixels of another image."""
         self.normal += other.normal
         self.anomalous += other.anomalous
         self.overlap += other.overlap
         self.regions += other.regions
 
     def sparse(self) -> dict[str, Any]:
-        """The counts without the values that no pixel has, since one image has few: as they travel."""
+        """The counts without empty values, for transport: one image has few values."""
         value = np.flatnonzero(self.normal + self.anomalous)
         counts = {"normal": self.normal[value], "anomalous": self.anomalous[value], "overlap": self.overlap[value]}
         return {"value": value, **counts, "regions": self.regions}
 
     @classmethod
     def from_sparse(cls, sparse: dict[str, Any]) -> "PixelCounts":
-        """The counts of `sparse`."""
+        """The inverse of `sparse`."""
         counts = cls(regions=sparse["regions"])
         for name in ("normal", "anomalous", "overlap"):
             getattr(counts, name)[sparse["value"]] = sparse[name]
         return counts
 
     def auroc(self) -> float:
-        """Area under the ROC curve of the pixels; NaN unless both classes are there."""
+        """Area under the ROC curve of the pixels; NaN unless both classes occur."""
         pairs = float(self.normal.sum()) * float(self.anomalous.sum())
         lower = np.cumsum(self.normal) - self.normal / 2  # a tie counts half
         return float((self.anomalous * lower).sum() / pairs) if pairs else float("nan")
 
     def aupro(self, limit: float = FALSE_POSITIVE_LIMIT) -> float:
-        """Area under the mean overlap of the regions against the false positive rate of the pixels, up to `limit` and
-        divided by it; NaN without a region or a normal pixel.
+        """Area under the mean overlap of the regions against the false positive rate of the pixels, up to `limit`
+        and divided by it; NaN without a region or without a normal pixel.
         """
         if self.regions == 0 or not self.normal.any():
             return float("nan")
@@ -81,10 +83,11 @@ class PixelCounts:
 def count_pixels(
     heat: HeatMap, width: int, height: int, classes: ReadClasses, band_pixels: int = BAND_PIXELS
 ) -> PixelCounts:
-    """The counts of an image of so many pixels. Pixels without heat are left out, also of the area of their region.
+    """The counts of an image of this size. Pixels without heat are left out, also from the area of their region.
 
-    A region is an 8-connected part of the anomalous pixels. The mask is read in bands of whole rows, so that the
-    memory does not grow with the image; regions that reach over several bands are joined at the end.
+    A region is an 8-connected part of the anomalous pixels. The mask is read in bands of whole rows, so memory does not
+    grow with the image; regions over several bands are joined at the end.
+
     Raises what `classes` raises, and ValueError for a negative distance.
     """
     if np.nanmin(heat.values, initial=0) < 0:
@@ -107,8 +110,8 @@ def count_pixels(
 
 
 class _Regions:
-    """Regions of a mask that comes band by band. Each band labels its own parts of regions; where parts of two bands
-    touch they are of one region.
+    """Regions of a mask that comes band by band. Each band labels its own parts; parts that touch across bands form
+    one region.
     """
 
     def __init__(self) -> None:
@@ -118,7 +121,7 @@ class _Regions:
         self.last_row: NDArray[np.int64] | None = None
 
     def add_band(self, anomalous: NDArray[np.bool_], scored: NDArray[np.bool_], value: NDArray[np.uint16]) -> None:
-        """The next rows; all arrays (rows, width)."""
+        """Add the next rows; all arrays are (rows, width)."""
         labels, found = label(anomalous, EIGHT_NEIGHBOURS)
         inside = scored & anomalous
         part_of = labels[inside].astype(np.int64) + self.parts
@@ -144,7 +147,7 @@ class _Regions:
 
 
 def _touching(above: NDArray[np.int64], below: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Pairs of labels, int64 (2, n), of neighbouring pixels of two rows; 0 is no label."""
+    """Pairs of labels, int64 (2, n), of neighbouring pixels of two rows; label 0 means none."""
     pairs = np.concatenate(
         [np.stack([above, below]), np.stack([above[1:], below[:-1]]), np.stack([above[:-1], below[1:]])], axis=1
     )
@@ -152,6 +155,6 @@ def _touching(above: NDArray[np.int64], below: NDArray[np.int64]) -> NDArray[np.
 
 
 def _at_or_over(counts: NDArray[np.generic]) -> NDArray[np.float64]:
-    """Share at or over each value, from none (over all values) to all (at or over the lowest): (VALUES + 1,)."""
+    """Share at or over each value, from none (above all values) to all (from the lowest): (VALUES + 1,)."""
     running = np.concatenate([[0.0], np.cumsum(counts[::-1], dtype=np.float64)])
     return running / running[-1]

@@ -17,7 +17,7 @@ WIDTH = 100
 
 
 def print_report(report: dict[str, Any]) -> None:
-    """Print what `evaluate_model` found, in sections; what does not exist is left out."""
+    """Print the result of `evaluate_model` in sections; undefined figures are left out."""
     console = Console(width=WIDTH, highlight=False, markup=False)  # a defect's name may hold brackets
     failed = f" ({report['failed_images']} failed)" if report["failed_images"] else ""
     console.print(f"Model {report['model_id']} on {report['images']} images{failed}")
@@ -98,7 +98,7 @@ def _pixels(report: dict[str, Any]) -> Table:
 
 
 def _table(*columns: str) -> Table:
-    """A table whose first column is text and whose others are figures."""
+    """A table whose first column is text and whose other columns are figures."""
     table = Table(box=box.SIMPLE_HEAD, show_header=any(columns), show_edge=False, pad_edge=False)
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left")
@@ -108,7 +108,7 @@ def _table(*columns: str) -> Table:
 def estimate(
     value: float, interval: Sequence[float] = (), *, digits: int = 3, unit: str = "", signed: bool = False
 ) -> str:
-    """A figure and its interval, if it has one, for a person: `0.812 (0.780 to 0.840)`."""
+    """A figure with its interval, if there is one: `0.812 (0.780 to 0.840)`."""
     if math.isnan(value):
         return "-"
     sign = "+" if signed else ""

@@ -1,1 +1,1 @@
-"""The paper's experiments: grids of trainings, their tables and their pictures."""
+"""The paper's experiments: grids of trainings, with tables and pictures."""

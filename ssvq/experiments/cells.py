@@ -1,4 +1,4 @@
-"""Running the cells of a grid: each a Ray task that trains, tests and puts one row of results."""
+"""Runs the cells of a grid: each is a Ray task that trains, tests and writes one row of results."""
 
 import contextlib
 import io
@@ -27,7 +27,7 @@ from ssvq.training.splits import TEST, VALIDATION
 
 RESULTS, LOG = "results", "log.txt"
 COLOURS = {"colour, mean": "redness", "colour, 90th percentile": "redness_p90"}
-"""The colour thresholds that stand in every table: columns of the held-out tiles."""
+"""The colour thresholds in every table: columns of the held-out tiles."""
 
 SCHEMA = pa.schema(
     [
@@ -53,15 +53,15 @@ SCHEMA = pa.schema(
         ("settings", pa.string()),
     ]
 )
-"""One for each cell; `row` is the one that it was run for. `status` is ok or failed; `features` says which extractor
-DifferNet had; `settings` is JSON.
+"""A row for each cell. `row`: the row it was run for. `status`: ok or failed. `features`: DifferNet's extractor.
+`settings`: JSON.
 """
 
 
 def run_cells(cells: list[Cell], out: str, parallel: int | None) -> list[dict[str, Any]]:
-    """Run the cells that are not finished, those of one name once, and return the results of all, one each.
+    """Run unfinished cells, each name once, and return the results of all cells.
 
-    A failed cell is recorded with its error and the rest goes on; it is tried again by the next call.
+    A failed cell is recorded with its error, and the others continue; the next call tries it again.
     """
     results = {row["cell"]: row for row in read_results(out, cells) if row["status"] == "ok"}
     to_do = {cell.name: cell for cell in cells if cell.name not in results}
@@ -79,7 +79,7 @@ def run_cells(cells: list[Cell], out: str, parallel: int | None) -> list[dict[st
 
 
 def read_results(out: str, cells: list[Cell]) -> list[dict[str, Any]]:
-    """The results that are there of these cells."""
+    """The existing results of these cells."""
     found = []
     for cell in cells:
         with contextlib.suppress(FileNotFoundError):
@@ -99,7 +99,7 @@ def _address(out: str, cell: str) -> str:
 
 
 def _in_parallel(cells: list[Cell], parallel: int | None) -> Iterator[dict[str, Any]]:
-    """Results as they come. A cell's own task needs nothing; the workers that train in it are placed by Ray Train."""
+    """Results as they come. A cell's task needs no resources; Ray Train places the workers that train in it."""
     if not cells:
         return
     at_once = parallel or max(1, gpus_for(cells[0].config.device))
@@ -120,7 +120,7 @@ def _in_parallel(cells: list[Cell], parallel: int | None) -> Iterator[dict[str, 
 
 @ray.remote(num_cpus=0, max_retries=0)
 def _run_cell(cell: Cell) -> dict[str, Any]:
-    """Train and test a cell, its talk in its log."""
+    """Train and test a cell, with its output in its log."""
     started = time.monotonic()
     with io.StringIO() as talk:
         try:

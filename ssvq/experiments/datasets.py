@@ -1,4 +1,4 @@
-"""What an experiment can be given as --data: one data set, or a folder of MVTec AD categories."""
+"""What --data of an experiment accepts: one data set, or a folder of MVTec AD categories."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +10,14 @@ from ssvq.io import storage
 OBJECTS = (
     "bottle", "cable", "capsule", "hazelnut", "metal_nut", "pill", "screw", "toothbrush", "transistor", "zipper"
 )  # fmt: skip
-"""The categories of MVTec AD that are taken whole; all other data sets are cut into patches."""
+"""MVTec AD categories that are taken whole; all other data sets are cut into patches."""
 
 PATCHES = {"tile_size": 64}
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """Labelled images by the settings of `ssvq train` that name and cut them."""
+    """Labelled images, by the settings of `ssvq train` that name and cut them."""
 
     name: str
     settings: dict[str, Any]
@@ -29,7 +29,7 @@ class DataSet:
 
 
 def find_data_sets(config: ExperimentConfig) -> list[DataSet]:
-    """The data sets under --data. Raises InputError where there is none."""
+    """The data sets under --data. Raises InputError if there is none."""
     root = config.data
     name = storage.base_name(root)
     if name.endswith((".csv", ".parquet")) and storage.exists(root):

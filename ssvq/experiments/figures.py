@@ -1,4 +1,4 @@
-"""The pictures of the experiments, in one style: AUROC by supervision level or by setting (Fig. 5)."""
+"""The pictures of the experiments in one style: AUROC by supervision level or by setting (Fig. 5)."""
 
 import io
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from ssvq.experiments.tables import Results, at_level, colour_aurocs
 from ssvq.io import storage
 from ssvq.model.score_plot import GREYS
 
-# Paul Tol's muted scheme: told apart without colour vision, with a marker and a dash of its own for each line too.
+# Paul Tol's muted scheme, distinct for colour-blind readers; each line also has its own marker and dash.
 TOL = (
     "#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77", "#882255", "#aa4499", "#6699cc", "#661100",
     "#777777", "#4477aa",
@@ -85,7 +85,7 @@ def row_figure(results: Results, rows: Sequence[Row], gamma: float, data: str) -
 
 
 def save(figure: Figure, out: str, name: str) -> list[str]:
-    """Put a figure as PNG and as SVG. Returns their addresses."""
+    """Write a figure as PNG and as SVG. Returns their addresses."""
     addresses = []
     for kind in ("png", "svg"):
         buffer = io.BytesIO()
@@ -107,7 +107,7 @@ def _finish(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if not labels:
         return
-    # Without the error bars, which stand in a legend as a clutter; ours, which is drawn last and over all, first.
+    # Without error bars, which clutter a legend; ours comes first, though it is drawn last, over all others.
     lines = [handle[0] if isinstance(handle, ErrorbarContainer) else handle for handle in handles]
     methods = [i for i, handle in enumerate(handles) if isinstance(handle, ErrorbarContainer)]
     order = [*methods[-1:], *methods[:-1], *(i for i in range(len(labels)) if i not in methods)]

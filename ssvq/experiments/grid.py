@@ -1,4 +1,4 @@
-"""The grid of an experiment: which data set, row, supervision level and seed make its cells, under which preset."""
+"""The grid of an experiment: the data sets, rows, supervision levels and seeds of its cells, by preset."""
 
 import hashlib
 import json
@@ -52,7 +52,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "quick": {"steps": 450, "batch_size": 32, "normal_tiles": 4000, "architecture": HALF_WIDTH},
     "smoke": {
         "steps": 4,
-        "validate_every": 4,  # each is a checkpoint too, which takes longer than these steps
+        "validate_every": 4,  # each is also a checkpoint, which takes longer than these steps
         "batch_size": 8,
         "normal_tiles": 64,
         "validation_tiles": 16,
@@ -73,18 +73,18 @@ class Cell:
     data: DataSet
     row: Row
     gamma: float
-    """Supervision level of the training: 0 for a row that uses no labelled anomalies, at whatever level it stands."""
+    """Supervision level of the training: 0 for a row without labelled anomalies, whatever its column."""
     seed: int
     config: TrainConfig
 
     @property
     def name(self) -> str:
-        """In the output's paths. Cells of the same name are the same training, in whatever row it stands."""
+        """Its name in the output's paths. Cells with one name are one training, whatever their row."""
         return storage.base_name(self.config.out)
 
 
 def make_grid(config: ExperimentConfig, data_sets: list[DataSet]) -> list[Cell]:
-    """The cells of an experiment, each once. Raises InputError for rows or settings that do not exist."""
+    """The cells of an experiment, each once. Raises InputError for unknown rows or settings."""
     points = dict.fromkeys(_points(config))
     return [
         Cell(data, row, gamma, seed, _train_config(config, data, row, gamma, seed))
@@ -102,7 +102,7 @@ def levels(config: ExperimentConfig) -> tuple[float, ...]:
 
 
 def rows(config: ExperimentConfig) -> list[Row]:
-    """The rows of the experiment. Raises InputError for one that it does not have."""
+    """The rows of the experiment. Raises InputError for an unknown one."""
     known = ROWS[config.name]
     names = [row.name for row in known]
     unknown = [name for name in config.methods or [] if name not in names]
@@ -112,13 +112,13 @@ def rows(config: ExperimentConfig) -> list[Row]:
 
 
 def _points(config: ExperimentConfig) -> Iterator[tuple[Row, float, int]]:
-    """Seeds outermost, so that an experiment that is cut short has all methods with fewer seeds."""
+    """Seeds are outermost, so that an interrupted experiment has all methods with fewer seeds."""
     quick = config.name == "supervision" and config.preset == "quick"
     default = SEEDS_AT_EVERY_LEVEL if quick else 1 if config.name == "latents" else SEEDS[config.preset]
     for seed in range(config.seeds or default):
         for gamma in levels(config):
             for row in rows(config):
-                # What is asked for by name is run, whatever the preset leaves out.
+                # Methods asked for by name are run, whatever the preset leaves out.
                 if quick and row.name not in AT_EVERY_LEVEL and not config.methods:
                     if not config.seeds and seed > 0:
                         continue
@@ -149,7 +149,7 @@ def _train_config(config: ExperimentConfig, data: DataSet, row: Row, gamma: floa
 
 
 def _merged(values: dict[str, Any], layer: dict[str, Any]) -> dict[str, Any]:
-    """One layer of settings over another, group by group."""
+    """Settings with another layer over them, group by group."""
     merged = dict(values)
     for name, value in layer.items():
         under = merged.get(name)
@@ -158,7 +158,7 @@ def _merged(values: dict[str, Any], layer: dict[str, Any]) -> dict[str, Any]:
 
 
 def _nested(flat: dict[str, str]) -> dict[str, Any]:
-    """Settings with points in their names as groups within groups."""
+    """Settings with dotted names as nested groups."""
     nested: dict[str, Any] = {}
     for name, value in flat.items():
         *groups, last = name.replace("-", "_").split(".")

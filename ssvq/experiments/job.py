@@ -1,4 +1,4 @@
-"""`ssvq experiment`: run a grid, then write its tables and pictures."""
+"""`ssvq experiment`: runs a grid, then writes its tables and pictures."""
 
 import shlex
 import sys
@@ -17,10 +17,9 @@ from ssvq.runtime.session import ray_session
 
 
 def experiment(config: ExperimentConfig) -> ExitCode:
-    """Run what is not finished, print the tables and put them with the pictures into the output. Cells that failed
-    are named, and the exit code says so.
+    """Run what is unfinished, print the tables, and write them with the pictures to the output.
 
-    Raises InputError for data, rows or settings that do not exist.
+    Failed cells are named, and the exit code says so. Raises InputError for unknown data, rows or settings.
     """
     data_sets = find_data_sets(config)
     cells = make_grid(config, data_sets)
@@ -61,7 +60,7 @@ def _report(config: ExperimentConfig, data_sets: list[DataSet], cells: list[Cell
 
 
 def _draw(config: ExperimentConfig, data: DataSet, cells: list[Cell], results: Results) -> list[str]:
-    """The pictures of one data set, of its finished cells."""
+    """Draw the pictures of one data set from its finished cells."""
     name = f"{config.name}-{data.name}"
     if config.name == "latents":
         return save(latents_figure(cells), config.out, name)

@@ -1,4 +1,4 @@
-"""Fig. 6: the latents of test tiles in two dimensions by t-SNE, by their class and by how they are judged."""
+"""Fig. 6: latents of test tiles in two dimensions by t-SNE, by class and by judgement."""
 
 from collections.abc import Sequence
 
@@ -35,7 +35,7 @@ OUTCOMES = (
     ("normal, judged anomalous", "#222222", "^", (False, True)),
     ("anomalous, judged normal", "#ccbb44", "v", (True, False)),
 )
-"""The paper calls normal the positive class: these are its TP, TN, FN and FP in this order."""
+"""The paper calls normal the positive class: these are its TP, TN, FN and FP, in this order."""
 
 
 def latents_figure(cells: Sequence[Cell], seed: int = 0) -> Figure:
@@ -72,7 +72,7 @@ def latents(cell: Cell, tiles: pa.Table) -> NDArray[np.float32]:
     cache = storage.join(str(cell.config.tile_cache), str(bundle.training["data_fingerprint"]))
     index = read_index(cache)
     if index is None:
-        raise InputError(f"{cache} is gone, which holds the tiles of {cell.name}: give another --out")
+        raise InputError(f"{cache} is gone, which held the tiles of {cell.name}: give another --out")
     place = {key: row for row, key in enumerate(zip(*(index[name].to_pylist() for name in _KEY), strict=True))}
     wanted = [place[key] for key in zip(*(tiles[name].to_pylist() for name in _KEY), strict=True)]
     refs = tile_refs(index, np.array(wanted, np.int64))

@@ -1,4 +1,4 @@
-"""Figures of the paper (Sharma et al., DICTA 2023) that results are set beside: AUC, means over 10 seeds."""
+"""The paper's figures (Sharma et al., DICTA 2023) for comparison: AUC, means over 10 seeds."""
 
 TABLE_1_ROWS = ("ss-vq-vae", "vq-vae", "ss-gvae", "deep-sad", "ssad-hybrid", "ss-dcae", "ss-vae", "differnet")
 

@@ -1,4 +1,4 @@
-"""The rows of a comparison: methods, and variants of ss-VQ-VAE, each by the settings of `ssvq train` that make it."""
+"""The rows of a comparison: methods, and variants of ss-VQ-VAE, each with its settings of `ssvq train`."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,13 +14,13 @@ class Row:
     """One line of a table."""
 
     name: str
-    """As `--methods` has it, and in names of files."""
+    """Its name in `--methods` and in file names."""
     label: str
-    """As people read it."""
+    """Its name for people."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Of `ssvq train`."""
     uses_anomalies: bool = True
-    """Else it is the same at every supervision level, and trained without labelled anomalies."""
+    """Otherwise it is trained without labelled anomalies, and is the same at every supervision level."""
 
 
 def _method(name: str, label: str, *, uses_anomalies: bool = True) -> Row:
@@ -51,8 +51,8 @@ _NAMED = (
 METHOD_ROWS = _NAMED + tuple(
     _method(name, name) for name in METHODS if name not in {row.settings["method"] for row in _NAMED}
 )
-"""The paper's methods in the order of its Table I, those without figures there, the supervised reference, and any that
-has been added since.
+"""The paper's methods in the order of its Table I, those without figures there, the supervised reference, and later
+additions.
 """
 
 
@@ -78,6 +78,6 @@ SENSITIVITY_ROWS = (
         for eta in (0.01, 0.1, 0.5, 1.0, 10.0, 100.0)
     ),
 )
-"""The paper's ranges. Over 1, eta makes the weight of the anomalous term negative: it is run, and marked."""
+"""The paper's ranges. Above 1, eta makes the weight of the anomalous term negative: it is run, and marked."""
 
 LATENT_ROWS = tuple(row for row in METHOD_ROWS if row.name in (OURS, "deep-sad"))

@@ -17,7 +17,9 @@ Results = list[dict[str, Any]]
 
 
 def at_level(results: Results, row: Row, gamma: float, data: str) -> list[float]:
-    """Test AUROC of a row at a supervision level, by seed; of one without labelled anomalies it is always the same."""
+    """Test AUROC of a row at a supervision level, by seed. A row without labelled anomalies has one value for all
+    levels.
+    """
     wanted = ("ok", row.name, data, gamma if row.uses_anomalies else 0.0)
     found = [
         result for result in results if tuple(result[name] for name in ("status", "row", "data", "gamma")) == wanted
@@ -60,8 +62,8 @@ def paper_table(results: Results, rows: Sequence[Row], level: float, data_sets: 
 
 
 def difference_table(cells: Sequence[Cell], results: Results, levels: Sequence[float], data: str) -> Iterable[str]:
-    """ss-VQ-VAE less each other method and the colour thresholds on the same test tiles, mean of the seeds that both
-    have, with 95 % intervals over resamples of the images.
+    """ss-VQ-VAE minus each other method and the colour thresholds on the same test tiles: means over common seeds,
+    with 95 % intervals over resamples of the images.
     """
     finished = {row["cell"] for row in results if row["status"] == "ok"}
     of_data = [cell for cell in cells if cell.data.name == data and cell.name in finished]
@@ -88,7 +90,7 @@ def difference_table(cells: Sequence[Cell], results: Results, levels: Sequence[f
 
 
 def failure_lines(results: Results) -> Iterable[str]:
-    """What failed, and why."""
+    """Failed cells, with reasons."""
     failed = [row for row in results if row["status"] != "ok"]
     if failed:
         yield "Failed, and tried again by the next run:\n"
@@ -97,7 +99,7 @@ def failure_lines(results: Results) -> Iterable[str]:
 
 
 def mean_and_deviation(figures: Sequence[float]) -> str:
-    """Mean, and standard deviation where there are several; empty where there is none."""
+    """The mean, with a standard deviation if there are several values; empty for none."""
     if not figures:
         return ""
     spread = f" ± {np.std(figures, ddof=1):.3f}" if len(figures) > 1 else ""

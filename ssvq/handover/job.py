@@ -1,4 +1,4 @@
-"""`ssvq export-model`: a bundle in, an ONNX file and its model card out. No cluster or GPU is needed."""
+"""`ssvq export-model`: writes a bundle as an ONNX file with its model card. It needs no cluster and no GPU."""
 
 import re
 
@@ -14,10 +14,10 @@ from ssvq.scores.objects import put_output
 
 
 def export_model(config: ExportModelConfig) -> ExitCode:
-    """Write the file, once onnxruntime has given the scorer's scores with it.
+    """Write the file, after onnxruntime has given the scorer's scores with it.
 
-    Raises InputError for a missing extra, a bundle that is not whole, a method that ONNX has no operators for, and an
-    output that cannot be written.
+    Raises InputError for a missing extra, an incomplete bundle, a method that ONNX cannot express, and an output that
+    cannot be written.
     """
     require("onnx", "onnx", "onnxscript", "onnxruntime", purpose="ssvq export-model")
     if storage.is_folder(config.out):
@@ -44,7 +44,7 @@ def export_model(config: ExportModelConfig) -> ExitCode:
 
 
 def _put_card(out: str, bundle: Bundle) -> str | None:
-    """Write the model card beside a file. Another README.md that is there, and not a card of this model, stays."""
+    """Write the model card beside a file. An existing README.md that is no card of this model stays."""
     folder, _, name = out.rpartition("/")
     address = storage.join(folder, CARD)
     try:
@@ -55,6 +55,6 @@ def _put_card(out: str, bundle: Bundle) -> str | None:
         what = f"{address} is there and is of something else"
         logs.warning(f"warning: no model card: {what}; give --out a folder of its own")
         return None
-    if there is None or name in there:  # else it is that of the bundle itself
+    if there is None or name in there:  # otherwise it is that of the bundle itself
         put_output(address, render_card(bundle, onnx=name).encode(), out)
     return address

@@ -20,9 +20,9 @@ from ssvq.model.description import Bundle, Preprocessing
 INPUT = "pixels"
 OUTPUTS = ("score", "score_worst", "cell_distances")
 BATCH = "batch"  # name of the dynamic dimension
-MOST_BYTES = 2**31 - 2**24  # of weights: a protobuf message ends at 2 GiB
-EXAMPLES = 2  # tiles that the graph is traced with: with 1 the exporter would take the batch for fixed
-TOLERANCE = 1e-3  # of the largest value of an output
+MOST_BYTES = 2**31 - 2**24  # bytes of weights: a protobuf message ends at 2 GiB
+EXAMPLES = 2  # tiles in the traced batch: with 1 the exporter would fix the batch size
+TOLERANCE = 1e-3  # share of the largest value of an output
 DESCRIPTIONS = {
     INPUT: "tiles as 8-bit RGB",
     "score": "score of each tile",
@@ -32,8 +32,10 @@ DESCRIPTIONS = {
 
 
 class ScoringGraph(nn.Module):
-    """Tiles uint8 (n, t, t, 3) to `score` (n,), `score_worst` (n,) and `cell_distances` (n, t / cell, t / cell), all
-    float32; to `score` alone for a method without cells. Every pixel of a tile is valid.
+    """Maps tiles uint8 (n, t, t, 3) to `score` (n,), `score_worst` (n,) and `cell_distances` (n, t / cell, t / cell),
+    all float32; for a method without cells, to `score` only.
+
+    All pixels of a tile count as valid.
     """
 
     def __init__(self, method: Method, preprocessing: Preprocessing) -> None:
@@ -50,10 +52,10 @@ class ScoringGraph(nn.Module):
 
 
 def encode_onnx(method: Method, bundle: Bundle, setting: str) -> bytes:
-    """The ONNX file of a method on the CPU, with the bundle's description in its metadata. `setting`: what the bundle
-    was given by.
+    """The ONNX file of a method on the CPU, with the bundle's description in its metadata. `setting`: the setting that
+    gave the bundle.
 
-    Raises InputError for a method that ONNX has no operators for, and for one that is too large for a file.
+    Raises InputError for a method that ONNX cannot express, and for one too large for a file.
     """
     size = sum(tensor.nbytes for tensor in method.state_dict().values())
     if size > MOST_BYTES:
@@ -90,7 +92,7 @@ def encode_onnx(method: Method, bundle: Bundle, setting: str) -> bytes:
 
 
 def metadata(bundle: Bundle) -> dict[str, str]:
-    """What a user of the file must know, as texts by name. What is not text is JSON."""
+    """What a user of the file must know, as text by name. Other values are JSON."""
     preprocessing, calibration = bundle.preprocessing, bundle.calibration
     columns = {"score": calibration} | ({} if calibration.worst is None else {"score_worst": calibration.worst})
     thresholds = {
@@ -123,10 +125,10 @@ def metadata(bundle: Bundle) -> dict[str, str]:
 
 
 def compare_with_scorer(data: bytes, scorer: TileScorer) -> float:
-    """Run an ONNX file in onnxruntime and the scorer on the same tiles: the largest difference of an output, as a share
-    of its largest value.
+    """Run an ONNX file in onnxruntime and the scorer on the same tiles. Returns the largest difference of an output, as
+    a share of its largest value.
 
-    Raises InputError where it is over TOLERANCE.
+    Raises InputError if it exceeds TOLERANCE.
     """
     import onnxruntime
 
@@ -147,7 +149,7 @@ def compare_with_scorer(data: bytes, scorer: TileScorer) -> float:
 
 
 def sample_tiles(number: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Noise in the colours of the training, of less and more contrast: uint8 (number, t, t, 3)."""
+    """Noise in the colours of the training, with more and less contrast: uint8 (number, t, t, 3)."""
     side = preprocessing.tile_size
     noise = np.random.default_rng(0).standard_normal((number, side, side, 3))
     contrast = np.linspace(0.2, 1, number)[:, None, None, None]
@@ -157,7 +159,7 @@ def sample_tiles(number: int, preprocessing: Preprocessing) -> NDArray[np.uint8]
 
 @contextlib.contextmanager
 def _quiet() -> Any:
-    """Keep what the exporter prints for its developers: graphs, steps, deprecations."""
+    """Drop what the exporter prints for its developers: graphs, steps, deprecations."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
@@ -173,7 +175,7 @@ def _quiet() -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """The exporter's reason, without its advice to developers: the message of the innermost cause."""
+    """The exporter's reason, without advice for its developers: the message of the innermost cause."""
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__

@@ -1,4 +1,4 @@
-"""Settings of the command that writes a model for other runtimes."""
+"""Settings of `ssvq export-model`."""
 
 from typing import Literal
 

@@ -1,8 +1,8 @@
 """Shared memory that the decoding process fills with tiles, so that no pixel is copied between processes.
 
-An arena holds the tiles of a bundle: parts of images that are read together. Pixels of all parts lie one after the
-other, and planes (validity, classes) behind the room for pixels. Pages of an arena are filled with zeros by the kernel
-when they are first touched, which costs as much as a copy: so arenas are used again, once nothing refers to them.
+An arena holds the tiles of a bundle: parts of images that are read together. The pixels of all parts lie in a row;
+planes (validity, classes) follow behind the room for pixels. The kernel fills new pages with zeros at first use, which
+costs as much as a copy. So arenas are reused once nothing refers to them.
 """
 
 import mmap
@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from ssvq.imagery.tiles import TileArrays
 
 PIXEL_BYTES = 3
-BYTES = PIXEL_BYTES + 2  # of a pixel: its colours, whether it is valid, its class
+BYTES = PIXEL_BYTES + 2  # bytes of a pixel: colours, validity, class
 
 
 @dataclass
 class Layout:
-    """Where the next pixels and planes go in an arena with room for `capacity` pixels, all as offsets in bytes."""
+    """Offsets in bytes of the next pixels and planes, in an arena with room for `capacity` pixels."""
 
     capacity: int
     pixels: int = 0
@@ -36,7 +36,7 @@ class Layout:
         return BYTES * self.capacity
 
     def place(self, shape: tuple[int, ...]) -> int:
-        """The offset of an array of this shape, and go on behind it: pixels (n, t, t, 3), else a plane (n, t, t)."""
+        """Place an array of this shape, and return its offset: pixels (n, t, t, 3), else a plane (n, t, t)."""
         if len(shape) == 4:
             offset = self.pixels
             self.pixels += prod(shape)
@@ -48,8 +48,10 @@ class Layout:
 
 @dataclass(frozen=True)
 class SharedTiles:
-    """TileArrays in an arena: the shape of the pixels, which other arrays there are, the area of a tile, and the
-    seconds that it took to read them. The arrays follow those of the part before.
+    """TileArrays in an arena: the shape of the pixels, which other arrays exist, the area of each tile, and the seconds
+    of reading.
+
+    The arrays follow those of the previous part.
     """
 
     shape: tuple[int, int, int, int]
@@ -59,7 +61,7 @@ class SharedTiles:
     seconds: float
 
     def arrays(self, memory: NDArray[np.uint8], layout: Layout) -> TileArrays:
-        """The arrays in the memory of an arena, whose layout goes on behind them."""
+        """The arrays in the memory of an arena; advances the layout behind them."""
 
         def array(shape: tuple[int, ...]) -> NDArray[np.uint8]:
             offset = layout.place(shape)
@@ -83,40 +85,41 @@ class Arena:
         self.memory = mmap.mmap(self.handle, size)
 
     def close(self) -> None:
-        """Give the memory back once no array refers to it."""
+        """Free the memory once no array refers to it."""
         os.close(self.handle)
 
 
 class ArenaPool:
-    """Arenas of one reader, which are used again when the arrays that were handed out are gone."""
+    """Arenas of one reader. An arena is reused when the arrays in it are gone."""
 
     def __init__(self) -> None:
         self._free: list[Arena] = []
 
     def take(self, size: int) -> tuple[Arena, NDArray[np.uint8]]:
-        """An arena of at least `size` bytes and its memory, uint8 (size,); it comes back when that array, and all that
-        is made of it, is gone.
+        """An arena of at least `size` bytes and its memory, uint8 (size,). It returns to the pool when that array
+        and all views of it are gone.
         """
         fitting = [arena for arena in self._free if arena.size >= size]
         if fitting:
             arena = fitting[-1]
             self._free.remove(arena)
         else:
-            self.close()  # too small for what is read now
+            self.close()  # too small for the next bundle
             arena = Arena(size)
         memory = np.frombuffer(arena.memory, np.uint8)
         weakref.finalize(memory, self._free.append, arena).atexit = False
         return arena, memory
 
     def close(self) -> None:
-        """Give up the arenas that are not in use."""
+        """Free the arenas that are not in use."""
         while self._free:
             self._free.pop().close()
 
 
 def moved_together(memory: NDArray[np.uint8], kept: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Arrays of pixels (n, t, t, 3) that lie in this order in the memory of an arena as one, without what is between
-    them. What is moved goes towards the start, over what is not kept.
+    """Join arrays of pixels (n, t, t, 3), which lie in this order in an arena, into one, without the gaps.
+
+    Data moves towards the start, over what is not kept.
     """
     shape = kept[0].shape[1:]
     tiles = memory[: PIXEL_BYTES * len(memory) // BYTES // prod(shape) * prod(shape)].reshape(-1, *shape)

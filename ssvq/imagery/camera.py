@@ -1,8 +1,8 @@
-"""The ground sampling distance of a photograph, estimated from what its camera noted.
+"""Estimates the ground sampling distance of a photograph from its camera's notes.
 
-The distance to the object is, in this order: that of a DJI laser rangefinder, EXIF's subject distance, or the height
-over the place of take-off of a DJI drone whose camera looks straight down. EXIF's own altitude is over the sea, and
-says nothing about the object.
+The distance to the object is the first of: that of a DJI laser rangefinder; EXIF's subject distance; the height over
+take-off of a DJI drone whose camera looks straight down. EXIF's altitude is above sea level, and says nothing about the
+object.
 """
 
 import math
@@ -20,12 +20,12 @@ FOUR_THIRDS = math.hypot(36, 24) * 4 / 5  # mm, the long side of a sensor of 4:3
 
 
 def estimate_gsd(exif: dict[str, str], xmp: str, width: int, height: int) -> float | None:
-    """Metres on the object that a pixel covers; None unless lens and distance are known.
+    """Metres on the object per pixel; None unless lens and distance are known.
 
-    exif: by GDAL's names. xmp: the XMP packet, or an empty text. width, height: of the photograph, in pixels. A focal
-    length "in 35 mm film" keeps the diagonal of the sensor. Photographs of 3:2 are taken to be of such a sensor; all
-    others, also those of 16:9, to be of a 4:3 sensor of their full width. The estimate is within some 5 % where that
-    is true.
+    exif: by GDAL's names. xmp: the XMP packet, or an empty text. width, height: of the photograph, in pixels.
+
+    A focal length "in 35 mm film" keeps the diagonal of the sensor. A 3:2 photograph is taken to have a 3:2 sensor; all
+    others, also 16:9, a 4:3 sensor of full width. If that is true, the error is at most some 5 %.
     """
     focal_length = _number(exif.get("EXIF_FocalLengthIn35mmFilm"))
     distance = _distance(exif, _notes(xmp)) if focal_length else None
@@ -49,7 +49,7 @@ def _distance(exif: dict[str, str], notes: dict[str, str]) -> float | None:
 
 
 def _notes(xmp: str) -> dict[str, str]:
-    """DJI's own entries of an XMP packet, written as attributes or elements; none of a damaged packet."""
+    """DJI's entries of an XMP packet, written as attributes or elements; none if the packet is damaged."""
     start, end = xmp.find("<x:xmpmeta"), xmp.rfind(">")
     if start < 0 or len(xmp) > LONGEST_XMP:
         return {}
@@ -65,7 +65,7 @@ def _notes(xmp: str) -> dict[str, str]:
 
 
 def _number(text: str | None) -> float | None:
-    """A positive and finite number such as `+40.10`; None for all else, also 0, which is written for "unknown"."""
+    """A positive, finite number such as `+40.10`; None for anything else, also for 0, which means "unknown"."""
     try:
         number = float((text or "").strip())
     except ValueError:

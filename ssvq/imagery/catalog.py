@@ -1,4 +1,4 @@
-"""The catalogue of a survey: which images a folder or S3 prefix holds, each with identity and fingerprint."""
+"""The catalogue of a survey: the images in a folder or S3 prefix, each with identity and fingerprint."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -18,8 +18,8 @@ NORMAL_LABEL = "good"
 
 @dataclass(frozen=True)
 class Mask:
-    """Where the labels of an image's pixels are: a picture, and which of its values are anomalous (None: all but 0);
-    or a file of a label tool, and what is anomalous of what is drawn there over the image.
+    """The labels of an image's pixels: a picture with its anomalous values (None: all but 0), or a file of a label
+    tool with what is anomalous in its drawing over the image.
     """
 
     uri: str
@@ -29,21 +29,17 @@ class Mask:
 
 @dataclass(frozen=True)
 class SourceImage:
-    """One image of a survey as its storage lists it; nothing of it has been read.
+    """An image as its storage lists it; nothing of it has been read.
 
-    `path` is relative to the survey's root. `fingerprint` changes when the file's content may have: size and mtime_ns
-    locally, size and ETag on S3; and the same of its mask and of the files beside it.
+    `path` is relative to the survey's root. `fingerprint` changes when the content may have changed: size and mtime_ns
+    locally, size and ETag on S3, and the same for its mask and the files beside it.
 
-    Where labels are known: `mask`; `label` of the image as a whole, NORMAL_LABEL or the name of its defect; `group`,
-    which images of one part share; and the `split` that it was given.
+    Labels, if known: `mask`; `label` of the whole image, NORMAL_LABEL or the name of its defect; `group`, shared by
+    images of one part; and a given `split`.
 
-    `drivers`: GDAL drivers that a setting names, and that may open it and its mask where the usual ones do not.
-
-    `beside`: the files that say where it lies, where there are such.
-
-    `window`: x, y, width and height of the part of the stored raster that this image is, where it is a part.
-
-    `region`: the part of it that its label is of, as WKT in pixels of the stored raster; of the rest nothing is known.
+    `drivers`: GDAL drivers named by a setting, which may open it and its mask if the usual ones do not. `beside`: files
+    that give its position, if any. `window`: x, y, width and height within the stored raster, if the image is a part of
+    it. `region`: the part that its label is about, as WKT in pixels of the stored raster; the rest is unknown.
     """
 
     uri: str
@@ -61,12 +57,12 @@ class SourceImage:
 
     @property
     def version(self) -> str:
-        """The version of its file: the fingerprint less those of the mask and of the files beside it."""
+        """The version of the file itself: the fingerprint without those of its mask and the files beside it."""
         return self.fingerprint.split("+")[0]
 
     @property
     def origin(self) -> tuple[int, int]:
-        """Where its first pixel is in the stored raster: x, y."""
+        """Position of its first pixel in the stored raster: x, y."""
         return (0, 0) if self.window is None else self.window[:2]
 
     @property
@@ -81,7 +77,7 @@ def _image_id(path: str) -> str:
 
 @dataclass(frozen=True)
 class PassedOver:
-    """Something in a survey that a person would call a picture and that is not read; `kind` of it, and `advice`."""
+    """A file that a person would call a picture, but that is not read: its `kind`, and `advice`."""
 
     path: str
     kind: str
@@ -91,19 +87,19 @@ class PassedOver:
 
     @property
     def image_id(self) -> str:
-        """As of an image that is read."""
+        """As for an image that is read."""
         return _image_id(self.path)
 
     @property
     def reason(self) -> str:
-        """Why it is not read, as the ledger and the run's file say."""
+        """Why it is not read, for the ledger and the record of the run."""
         return f"{self.kind}: {self.advice}"
 
 
 def list_images(root: str, setting: str, drivers: Sequence[str] | None = None) -> list[SourceImage]:
     """All images below a folder or prefix, in order of their paths; see `iter_images`.
 
-    Raises InputError, naming the setting, when the folder is missing, cannot be listed or holds no image.
+    Raises InputError, naming the setting, if the folder is missing, cannot be listed or holds no image.
     """
     return list(iter_images(root, setting, drivers))
 
@@ -111,14 +107,13 @@ def list_images(root: str, setting: str, drivers: Sequence[str] | None = None) -
 def iter_images(
     root: str, setting: str, drivers: Sequence[str] | None = None, passed_over: list[PassedOver] | None = None
 ) -> Iterator[SourceImage]:
-    """The images below a folder or prefix, as they are listed: by their suffix, and those without a suffix by their
-    first bytes.
+    """The images below a folder or prefix, as they are listed: by suffix, and without a suffix by their first bytes.
 
-    `drivers`: GDAL drivers that a setting names; the suffixes of their files count too. What is passed over is added to
-    `passed_over`, and told in a warning at the end.
+    `drivers`: GDAL drivers named by a setting; the suffixes of their files count too. `passed_over`: collects pictures
+    that are not read; a warning at the end counts them.
 
-    Raises InputError, naming the setting, when the folder is missing, cannot be listed or holds no image, and where it
-    comes to a name that is not UTF-8.
+    Raises InputError, naming the setting, if the folder is missing, cannot be listed or holds no image, and for a name
+    that is not UTF-8.
     """
     root = storage.absolute(root)
     named = tuple(drivers or ())
@@ -155,7 +150,7 @@ def iter_images(
 
 
 def tell_passed_over(others: Sequence[PassedOver]) -> str:
-    """How many of which kind, what to do, and one of each."""
+    """How many of which kind, what to do, and an example of each."""
     kinds: dict[tuple[str, str], list[PassedOver]] = {}
     for other in others:
         kinds.setdefault((other.kind, other.advice), []).append(other)
@@ -165,8 +160,9 @@ def tell_passed_over(others: Sequence[PassedOver]) -> str:
 
 
 def is_image(root: str, path: str, known: Sequence[str]) -> bool:
-    """Whether a file is to be read, by its suffix, or by its first bytes where it has none. One without a suffix that
-    cannot be read is none, and no error.
+    """Whether to read a file, by its suffix, or without a suffix by its first bytes.
+
+    A file without a suffix that cannot be read is no image, and no error.
     """
     suffix = PurePosixPath(path).suffix.lower()
     if suffix:

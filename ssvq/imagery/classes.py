@@ -25,9 +25,10 @@ OpenMask = MaskReader | DrawnMask
 def read_classes(
     source: SourceImage, x: int, y: int, width: int, height: int, shape: tuple[int, int] | None = None
 ) -> NDArray[np.uint8] | None:
-    """Class of each pixel of a window, uint8 (height, width), or of some of them, uint8 of `shape`; 0 normal: from the
-    mask, or the same for all pixels from the image's label where it has no mask. None where nothing is known. Of an
-    image whose label is that of a region, the pixels of the region have the class ANOMALOUS, whatever the label is.
+    """Class of each pixel of a window, uint8 (height, width) or `shape`; 0 is normal.
+
+    From the mask; without one, the class of the image's label for all pixels. None if nothing is known. If the label is
+    about a region, the pixels of the region have the class ANOMALOUS, whatever the label is.
 
     Raises ImageError (stage `mask`).
     """
@@ -47,7 +48,7 @@ def open_mask_of(source: SourceImage, image: DatasetReader, stack: ExitStack) ->
 
 
 def open_mask(source: SourceImage, size: tuple[int, int], orientation: int | None, stack: ExitStack) -> OpenMask | None:
-    """The mask of an image, whose stored pixels have that width and height, if it has one; closed with the stack.
+    """The mask of an image with stored size width x height, if it has one; closed with the stack.
 
     Raises ImageError (stage `mask`) for a mask that cannot be read or does not fit.
     """
@@ -78,7 +79,7 @@ def classes_of(
 
 
 def _burn(source: SourceImage, window: tuple[int, int, int, int], shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Which pixels of a window have their centre in the image's region, uint8 of `shape`, as ANOMALOUS."""
+    """Pixels of a window whose centre lies in the image's region, uint8 of `shape`, as ANOMALOUS."""
     x, y, width, height = window
     left, top = source.origin[0] + x, source.origin[1] + y
     to_raster = Affine.translation(left, top) * Affine.scale(width / shape[1], height / shape[0])
@@ -90,8 +91,8 @@ def _burn(source: SourceImage, window: tuple[int, int, int, int], shape: tuple[i
 
 @contextmanager
 def _mask_errors(mask: Mask) -> Iterator[None]:
-    """Turn what reading a mask raises into ImageError of the stage `mask`, so that the mask and not its image is
-    looked at.
+    """Turn errors of reading a mask into ImageError of stage `mask`, so that people check the mask and not its
+    image.
     """
     try:
         with read_errors(mask.uri):

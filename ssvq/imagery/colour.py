@@ -1,4 +1,4 @@
-"""The reference that needs no learning: how red a tile is. A figure of a model means little without it."""
+"""A baseline without learning: how red a tile is. Compare every figure of a model with it."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 UPPER = 90  # percentile
 
 REFERENCES = {"redness": "mean red minus blue", "redness_p90": "90th percentile of red minus blue"}
-"""Columns of tiles that need no learning, and what they are: a figure of a model means little without them."""
+"""Columns of tiles for the baseline, and what they are."""
 
 
 def redness(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

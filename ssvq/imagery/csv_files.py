@@ -1,4 +1,6 @@
-"""CSV as spreadsheets save it: with a byte-order mark or not, with commas, semicolons or tabs, in UTF-8 or UTF-16."""
+"""Reads CSV as spreadsheets save it: with or without a byte-order mark; with commas, semicolons or tabs; in UTF-8 or
+UTF-16.
+"""
 
 import codecs
 
@@ -11,11 +13,10 @@ SEPARATORS = (",", ";", "\t")
 
 
 def read_csv(data: bytes, name: str) -> pa.Table:
-    """The table of a CSV file, all of whose columns are text: a group of 0012 is not the number 12. What is empty is
-    null.
+    """The table of a CSV file. All columns are text: a group 0012 is not the number 12. Empty cells are null.
 
-    Raises InputError, which begins with the name, for text in another encoding, and pyarrow's ArrowInvalid for what is
-    no table.
+    Raises InputError, which begins with the name, for another encoding, and pyarrow's ArrowInvalid for a file that is
+    not a table.
     """
     text = decode_csv(data, name)
     utf8 = pa.BufferReader(text.encode())
@@ -30,14 +31,15 @@ def read_csv(data: bytes, name: str) -> pa.Table:
 
 
 def separator_of(text: str) -> str:
-    """What separates the columns: what the first line has most of."""
+    """The separator of the columns: the most frequent candidate in the first line."""
     first = next((line for line in text.splitlines() if line.strip()), "")
     return max(SEPARATORS, key=first.count)
 
 
 def decode_csv(data: bytes, name: str) -> str:
-    """The text of a CSV file without its byte-order mark. Raises InputError, which begins with the name, for text in
-    another encoding than UTF-8, or UTF-16 with its mark.
+    """The text of a CSV file without its byte-order mark.
+
+    Raises InputError, which begins with the name, unless it is UTF-8, or UTF-16 with a mark.
     """
     is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:

@@ -1,7 +1,8 @@
-"""Reading in a child process, which a hostile or damaged image may crash, hang or fill with memory: that image fails,
-after a second try, and the rest goes on. No `except` catches a segmentation fault or the kernel's OOM killer.
+"""Reads images in a child process.
 
-Tiles come back in shared memory (see `ssvq.imagery.arena`), so that they are not copied between processes.
+A hostile or damaged image may crash it, hang it or fill its memory. Then that image fails, after a second try, and the
+rest goes on. No `except` catches a segmentation fault or the kernel's OOM killer. Tiles come back in shared memory (see
+`ssvq.imagery.arena`), without a copy between processes.
 """
 
 import os
@@ -35,26 +36,26 @@ CHILD = "from ssvq.imagery.decoding import main; main()"
 
 @cache
 def decoder(limits: ReadLimits) -> "Decoder":
-    """The one decoder of this process; its child ends with the process."""
+    """The decoder of this process. Its child ends with the process."""
     return Decoder(limits)
 
 
 class _DiedError(Exception):
-    """The child crashed, or was ended for taking too long; the message says which."""
+    """The child crashed or was ended after a timeout; the message says which."""
 
 
 @dataclass
 class DecodedBundle:
-    """Parts with what became of them. Their pixels lie one after the other in `memory`, the whole of an arena."""
+    """Parts with their results. Their pixels lie in a row in `memory`, a whole arena."""
 
     memory: NDArray[np.uint8]
     parts: list[tuple[ImagePart, TileArrays | ImageError]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
-    """What each part took."""
+    """Seconds of each part."""
 
 
 class _Open:
-    """A bundle that is being read: its parts that are left, and what there is of the others."""
+    """A bundle that is being read: the parts that are left, and the results of the others."""
 
     def __init__(self, parts: list[ImagePart], pool: ArenaPool) -> None:
         self.left = list(parts)
@@ -64,13 +65,13 @@ class _Open:
         self.done = DecodedBundle(np.empty(0, np.uint8))
 
     def room(self) -> tuple[Arena, Layout]:
-        """The arena, and where in it the next part goes."""
+        """The arena, and where the next part goes in it."""
         if self._arena is None:
             self._arena, self.done.memory = self._pool.take(self._layout.size)
         return self._arena, self._layout
 
     def add(self, answer: SharedTiles | ImageError) -> None:
-        """Note what became of the next part."""
+        """Add the result of the next part."""
         result: TileArrays | ImageError
         if isinstance(answer, ImageError):
             result, seconds = answer, 0.0
@@ -81,7 +82,7 @@ class _Open:
 
 
 class Decoder:
-    """A child process that reads images, started when it is needed, and again when it died."""
+    """A child process that reads images. It starts when it is needed, and again after it died."""
 
     def __init__(self, limits: ReadLimits) -> None:
         self.limits = limits
@@ -91,8 +92,8 @@ class Decoder:
         self._known: set[int] = set()  # arenas that the child has
 
     def inspect(self, source: SourceImage) -> ImageHeader:
-        """As `units.inspect`. Raises ImageError (stage `read`) also for an image that twice crashes, hangs or
-        overruns what decodes it.
+        """As `units.inspect`. Also raises ImageError (stage `read`) for an image that twice crashes, hangs or
+        exceeds the decoder's memory.
         """
         for attempt in range(1, TRIES + 1):
             try:
@@ -112,8 +113,10 @@ class Decoder:
             yield from bundle.parts
 
     def read_bundles(self, unit: list[ImagePart]) -> Iterator[DecodedBundle]:
-        """Read a unit in bundles (`units.bundles_of`), of which the child reads one ahead. A part that crashes, hangs
-        or overruns what decodes it is tried once more; then it and the rest of its image fail.
+        """Read a unit in bundles (`units.bundles_of`); the child reads one bundle ahead.
+
+        A part that crashes, hangs or exceeds the child's memory is tried once more; then it and the rest of its image
+        fail.
         """
         bundles = [_Open(parts, self._arenas) for parts in bundles_of(unit)]
         tries = 0
@@ -135,7 +138,7 @@ class Decoder:
                 while bundles and not bundles[0].left:
                     yield bundles.pop(0).done
             except GeneratorExit:
-                if bundles:  # nobody reads what the child still sends
+                if bundles:  # nobody will read what the child still sends
                     self.close()
                 raise
 
@@ -148,7 +151,7 @@ class Decoder:
             self._child = None
 
     def _ask(self, bundles: list[_Open]) -> None:
-        """Ask for what is left of bundles."""
+        """Ask for the remaining parts of bundles."""
         self._send(Reading([bundle.left for bundle in bundles]))
         for bundle in bundles[: 1 + BUNDLES_AHEAD]:
             self._give_arena(bundle)
@@ -169,7 +172,7 @@ class Decoder:
             if self._child is not None:
                 self._pipe.send(request)
                 return
-        except OSError:  # it was killed while it had nothing to do, for which this image is not to blame
+        except OSError:  # it was killed while idle, which is not this image's fault
             self.close()
         self._start()
         self._pipe.send(request)
@@ -185,15 +188,15 @@ class Decoder:
                 stdin=subprocess.DEVNULL,
                 env={
                     **os.environ,
-                    # The modules that this process sees, also where a job has brought its own.
+                    # The same modules as in this process, also if a job has brought its own.
                     "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-                    # MiB of decoded blocks. GDAL's default is a share of the machine, which may be over the limit.
+                    # MiB of decoded blocks. GDAL's default, a share of the machine's memory, may exceed the limit.
                     "GDAL_CACHEMAX": str(self.limits.memory // 4),
                 },
             )
 
     def _receive(self, source: SourceImage) -> Any:
-        # An outage of S3 is waited out, for which the image is not to blame.
+        # Wait out an outage of S3, which is not the image's fault.
         outage = storage.longest_wait(source.uri)
         try:
             if not self._pipe.poll(self.limits.seconds + outage):

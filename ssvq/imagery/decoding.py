@@ -1,9 +1,9 @@
-"""The child process of `ssvq.imagery.decoder`: reads what it is asked for, within limits of memory and time.
+"""The child process of `ssvq.imagery.decoder`: reads on request, within limits of memory and time.
 
 Its arguments: the handle of the connection, seconds until it ends itself, MiB of memory. A request is a SourceImage,
 answered by its ImageHeader, or a Reading: parts in bundles, each part answered by SharedTiles. Before each bundle the
-child waits for the ArenaRoom that its tiles go to, so that it is never more than a bundle ahead. An ImageError takes
-the place of any answer.
+child waits for the ArenaRoom of its tiles, so that it is never more than one bundle ahead. An ImageError can replace
+any answer.
 """
 
 import faulthandler
@@ -33,14 +33,14 @@ from ssvq.imagery.units import ImagePart, inspect, read_unit
 
 @dataclass(frozen=True)
 class Reading:
-    """A request for the tiles of parts, in bundles of which each has an arena of its own."""
+    """A request for the tiles of parts, in bundles with an arena each."""
 
     bundles: list[list[ImagePart]]
 
 
 @dataclass(frozen=True)
 class ArenaRoom:
-    """Where the tiles of the next bundle go; the handle of an arena that `is_new` to the child follows."""
+    """The room for the tiles of the next bundle. The handle of an arena follows if it `is_new` to the child."""
 
     number: int
     size: int
@@ -51,7 +51,7 @@ class ArenaRoom:
 def main() -> None:
     """Answer requests until the other side is gone."""
     handle, seconds, memory_mib = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
-    # Private memory alone: what is shared with the reader, and files that are mapped, are not counted.
+    # Private memory alone: memory shared with the reader and mapped files do not count.
     resource.setrlimit(resource.RLIMIT_DATA, (memory_mib * 2**20,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with Connection(handle) as pipe, suppress(EOFError, ConnectionError):
@@ -99,7 +99,7 @@ class _Child:
                 self.pipe.send(self._next(results))
 
     def _results(self, parts: list[ImagePart]) -> Iterator[TileArrays | ImageError]:
-        """What becomes of the parts of one image; all that are left fail where the memory does not suffice."""
+        """The results of the parts of one image. If the memory does not suffice, all remaining parts fail."""
         done = 0
         try:
             for _, result in read_unit(parts, self._allocate):
@@ -114,7 +114,7 @@ class _Child:
         result = next(results)
         self._stop_clock()
         if isinstance(result, ImageError):
-            self.layout = before  # the reader, which hears of no tiles, goes on here as well
+            self.layout = before  # the reader, which gets no tiles, continues here too
             return result
         n, height, width, channels = result.pixels.shape
         seconds = time.perf_counter() - started
@@ -125,7 +125,7 @@ class _Child:
         room: ArenaRoom = self.pipe.recv()
         if room.is_new:
             handle = recv_handle(self.pipe)
-            # The reader gives up arenas that are too small.
+            # The reader frees arenas that are too small.
             self.arenas = {number: memory for number, memory in self.arenas.items() if len(memory) >= room.size}
             self.arenas[room.number] = np.frombuffer(mmap.mmap(handle, room.size), np.uint8)
             os.close(handle)
@@ -139,7 +139,7 @@ class _Child:
         return ImageError("read", f"cannot be read in {self.memory_mib} MiB of memory (--read.memory)")
 
     def _start_clock(self) -> None:
-        # The other side ends a child that hangs. If it is gone, nobody does but this.
+        # The other side ends a hanging child. If it is gone, only this does.
         faulthandler.dump_traceback_later(self.seconds, exit=True)
 
     def _stop_clock(self) -> None:

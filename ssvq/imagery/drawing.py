@@ -1,7 +1,7 @@
-"""What people have drawn over an image in a label tool: the class of each pixel, drawn for the window that is read.
+"""The drawing of a label tool over an image: the class of each pixel, drawn for the window that is read.
 
-A pixel has the class of a shape that its centre lies in, of the last where several do. A polygon that crosses itself is
-filled by the even-odd rule, as label tools show it. The rule for photographs that EXIF turns is that of masks.
+A pixel has the class of the shape that contains its centre, the last one if there are several. A polygon that crosses
+itself is filled by the even-odd rule, as label tools show it. Photographs that EXIF turns follow the rule of masks.
 """
 
 import hashlib
@@ -22,10 +22,10 @@ from ssvq.imagery.turns import find_turn
 
 @dataclass(frozen=True)
 class Drawing:
-    """Shapes over a picture of `width` x `height` pixels; None: of the size of the upright image. `classes` names the
-    classes 1, 2, ... A shape is its class and its geometry: polygons as WKB in hexadecimal digits, then masks.
+    """Shapes over a picture of `width` x `height` pixels; None: the size of the upright image.
 
-    It is text and numbers alone, since it travels with its image to the task that reads it.
+    `classes` names the classes 1, 2, ... A shape is its class and its geometry: polygons as WKB in hexadecimal digits,
+    then masks. It holds only text and numbers, since it travels with its image to the task that reads it.
     """
 
     width: int | None
@@ -36,7 +36,7 @@ class Drawing:
 
     @property
     def digest(self) -> str:
-        """16 hex digits that change with anything that is drawn."""
+        """16 hex digits that change with the drawing."""
         return hashlib.sha256(_DRAWING.dump_json(self)).hexdigest()[:16]
 
 
@@ -44,10 +44,9 @@ _DRAWING = TypeAdapter(Drawing)
 
 
 class DrawnMask:
-    """A drawing over an image of `image_size`, (width, height) as it is stored; `orientation`: of the image, by EXIF.
+    """A drawing over a stored image of `image_size`, (width, height), with EXIF `orientation`.
 
-    Raises ImageError (stage `mask`) for a drawing over a picture of another size than the image has, upright or as it
-    is stored.
+    Raises ImageError (stage `mask`) if the drawing fits neither the upright nor the stored picture.
     """
 
     def __init__(self, drawing: Drawing, image_size: tuple[int, int], orientation: int | None = None) -> None:
@@ -88,5 +87,5 @@ class DrawnMask:
 
 
 def _centres(start: int, length: int, steps: int) -> NDArray[np.int64]:
-    """The pixels under the centres of so many equal steps."""
+    """The pixels under the centres of this many equal steps."""
     return start + np.floor((np.arange(steps) + 0.5) * length / steps).astype(np.int64)

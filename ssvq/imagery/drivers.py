@@ -1,7 +1,7 @@
-"""Which of GDAL's drivers may open a file: a short list, told by the first bytes, and those that a setting names.
+"""GDAL drivers that may open a file: a short list, chosen by the first bytes, and those that a setting names.
 
-GDAL has well over a hundred drivers, and some of them read other files or addresses from inside a file, as a VRT
-does. None of those is asked unless the user names it.
+GDAL has over a hundred drivers, and some, such as VRT, read other files or addresses from inside a file. They are used
+only if the user names them.
 """
 
 import re
@@ -37,11 +37,11 @@ OTHER_PICTURES = {
     ".cr2": "save as TIFF",
     ".arw": "save as TIFF",
 }
-"""Suffixes of pictures that are not read unless a driver is named, and what to do."""
+"""Suffixes of pictures that are read only with a named driver, and what to do."""
 
 
 def driver_of(start: bytes) -> str | None:
-    """The driver of SIGNATURES for a file that starts with these bytes, or None."""
+    """The driver in SIGNATURES of a file that starts with these bytes, or None."""
     for driver, signature in SIGNATURES.items():
         if re.match(signature, start, re.DOTALL):
             return driver
@@ -49,20 +49,22 @@ def driver_of(start: bytes) -> str | None:
 
 
 def known_driver(name: str) -> str:
-    """The name of a driver of this rasterio as GDAL writes it. Raises ValueError, with a suggestion, for another."""
+    """The name of a driver of this rasterio, in GDAL's spelling. Raises ValueError, with a suggestion, if there is
+    none.
+    """
     with rasterio.Env() as env:
         known = {driver.lower(): driver for driver in env.drivers()}
     if name.lower() not in known:
         near = get_close_matches(name.lower(), known, n=3, cutoff=0.5)
         hint = f" (similar: {', '.join(known[driver] for driver in near)})" if near else ""
-        raise ValueError(f"{name!r} is no driver of this GDAL{hint}; `rio env --formats` lists them")
+        raise ValueError(f"{name!r} is not a driver of this GDAL{hint}; `rio env --formats` lists them")
     return known[name.lower()]
 
 
 def suffixes(drivers: Iterable[str]) -> tuple[str, ...]:
-    """The suffixes of image files, lower case and with their dot: SUFFIXES, and those of the named drivers.
+    """The suffixes of image files, in lower case with their dot: SUFFIXES, and those of named drivers.
 
-    A driver whose files GDAL knows no suffix of, such as ENVI, adds none.
+    A driver without known suffixes, such as ENVI, adds none.
     """
     of_named = [f".{suffix}" for suffix, driver in raster_driver_extensions().items() if driver in set(drivers)]
     return (*SUFFIXES, *(suffix for suffix in of_named if suffix not in SUFFIXES))

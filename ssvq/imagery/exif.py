@@ -1,5 +1,7 @@
-"""What cameras note in EXIF: orientation and time as GDAL renders them, and the place from the numbers themselves, as
-GDAL rounds them to six digits (up to 50 m). What cannot be read is not known.
+"""Reads EXIF: orientation and time as GDAL gives them, and the position from the raw numbers, since GDAL rounds them to
+six digits (up to 50 m).
+
+Unreadable entries count as unknown.
 """
 
 import math
@@ -13,15 +15,15 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from rasterio.io import DatasetReader
 
-READERS = {"JPEG": JpegImageFile, "GTiff": TiffImageFile}  # by GDAL's drivers; GDAL finds no EXIF in other formats
+READERS = {"JPEG": JpegImageFile, "GTiff": TiffImageFile}  # by GDAL driver; GDAL finds no EXIF in other formats
 Place = tuple[float | None, float | None]
 
 
 def read_exif(dataset: DatasetReader) -> dict[str, str]:
-    """EXIF of an open image by GDAL's names, such as `EXIF_GPSLatitude`; empty where GDAL finds none.
+    """EXIF of an open image by GDAL's names, such as `EXIF_GPSLatitude`; empty if there is none.
 
-    GDAL gives it as metadata of a JPEG, and in a domain of its own of a TIFF. A TIFF's own date is not taken: it says
-    when a mosaic was written and not when its photographs were taken.
+    GDAL gives it as metadata of a JPEG, and in a separate domain of a TIFF. A TIFF's own date is not used: it says when
+    a mosaic was written, not when its photographs were taken.
     """
     return {**dataset.tags(), **dataset.tags(ns="EXIF")}
 
@@ -43,12 +45,12 @@ def captured_at(exif: dict[str, str]) -> datetime | None:
 
 
 def tells_place(exif: dict[str, str]) -> bool:
-    """Whether there is a place to read."""
+    """Whether there is a position to read."""
     return "EXIF_GPSLatitude" in exif and "EXIF_GPSLongitude" in exif
 
 
 def exact_place(file: BinaryIO, driver: str) -> Place | None:
-    """`place` from the numbers of a file; None where they cannot be read."""
+    """`place` from the raw numbers of a file; None if they cannot be read."""
     position = file.tell()
     try:
         file.seek(0)
@@ -64,8 +66,9 @@ def exact_place(file: BinaryIO, driver: str) -> Place | None:
 
 
 def place(exif: dict[str, str]) -> Place:
-    """Latitude and longitude in degrees, as GDAL rounds them. Neither is known where one of them or its hemisphere is
-    missing, nor at 0, 0, which is what cameras write without a fix.
+    """Latitude and longitude in degrees, as GDAL rounds them.
+
+    Unknown if one of them or its hemisphere is missing, and at 0, 0, which cameras write without a fix.
     """
     north, east = (exif.get(f"EXIF_GPS{name}Ref", "") for name in ("Latitude", "Longitude"))
     latitude, longitude = (_parts(exif.get(f"EXIF_GPS{name}")) for name in ("Latitude", "Longitude"))
@@ -78,7 +81,7 @@ def _place(latitude: Sequence[float], north: str, longitude: Sequence[float], ea
 
 
 def _degrees(parts: Sequence[float], reference: str, references: str, largest: float) -> float | None:
-    """Degrees from degrees, minutes and seconds, and the letter of a hemisphere; None for what is no such angle."""
+    """Degrees from degrees, minutes and seconds, and the letter of a hemisphere; None for an invalid angle."""
     letter = reference.strip("\0 ").upper()
     if len(parts) != 3 or letter not in tuple(references) or not all(0 <= part < math.inf for part in parts):
         return None
@@ -97,7 +100,7 @@ def _parts(text: str | None) -> list[float]:
 
 
 def exif_time(text: str | None) -> datetime | None:
-    """A time of EXIF's form `2016:06:23 16:32:43`; None for others, also zeros and blanks, which EXIF allows."""
+    """A time in EXIF's form `2016:06:23 16:32:43`; None for others, also for zeros and blanks, which EXIF allows."""
     try:
         return datetime.strptime(text or "", "%Y:%m:%d %H:%M:%S")
     except ValueError:

@@ -29,9 +29,9 @@ POINTS_PER_SIDE = 4  # a straight side of a tile is a curve in longitude and lat
 
 
 def footprints(image: Placed, windows: NDArray[np.integer]) -> NDArray[np.object_]:
-    """The polygon that each tile covers, (n,), of windows x, y, width, height int (n, 4); split where it crosses the
-    antimeridian. None for each tile of an image without georeference, or with coordinates that do not map to longitude
-    and latitude.
+    """The polygons of tiles, (n,), from windows x, y, width, height int (n, 4); split at the antimeridian.
+
+    None for tiles of an image without georeference, or with coordinates that do not map to longitude and latitude.
     """
     outlines = np.full(len(windows), None, object)
     if image.crs is None or image.transform is None or not len(windows):
@@ -43,13 +43,13 @@ def footprints(image: Placed, windows: NDArray[np.integer]) -> NDArray[np.object
     along = np.linspace(0, 1, POINTS_PER_SIDE, endpoint=False)[None, None, :, None]
     ring = (corners[:, :-1, None] * (1 - along) + corners[:, 1:, None] * along).reshape(len(windows), -1, 2)
     if a * e < b * d:
-        ring = ring[:, ::-1]  # anticlockwise on the ground, which tells the inside from the outside around a pole
+        ring = ring[:, ::-1]  # anticlockwise on the ground, which separates inside from outside around a pole
     col, row = ring[..., 0].ravel(), ring[..., 1].ravel()
     try:
         longitude, latitude = transform_coordinates(
             image.crs, "OGC:CRS84", a * col + b * row + c, d * col + e * row + f
         )
-    except (CRSError, CPLE_BaseError):  # GDAL's own for a local system of coordinates, or a place outside of its map
+    except (CRSError, CPLE_BaseError):  # GDAL's own errors: a local coordinate system, or a point outside its map
         return outlines
     points = np.stack([longitude, latitude], axis=-1).reshape(ring.shape)
     there = np.isfinite(points).all(axis=(1, 2))

@@ -1,8 +1,8 @@
-"""The grid of tiles over an image: every pixel is covered, and every tile has the same size.
+"""The grid of tiles over an image: it covers every pixel, and all tiles have the same size.
 
-The score of a tile (Eq. 5) grows with its number of latent cells, so tiles must be alike. The last row and
-column are shifted inward instead of being cut short ("shift" edge rule), and an image that is smaller than a
-tile is padded by reflection. Or the image is taken whole, as one tile, and resized to its size.
+The score of a tile (Eq. 5) grows with its number of latent cells, so tiles must be alike. The last row and column are
+shifted inward instead of being cut ("shift" edge rule). An image smaller than a tile is padded by reflection. With
+whole images, the image is resized to one tile.
 """
 
 import math
@@ -29,12 +29,12 @@ class Tiling(BaseModel):
     """Step from one tile to the next, in pixels."""
 
     whole: bool = False
-    """One tile for an image, whatever its size, resized to the tile size."""
+    """One tile for each image, which is resized to the tile size."""
 
     @model_validator(mode="after")
     def _no_gaps(self) -> "Tiling":
         if self.stride > self.tile_size:
-            raise ValueError(f"stride {self.stride} is over the tile size {self.tile_size}: pixels would be missed")
+            raise ValueError(f"stride {self.stride} exceeds the tile size {self.tile_size}: pixels would be missed")
         return self
 
     @property
@@ -113,7 +113,7 @@ class TileGrid:
 
     @property
     def filled(self) -> tuple[int, int]:
-        """Columns and rows of each tile's array that hold pixels of the image; the others are padding."""
+        """Columns and rows of each tile's array that hold pixels of the image; the rest is padding."""
         size = self.tiling.tile_size
         return (size, size) if self.tiling.whole else (min(size, self.width), min(size, self.height))
 
@@ -124,8 +124,8 @@ class TileGrid:
                 yield self.tile(row, col)
 
     def places(self, block: TileBlock, positions: NDArray[np.integer]) -> NDArray[np.int32]:
-        """Tiles of a block by column, int32 (6, n): row, col, x, y, width, height of the tiles at some positions in its
-        row-major order, as `tile` gives them.
+        """Tiles of a block in columns, int32 (6, n): row, col, x, y, width, height of the tiles at these positions
+        in row-major order, as `tile` gives them.
         """
         cols_of_block = block.col_stop - block.col_start
         rows, cols = block.row_start + positions // cols_of_block, block.col_start + positions % cols_of_block
@@ -146,8 +146,10 @@ class TileGrid:
         return first.x, first.y, last.x + last.width - first.x, last.y + last.height - first.y
 
     def blocks(self, max_tiles: int, file_block: tuple[int, int] = (1, 1)) -> list[TileBlock]:
-        """Cut the grid into blocks of at most `max_tiles` tiles along the file's own blocks, of `file_block` pixels
-        (width, height), so that few of those are decoded twice: bands of whole rows where they fit, else rectangles.
+        """Cut the grid into blocks of at most `max_tiles` tiles.
+
+        Blocks follow the file's own blocks of `file_block` pixels (width, height), so that few of those are decoded
+        twice: bands of whole rows if they fit, else rectangles.
         """
         rows, cols = len(self.ys), len(self.xs)
         across, down = (max(1, min(side // self.tiling.stride, max_tiles)) for side in file_block)

@@ -1,6 +1,6 @@
-"""Labelled images as data sets lay them out: images beside masks or a file of annotations, MVTec AD, or a manifest.
+"""Layouts of labelled images: images beside masks or a file of annotations, MVTec AD, or a manifest.
 
-Each layout gives a list of images with what is known of their labels, and of those that cannot be used with why.
+Each layout gives a list of images with their labels, and a list of unusable ones with reasons.
 """
 
 import re
@@ -20,9 +20,9 @@ Found = tuple[list[SourceImage], list[tuple[SourceImage, ImageError]]]
 
 
 def find_images(config: LabelledImages) -> Found:
-    """The labelled images that the settings name, and those that lack what they should have.
+    """The labelled images that the settings name, and unusable ones.
 
-    Raises InputError, naming the setting, where a layout is not what it should be.
+    Raises InputError, naming the setting, if a layout is not as it should be.
     """
     meaning = config.meaning
     if config.mvtec is not None:
@@ -46,7 +46,9 @@ def _images(config: LabelledImages) -> list[SourceImage]:
 
 
 def _folders(config: LabelledImages, classes: tuple[int, ...] | None) -> Found:
-    """Images in one folder and masks in another, with the same paths but for the suffix; all normal without masks."""
+    """Images in one folder and masks in another, with the same paths except for the suffix; all images are normal
+    without masks.
+    """
     images = _images(config)
     if config.masks is None:
         return [replace(image, label=NORMAL_LABEL) for image in images], []
@@ -54,13 +56,13 @@ def _folders(config: LabelledImages, classes: tuple[int, ...] | None) -> Found:
     for mask in list_images(config.masks, "--masks", config.drivers):
         by_name.setdefault(_stem(mask.path).lower(), []).append(mask)
 
-    beside = config.masks == config.images  # there the other of two pictures of one name need not be a mask
+    beside = config.masks == config.images  # there the other of two pictures with one name need not be a mask
 
     def masks_of(image: SourceImage) -> list[SourceImage]:
         names = dict.fromkeys(name.lower() for name in _mask_names(image.path)[beside:])
         return [mask for name in names for mask in by_name.get(name, []) if mask.uri != image.uri]
 
-    if beside:  # what is the mask of another is no image
+    if beside:  # the mask of another picture is no image
         used = {mask.uri for image in images for mask in masks_of(image)}
         images = [image for image in images if image.uri not in used]
 
@@ -72,14 +74,14 @@ def _folders(config: LabelledImages, classes: tuple[int, ...] | None) -> Found:
 
 
 def _mask_names(path: str) -> list[str]:
-    """Names, less their suffix, that the mask of an image may have: NAME, NAME_mask or NAME.jpg, in any case."""
+    """Names, without suffix, that the mask of an image may have: NAME, NAME_mask or NAME.jpg, ignoring case."""
     return [_stem(path), f"{_stem(path)}_mask", path]
 
 
 def _mvtec(config: LabelledImages, root: str, classes: tuple[int, ...] | None) -> Found:
     """One category of MVTec AD (Bergmann et al. 2019): `train/good`, `test/DEFECT`, `ground_truth/DEFECT/*_mask.png`.
 
-    Its own split has no anomaly in `train`, so splits are drawn from all images alike, as the paper does.
+    Its own split has no anomaly in `train`, so splits are drawn from all images, as in the paper.
     """
     found = list_images(root, "--mvtec", config.drivers)
     images = [image for image in found if re.match(r"(train|validation|test)/[^/]+/", image.path)]
@@ -134,14 +136,14 @@ def _with_masks(
             missing.append((image, ImageError("mask", reason)))
             continue
         (mask,) = masks
-        # A changed mask changes the labels, so it is part of what was read.
+        # A changed mask changes the labels, so it belongs to the fingerprint.
         fingerprint = f"{image.fingerprint}+{mask.fingerprint}"
         paired.append(replace(image, fingerprint=fingerprint, mask=Mask(mask.uri, classes)))
     return paired, missing
 
 
 def _tell_groups(images: list[SourceImage], pattern: str) -> None:
-    """Say how many groups a pattern makes, and warn where it does not match all images."""
+    """Print how many groups a pattern makes, and warn if it does not match all images."""
     groups = {image.group for image in images if image.group is not None}
     alone = [image.path for image in images if image.group is None]
     counted = f"--group-pattern {pattern!r}: {len(groups)} groups of {len(images) - len(alone)} images"

@@ -1,9 +1,12 @@
 """The manifest: a table of labelled images, as CSV or Parquet.
 
-Columns: `image`; and any of `mask`, `label` (`good` and its like: normal; every other name is a defect), `split`
-(train, validation, calibration or test; empty: drawn) and `group`. Paths are relative to the manifest's folder,
-absolute, or s3:// addresses. A label without a mask holds for every tile of its image. A mask may be a file of a label
-tool (`annotations.json`), and after it the name that it has for the image (`annotations.json#photos/a.jpg`).
+Columns: `image`; and any of `mask`, `label` (`good` and similar words mean normal; every other word is a defect),
+`split` (train, validation, calibration or test; empty: drawn) and `group`.
+
+Paths are relative to the manifest's folder, absolute, or s3:
+
+addresses. A label without a mask holds for every tile of its image. A mask may be a file of a label tool
+(`annotations.json`), followed by its name for the image (`annotations.json#photos/a.jpg`).
 """
 
 import io
@@ -27,13 +30,13 @@ from ssvq.redaction import refuse_credentials
 
 SPLITS = ("train", "validation", "calibration", "test")
 COLUMNS = ("image", "mask", "label", "split", "group")
-STAT_THREADS = 16  # a look at an object on S3 is a round trip
+STAT_THREADS = 16  # checking an object on S3 is a round trip
 
 
 def read_manifest(address: str, meaning: Meaning) -> tuple[list[SourceImage], list[tuple[SourceImage, ImageError]]]:
     """The images of a manifest, in its order, and those that are missing or have neither mask nor label.
 
-    Raises InputError when the manifest, or a file of a label tool that it names, cannot be used.
+    Raises InputError if the manifest, or an annotation file in it, cannot be used.
     """
     rows = _read_rows(address)
     folder = address.rpartition("/")[0]
@@ -47,7 +50,7 @@ def read_manifest(address: str, meaning: Meaning) -> tuple[list[SourceImage], li
         label = label_of(row["label"], meaning.normal_labels)
         image = SourceImage(storage.beside(folder, path), path, "", 0, None, label, row["group"], row["split"])
         if row["mask"] is None and label is None:
-            return image, ImageError("mask", "has neither mask nor label in the manifest")
+            return image, ImageError("mask", "has neither a mask nor a label in the manifest")
         try:
             info = storage.stat(image.uri)
             fingerprint, mask = info.version, None
@@ -61,7 +64,7 @@ def read_manifest(address: str, meaning: Meaning) -> tuple[list[SourceImage], li
                 except FileNotFoundError:
                     return image, ImageError("mask", f"has no mask: expected {mask.uri}")
         except FileNotFoundError:
-            return image, ImageError("read", "is named by the manifest but is not there")
+            return image, ImageError("read", "is in the manifest but does not exist")
         return replace(image, fingerprint=fingerprint, size=info.size, mask=mask)
 
     with ThreadPoolExecutor(STAT_THREADS) as threads:
@@ -74,7 +77,7 @@ def read_manifest(address: str, meaning: Meaning) -> tuple[list[SourceImage], li
 def _annotated(
     image: SourceImage, file: AnnotationFile, name: str | None
 ) -> SourceImage | tuple[SourceImage, ImageError]:
-    """The image with the labels that a file of a label tool says of it, or of the name that the manifest gives."""
+    """The image with the labels of an annotation file, found by its path or by the name in the manifest."""
     found = file.find(image.uri if name is None else name)
     if len(found) != 1:
         what = "is not named by" if not found else f"is named {len(found)} times by"
@@ -86,8 +89,8 @@ def _annotated(
 
 
 def manifest_csv(images: list[SourceImage], splits: dict[str, str]) -> str:
-    """A manifest of images, with the split of each by its image_id; an image without one is left out, and
-    so are windows of images.
+    """A manifest of images as CSV, with the split of each by image_id. Images without a split, and windows of
+    images, are left out.
     """
     rows = [
         {
@@ -107,7 +110,7 @@ def manifest_csv(images: list[SourceImage], splits: dict[str, str]) -> str:
 
 
 def _read_rows(address: str) -> list[dict[str, str | None]]:
-    """The rows with all columns of COLUMNS as text; what is empty is None."""
+    """The rows with all columns of COLUMNS as text; empty cells are None."""
     name = f"--manifest {address}"
     try:
         data = storage.read_bytes(address)

@@ -32,22 +32,23 @@ from ssvq.imagery.turns import find_turn
 ANOMALOUS = 255
 """The class of an anomalous pixel that has no class id of its own."""
 
-MOST_CLASSES = 32  # values of a grey mask; more are shades
+MOST_CLASSES = 32  # distinct values of a grey mask; with more they are shades
 SHADES = 40  # from black, and from white, within which shades are noise
 LEAST_CLEAR = 0.95  # share of the pixels that is within
 VIDEO_BLACK, VIDEO_WHITE, VIDEO_NOISE = 16, 235, 2
-LOOK_SIDE = 1024  # of what is looked at of a grey mask to tell its kind
+LOOK_SIDE = 1024  # sampled pixels of a grey mask, to tell its kind
 LOSSY = ("JPEG", "WEBP")
-NEARLY_ALL = 0.78  # of an image; a mask that says so is more often inverted than right
-NAMED = 5  # such masks
+NEARLY_ALL = 0.78  # share of an image; a mask above it is more often inverted than right
+NAMED = 5  # such masks, at most
 
 
 class MaskReader:
-    """An open mask, and how its values and its pixels are brought to those of the stored image.
+    """An open mask, and how it maps to classes and pixels of the stored image.
 
-    `image_size`: of the stored image, (width, height); `orientation`: of the image, by EXIF. Raises ImageError (stage
-    `mask`) for a mask of another size than the image has, upright or as it is stored; for a grey mask of shades; and
-    for a mask in colour where class ids are asked for.
+    `image_size`: of the stored image, (width, height); `orientation`: of the image, by EXIF.
+
+    Raises ImageError (stage `mask`) if the mask fits neither the upright nor the stored image, for a grey mask of
+    shades, and for a mask in colour if class ids are asked for.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class MaskReader:
         self._turn = turn
         self._bands = picture_bands(mask)
         if classes is not None and len(self._bands) > 1:
-            raise ImageError("mask", "mask is in colour and has no class ids: leave --anomalous-classes out")
+            raise ImageError("mask", "mask is in colour and has no class ids: omit --anomalous-classes")
         self._alpha = next(
             (band for band, colour in enumerate(mask.colorinterp, 1) if colour == ColorInterp.alpha and band > 1), None
         )
@@ -95,7 +96,7 @@ class MaskReader:
         return classes
 
     def _of_plane(self, plane: NDArray[Any]) -> NDArray[np.uint8]:
-        plane = np.nan_to_num(plane)  # what is not a number is no class
+        plane = np.nan_to_num(plane)  # NaN is no class
         if zero_is_white(self._mask) and self._normal_ids is None:
             plane = 2 ** stored_bits(self._mask, 1, 8 * plane.itemsize) - 1 - plane
         if self._threshold is not None:
@@ -105,21 +106,21 @@ class MaskReader:
         if self._classes is not None:
             return np.where(np.isin(ids, self._classes), ids, np.uint8(0))
         if self._normal_ids is not None:
-            ids[plane == 0] = ANOMALOUS  # unless its colour says that it is normal
+            ids[plane == 0] = ANOMALOUS  # unless its colour means normal
             ids[np.isin(plane, self._normal_ids)] = 0
         return ids
 
     def _black_ids(self) -> list[int]:
-        """Indices of a palette that are black or transparent; 0 where none is black."""
+        """Indices of a palette that are black or transparent; 0 if none is black."""
         colours = self._mask.colormap(1)
         black = [index for index, colour in colours.items() if colour[:3] == (0, 0, 0) and colour[3]]
         clear = [index for index, colour in colours.items() if not colour[3]]
         used = {*np.unique(self._look()).tolist()}
-        # A palette is often filled up with black behind its colours: only a colour that is used says something.
+        # Palettes are often filled with black behind their colours: only colours in use count.
         return [*(black if used & set(black) else [0]), *clear]
 
     def _find_threshold(self) -> int | None:
-        """What a value of a mask of shades must reach to be anomalous; None where values are ids of classes."""
+        """The value from which a pixel of a mask of shades is anomalous; None if values are ids of classes."""
         lossy = self._mask.driver in LOSSY
         if self._normal_ids is not None or self._classes is not None or self._mask.dtypes[0] != "uint8":
             return None
@@ -141,7 +142,7 @@ class MaskReader:
         return 128
 
     def _look(self) -> NDArray[np.generic]:
-        """Values of pixels all over the mask, not mixed with each other."""
+        """Values of pixels from all over the mask, without mixing neighbours."""
         mask = self._mask
         shape = (min(mask.height, LOOK_SIDE), min(mask.width, LOOK_SIDE))
         found: NDArray[np.generic] = mask.read(1, out_shape=shape, resampling=Resampling.nearest)
@@ -149,8 +150,9 @@ class MaskReader:
 
 
 def tell_full_masks(images: Sequence[str], fractions: NDArray[np.floating], masked: Iterable[str]) -> None:
-    """Warn of masks that call nearly all of their image anomalous, as an inverted one does, from the anomalous share of
-    each tile and the image that it is of. `masked`: the images that have a mask.
+    """Warn about masks that call nearly all of their image anomalous, as an inverted mask does.
+
+    Uses the anomalous share of each tile and the image that it belongs to. `masked`: the images that have a mask.
     """
     names, tiles = np.unique(np.asarray(images, dtype=np.str_), return_inverse=True)
     shares = np.bincount(tiles, fractions, len(names)) / np.bincount(tiles, minlength=len(names))

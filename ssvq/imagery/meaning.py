@@ -1,4 +1,4 @@
-"""What a user says that labels mean."""
+"""What labels mean, by the settings."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,8 @@ from ssvq.errors import InputError
 
 @dataclass(frozen=True)
 class Meaning:
-    """What labels mean, as settings of LabelledImages say: `anomalous_classes` are values of masks, or categories of
-    label tools; None: all but the normal ones. `normal_labels`: words for normal beside the known ones.
+    """What labels mean. `anomalous_classes`: values of masks, or categories of label tools; None: all but the normal
+    ones. `normal_labels`: words for normal besides the known ones.
     """
 
     anomalous_classes: tuple[int | str, ...] | None = None
@@ -16,7 +16,7 @@ class Meaning:
 
     @property
     def mask_values(self) -> tuple[int, ...] | None:
-        """The anomalous values of a mask that is a picture. Raises InputError where categories are named."""
+        """The anomalous values of a mask that is a picture. Raises InputError if the setting names categories."""
         if self.anomalous_classes is None:
             return None
         values = tuple(sorted(value for value in self.anomalous_classes if isinstance(value, int)))

@@ -1,7 +1,7 @@
-"""Images that look the same, told by small pictures of their green band.
+"""Finds images that look the same, by small pictures of their green band.
 
-Two are near-duplicates where these correlate far more than an image usually does with the one that is most like it. So
-photographs of parts in one pose, as of a production line, are none.
+Two images are near-duplicates if these correlate far more than an image usually does with its most similar one. So
+photographs of parts in one pose, as from a production line, are none.
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ SIDE = 16
 """Of a small picture, in pixels."""
 
 MOST_IMAGES = 20_000  # all pairs are compared
-LEAST_DEVIATION = 2.0  # grey levels of a small picture; one that is flatter looks like every other
-FARTHEST = 0.002  # one less the correlation of two; a photograph saved again has under 0.0015
-USUAL = 0.75  # quantile over images of the same between an image and the one most like it: many may have duplicates
+LEAST_DEVIATION = 2.0  # standard deviation in grey levels; a flatter small picture resembles every other
+FARTHEST = 0.002  # one minus the correlation of two; a photograph saved again has below 0.0015
+USUAL = 0.75  # quantile over images of that value for their most similar image: many may have duplicates
 SHARE_OF_USUAL = 0.1  # of that
-ROWS = 1024  # images that are compared with all others at a time
+ROWS = 1024  # images compared with all others at a time
 
 
 def shrink(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -36,8 +36,9 @@ def as_vector(small: NDArray[np.uint8]) -> NDArray[np.float32] | None:
 
 
 def close_pairs(vectors: Sequence[NDArray[np.float32]], groups: Sequence[str] | None = None) -> list[tuple[int, int]]:
-    """Positions of the pairs of images that look the same; with `groups`, those in different groups alone. Of more than
-    MOST_IMAGES none are looked for.
+    """Index pairs of images that look the same; with `groups`, only pairs from different groups.
+
+    Returns none for more than MOST_IMAGES images.
     """
     n = len(vectors)
     if n < 2 or n > MOST_IMAGES:

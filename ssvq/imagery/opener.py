@@ -1,4 +1,4 @@
-"""How rasterio reads an image that is not a local file: through the one storage module, with its credentials."""
+"""Lets rasterio read images that are not local files, through the storage module and its credentials."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -14,11 +14,11 @@ from ssvq.io import storage
 
 
 class _Reader:
-    """The open file as GDAL's plugin for Python files reads it, which an exception must not leave: it would stay
-    pending in GDAL's code and surface anywhere. The first failure is kept instead, all reads from then on are empty,
-    and `FileOpener.watch` raises it.
+    """The open file for GDAL's plugin for Python files.
 
-    GDAL may open one file several times, so that each has a position of its own.
+    No exception may leave it: it would stay pending in GDAL's code and surface anywhere. Instead it keeps the first
+    failure, later reads are empty, and `FileOpener.watch` raises it. GDAL may open one file several times, so each
+    reader has its own position.
     """
 
     def __init__(self, opener: "FileOpener") -> None:
@@ -38,7 +38,7 @@ class _Reader:
         return data
 
     def get_byte_ranges(self, offsets: list[int], sizes: list[int]) -> list[bytes]:
-        """The blocks of a window, which GDAL asks for in one call; after a failure zeros, which nobody gets to see."""
+        """The blocks of a window, which GDAL asks for in one call; zeros after a failure, which nobody gets to see."""
         if self._opener.failure is None:
             try:
                 return storage.read_ranges(self._opener.file, list(zip(offsets, sizes, strict=True)))
@@ -58,14 +58,14 @@ class _Reader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass  # the file is closed by who opened it
+        pass  # the opener of the file closes it
 
 
 class FileOpener(MultiByteRangeResourceContainer):
-    """rasterio's `opener` for one file that is open already, under the one name that it is given.
+    """rasterio's `opener` for one open file, under one name.
 
-    No other name is found through it, so no image leads GDAL to another, and nothing is asked of the storage but the
-    ranges that are read. `failure` is what a read met with.
+    No other name is found through it, so no image leads GDAL to another file, and only the ranges that are read are
+    requested. `failure`: the first error of a read.
     """
 
     def __init__(self, file: BinaryIO, path: str) -> None:
@@ -74,7 +74,7 @@ class FileOpener(MultiByteRangeResourceContainer):
         self.failure: OSError | None = None
 
     def watch(self, dataset: DatasetReader) -> None:
-        """Make reads of an open dataset raise what the storage said (OSError): for GDAL the file is only cut short."""
+        """Make reads of an open dataset raise the storage's error (OSError). To GDAL the file only looks cut short."""
         for name in ("read", "read_masks", "dataset_mask"):
             setattr(dataset, name, self._watched(getattr(dataset, name)))
 
@@ -87,7 +87,7 @@ class FileOpener(MultiByteRangeResourceContainer):
 
     @contextmanager
     def raising(self) -> Iterator[None]:
-        """Raise `failure`, if there is one, in place of what GDAL makes of it."""
+        """Raise `failure`, if there is one, instead of GDAL's error."""
         try:
             yield
         except (RasterioError, CPLE_BaseError):

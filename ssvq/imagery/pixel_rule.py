@@ -1,4 +1,4 @@
-"""The rule by which stored bands and values become a model's input; part of the model, set at training."""
+"""The rule that turns stored bands and values into a model's input. It is part of the model, set at training."""
 
 import math
 from typing import Annotated
@@ -9,18 +9,18 @@ Band = Annotated[int, Field(ge=1)]
 
 
 class PixelRule(BaseModel):
-    """Which bands of a raster are the model's red, green and blue, and which of their values become 0 and 255.
+    """The bands of a raster that are red, green and blue, and the values that become 0 and 255.
 
-    It is written in the bundle and followed wherever tiles are cut: at training, scoring and evaluation.
+    It is written in the bundle and used wherever tiles are cut: in training, scoring and evaluation.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bands: tuple[Band, ...] | None = None
-    """Three band numbers, from 1, for red, green and blue, or one for grey; None: as the raster's colours say."""
+    """Three band numbers, from 1, for red, green and blue, or one for grey; None: by the raster's colours."""
 
     value_range: tuple[FiniteFloat, FiniteFloat] | None = None
-    """Values low, high that map linearly to 0, 255, clipped; None: values are 8 bit and taken as they are."""
+    """Values low, high that map linearly to 0, 255, clipped; None: 8-bit values are used unchanged."""
 
     @model_validator(mode="after")
     def _usable(self) -> "PixelRule":
@@ -32,7 +32,7 @@ class PixelRule(BaseModel):
         if low >= high:
             raise ValueError(f"the value range {low:g},{high:g} is empty: give LOW,HIGH with LOW under HIGH")
         if math.isinf(high - low):
-            raise ValueError(f"the value range {low:g},{high:g} is wider than a number can say")
+            raise ValueError(f"the value range {low:g},{high:g} is too wide")
         return self
 
 

@@ -16,8 +16,8 @@ from ssvq.errors import ImageError
 from ssvq.imagery.pixel_rule import AS_STORED, PixelRule
 
 INKS = (ColorInterp.cyan, ColorInterp.magenta, ColorInterp.yellow, ColorInterp.black)
-WORDS_BESIDE = {"band", "b", "channel", "ch", "nm", "reflectance", "srgb"}  # of a band's name that say no colour
-CHUNK = 2**20  # values that are mapped at a time: float64 copies of a whole window would not be small
+WORDS_BESIDE = {"band", "b", "channel", "ch", "nm", "reflectance", "srgb"}  # words of a band's name that mean no colour
+CHUNK = 2**20  # values mapped at a time: float64 copies of a whole window would be large
 
 
 def read_rgb(
@@ -69,7 +69,7 @@ def read_rgb(
 
 
 def _both(valid: NDArray[np.bool_] | None, other: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
-    """Where both leave a pixel valid; None is everywhere."""
+    """Where both leave a pixel valid; None means everywhere."""
     if valid is None or other is None:
         return other if valid is None else valid
     return np.logical_and(valid, other)
@@ -98,8 +98,10 @@ def _bands(dataset: DatasetReader, rule: PixelRule) -> list[int]:
 
 
 def named_bands(dataset: DatasetReader) -> tuple[int, ...] | None:
-    """The bands whose descriptions name them red, green and blue, as those of multispectral cameras do: `Red`,
-    `Blue (475 nm)`, `band 3: green`. None unless each is there once; `Red edge` is another band.
+    """The bands whose descriptions name them red, green and blue, as multispectral cameras write: `Red`, `Blue (475
+    nm)`, `band 3: green`.
+
+    None unless each occurs once; `Red edge` is another band.
     """
     words = [set(re.findall("[a-z]+", (text or "").lower())) - WORDS_BESIDE for text in dataset.descriptions]
     found = [[band for band, of_band in enumerate(words, 1) if of_band == {name}] for name in ("red", "green", "blue")]
@@ -116,7 +118,7 @@ def _dtype(dataset: DatasetReader, bands: list[int]) -> str:
 def _check_values(dtype: str, rule: PixelRule) -> None:
     """Raises ImageError for values that the rule cannot bring to 8 bit."""
     if dtype.startswith("complex"):
-        raise ImageError("read", f"{dtype} pixels are no picture: convert the image to its amplitude")
+        raise ImageError("read", f"{dtype} pixels are not a picture: convert the image to its amplitude")
     if rule.value_range is None:
         if dtype != "uint8":
             raise ImageError(
@@ -135,7 +137,7 @@ def _check_values(dtype: str, rule: PixelRule) -> None:
 
 
 def picture_bands(dataset: DatasetReader) -> list[int]:
-    """The bands that are not alpha; the first of a raster that has no other."""
+    """The bands that are not alpha; or the first band if there is no other."""
     return [band for band, colour in enumerate(dataset.colorinterp, start=1) if colour != ColorInterp.alpha] or [1]
 
 
@@ -145,7 +147,7 @@ def zero_is_white(dataset: DatasetReader) -> bool:
 
 
 def stored_bits(dataset: DatasetReader, band: int, of_type: int) -> int:
-    """Bits of a band's values, where the file says that they have fewer than those of their type."""
+    """Bits of a band's values, if the file says that they have fewer than their type."""
     return int(dataset.tags(band, ns="IMAGE_STRUCTURE").get("NBITS", of_type))
 
 
@@ -165,9 +167,9 @@ def _mask(dataset: DatasetReader, bands: list[int], window: Window, shape: tuple
 
 
 def _palette(dataset: DatasetReader) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Colours of the palette of band 1, uint8 (n, 3), and which of them are not transparent, bool (n,).
+    """Colours of the palette of band 1, uint8 (n, 3), and which of them are opaque, bool (n,).
 
-    An index beyond the palette has no colour: it is black and not valid.
+    An index beyond the palette is black and invalid.
     """
     number = np.iinfo(dataset.dtypes[0]).max + 1
     colours, opaque = np.zeros((number, 3), np.uint8), np.zeros(number, bool)
@@ -180,7 +182,9 @@ def to_8_bit(
     values: NDArray[np.generic], rule: PixelRule, bits: int = 8
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
     """Values of any real type as uint8 of the same shape by the range of the rule, and which are finite, bool of the
-    same shape; None for types that are always finite. What is not finite becomes 0.
+    same shape; None for types that are always finite.
+
+    Values that are not finite become 0.
     """
     if rule.value_range is None:
         pixels = values.astype(np.uint8, copy=False)

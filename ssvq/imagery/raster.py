@@ -1,8 +1,9 @@
-"""Opening rasters through rasterio, and the header of an image.
+"""Opens rasters through rasterio, and reads the header of an image.
 
-The driver is chosen by the file's first bytes, from a short list: an image cannot make GDAL read other files or
-addresses (as a VRT could), and sidecar files beside an image are not looked for; both are allowed to drivers that the
-user names. Pixel coordinates are those of the stored raster: EXIF orientation is noted and not applied.
+The first bytes of a file choose the driver from a short list. So an image cannot make GDAL read other files or
+addresses, as a VRT could, and sidecar files beside an image are ignored. Drivers that the user names may do both.
+
+Pixel coordinates are those of the stored raster: EXIF orientation is recorded and not applied.
 """
 
 import warnings
@@ -27,40 +28,39 @@ from ssvq.imagery.pixels import named_bands
 from ssvq.io import storage
 
 MAX_PIXELS = 20_000_000_000
-"""A header that claims more is damaged, or made to exhaust whoever plans its tiles; 141,000 x 141,000."""
+"""A header with more pixels is damaged, or made to exhaust the planning of tiles; 141,000 x 141,000."""
 
 MAX_SIDE = 10_000_000
-"""Of a long line of pixels every tile is a column of the grid, whose places are held in memory."""
+"""In a long line of pixels every tile is a column of the grid, and all positions are in memory."""
 
 MAX_BANDS = 1024
 """Hyperspectral cameras have some hundreds."""
 
 ALL_OPTIONS = {
     "GDAL_PAM_ENABLED": "NO",
-    # GDAL's short cut for whole PNGs reads one that is cut short without an error, its rest undefined pixels.
+    # GDAL's short cut for whole PNGs reads a truncated one without an error, with undefined pixels.
     "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
 }
 GDAL_OPTIONS = ALL_OPTIONS | {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    # No address has this suffix: whatever GDAL may come to follow, it fetches nothing.
+    # No address has this suffix: whatever GDAL follows, it fetches nothing.
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".nothing",
 }
-# The files of a driver that was named may consist of several, such as data and header.
+# The files of a named driver may be several, such as data and header.
 NAMED_DRIVER_OPTIONS = ALL_OPTIONS | {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
 SEQUENTIAL = ("JPEG", "PNG", "WEBP", "GIF", "BIGGIF", "XPM")
-"""Drivers of formats that can only be decoded from the start of the image."""
+"""Drivers of formats that can only be decoded from the start."""
 
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What the header of an image says; no pixel is decoded to know it.
+    """The header of an image, known without decoding a pixel.
 
-    `transform` holds the six affine coefficients (a, b, c, d, e, f) from pixel to `crs` coordinates, or is
-    None for a photograph; for an image with ground control points it is their least-squares affine.
-    `random_access` says whether a window can be read without decoding the image from its start; `file_block` is the
-    width and height in pixels of what is decoded at once. `pages`: of a TIFF, whose first alone is read.
-    `named_bands`: numbers of the bands that are named red, green and blue, where there are such. `gsd_estimate`: metres
-    on the object that a pixel covers, as the notes of the camera suggest.
+    `transform`: six affine coefficients (a, b, c, d, e, f) from pixel to `crs` coordinates, or None for a photograph;
+    with ground control points, their least-squares affine. `random_access`: whether a window can be read without
+    decoding from the start. `file_block`: width and height in pixels of what is decoded at once. `pages`: of a TIFF, of
+    which only the first is read. `named_bands`: numbers of the bands named red, green and blue, if any. `gsd_estimate`:
+    metres on the object per pixel, from the camera's notes.
     """
 
     width: int
@@ -83,9 +83,9 @@ class ImageHeader:
 
 @contextmanager
 def open_raster(uri: str, named: Sequence[str] = ()) -> Iterator[DatasetReader]:
-    """Open an image, local or on S3, by one of the drivers of `SIGNATURES`, else by those that a setting named.
+    """Open an image, local or on S3, by a driver of `SIGNATURES`, else by one that a setting names.
 
-    Raises ImageError (stage `read`) when it cannot be opened or read, also from within the block.
+    Raises ImageError (stage `read`) if it cannot be opened or read, also from within the block.
     """
     with open_with_file(uri, named) as (dataset, _):
         yield dataset
@@ -114,7 +114,7 @@ def open_with_file(uri: str, named: Sequence[str] = ()) -> Iterator[tuple[Datase
 
 @contextmanager
 def read_errors(uri: str) -> Iterator[None]:
-    """Turn what reading an image raises into ImageError (stage `read`)."""
+    """Turn errors of reading an image into ImageError (stage `read`)."""
     try:
         yield
     except (RasterioError, CPLE_BaseError, OSError, ValueError) as error:
@@ -125,7 +125,7 @@ def read_errors(uri: str) -> Iterator[None]:
 
 
 def _open(path: str, drivers: Sequence[str], **options: Any) -> DatasetReader:
-    """The file as the first of the drivers that takes it opens it; rasterio asks one at a time."""
+    """Open the file with the first of the drivers that accepts it; rasterio tries one at a time."""
     *others, last = drivers
     for driver in others:
         with suppress(RasterioIOError):
@@ -146,20 +146,20 @@ def _drivers(start: bytes, named: Sequence[str]) -> tuple[list[str], dict[str, s
 
 
 def _check_overviews(dataset: DatasetReader) -> None:
-    """Raises ImageError for an image whose own metadata name another file or an address for its overviews: GDAL would
-    open it as soon as it is asked for a smaller picture.
+    """Raises ImageError for an image whose metadata name another file or address for its overviews: GDAL would open
+    it when asked for a smaller picture.
     """
     if "OVERVIEW_FILE" in dataset.tags(ns="OVERVIEWS"):
-        raise ImageError("read", "names another file for its overviews, which is not followed: remove OVERVIEW_FILE")
+        raise ImageError("read", "has its overviews in another file, which ssvq does not open: remove OVERVIEW_FILE")
 
 
 def read_header(dataset: DatasetReader, file: BinaryIO | None = None) -> ImageHeader:
-    """The header of an open image. `file`: its own; without it a position has the six digits that GDAL writes.
+    """The header of an open image. `file`: its file; without it a position has the six digits that GDAL writes.
 
-    Raises ImageError (stage `read`) for a size that no image has.
+    Raises ImageError (stage `read`) for an absurd size.
     """
     _check_size(dataset)
-    _ = dataset.mask_flag_enums  # GDAL tells of a damaged mask once, to who looks first: not to the lookup of tags
+    _ = dataset.mask_flag_enums  # GDAL reports a damaged mask once: ask here, before the tags are read
     crs, transform = dataset.crs, dataset.transform
     gcps, gcp_crs = dataset.gcps
     if gcps and gcp_crs:
@@ -194,8 +194,8 @@ def _check_size(dataset: DatasetReader) -> None:
     if not width or not height or not bands:
         raise ImageError("read", f"has no pixels: {width}x{height} in {bands} bands")
     if width * height > MAX_PIXELS:
-        raise ImageError("read", f"claims {width}x{height} pixels, more than the {MAX_PIXELS:.0e} that are read")
+        raise ImageError("read", f"claims {width}x{height} pixels, more than the limit of {MAX_PIXELS:.0e}")
     if max(width, height) > MAX_SIDE:
-        raise ImageError("read", f"claims {width}x{height} pixels, more than the {MAX_SIDE:.0e} a side that are read")
+        raise ImageError("read", f"claims {width}x{height} pixels, more than the limit of {MAX_SIDE:.0e} a side")
     if bands > MAX_BANDS:
-        raise ImageError("read", f"claims {bands} bands, more than the {MAX_BANDS} that are read")
+        raise ImageError("read", f"claims {bands} bands, more than the limit of {MAX_BANDS}")

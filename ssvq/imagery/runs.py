@@ -34,26 +34,28 @@ class Runs:
 
     @classmethod
     def of(cls, lengths: Iterable[int], box: tuple[int, int, int, int], *, by_rows: bool = False) -> "Runs":
-        """From run lengths, and x, y, width and height. Raises ValueError for lengths that do not cover the box."""
+        """Make runs from run lengths and x, y, width and height. Raises ValueError for lengths that do not cover the
+        box.
+        """
         runs = cls(encode_counts(lengths), *box, by_rows=by_rows)
         runs.check()
         return runs
 
     @classmethod
     def of_mask(cls, mask: NDArray[np.bool_], x: int = 0, y: int = 0, *, by_rows: bool = False) -> "Runs":
-        """From a mask, bool (height, width), whose first pixel is at x and y of the picture."""
+        """Make runs from a mask, bool (height, width), whose first pixel is at x and y of the picture."""
         height, width = mask.shape
         return cls.of(lengths_of(mask if by_rows else mask.T), (x, y, width, height), by_rows=by_rows)
 
     def check(self) -> None:
-        """Raises ValueError for run lengths that are damaged, or do not cover the mask."""
+        """Raises ValueError for run lengths that are damaged or do not cover the mask."""
         lengths = self.lengths
         if (lengths < 0).any() or lengths.sum() != self.width * self.height:
             raise ValueError(f"run lengths cover {lengths.sum()} pixels of {self.width}x{self.height}")
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Lengths of the runs, of zeros first. Raises ValueError where they are damaged."""
+        """Lengths of the runs, zeros first. Raises ValueError if they are damaged."""
         return decode_counts(self.counts)
 
     @cached_property
@@ -94,14 +96,14 @@ class Runs:
 
 
 def lengths_of(lines: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Run lengths of a mask, line after line, of zeros first."""
+    """Run lengths of a mask, line after line, zeros first."""
     flat = np.ascontiguousarray(lines).ravel()
     turns = np.flatnonzero(np.diff(flat, prepend=False, append=flat[-1:] ^ True))
     return np.diff(turns, prepend=0).astype(np.int64)
 
 
 def join_runs(lengths: NDArray[np.int64], values: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Run lengths, of zeros first, from pieces that each have a length and a value."""
+    """Run lengths, zeros first, from pieces with a length and a value each."""
     kept = lengths > 0
     lengths, values = lengths[kept], values[kept]
     if not len(lengths):
@@ -127,7 +129,7 @@ def encode_counts(lengths: Iterable[int]) -> str:
 
 
 def decode_counts(text: str) -> NDArray[np.int64]:
-    """Run lengths of COCO's string, int64 (n,). Raises ValueError for what is no such string."""
+    """Run lengths from COCO's string, int64 (n,). Raises ValueError for a damaged string."""
     if not text:
         return np.zeros(0, np.int64)
     bits = np.frombuffer(text.encode("latin-1", "replace"), np.uint8).astype(np.int64) - FIRST_CHARACTER

@@ -1,4 +1,4 @@
-"""Settings for reading images: limits, where labelled images are, and what their labels mean."""
+"""Settings for reading images: limits, the place of labelled images, and the meaning of their labels."""
 
 import re
 from typing import Annotated, Any, ClassVar
@@ -22,7 +22,7 @@ class ReadLimits(Section):
     """Memory limit of a decoding process, in MiB."""
 
     part_pixels: int = Field(PART_PIXELS, gt=0)
-    """Pixels of the tiles of one part (default: 128 tiles of 512x512); a larger image is read and scored in parts."""
+    """Pixels of the tiles in one part (default: 128 tiles of 512x512); larger images are read and scored in parts."""
 
 
 class ImageReading(Command):
@@ -67,7 +67,7 @@ class LabelledImages(ImageReading):
     images are normal)."""
 
     annotations: Location | None = None
-    """In place of --masks: a file of a label tool, in COCO JSON, CVAT XML 1.1 or Label Studio JSON."""
+    """Instead of --masks: a file of a label tool, in COCO JSON, CVAT XML 1.1 or Label Studio JSON."""
 
     mvtec: Location | None = None
     """Folder or s3:// prefix of one category in the MVTec AD layout: train/good, test/DEFECT, ground_truth/DEFECT."""
@@ -95,11 +95,11 @@ class LabelledImages(ImageReading):
             first, *others = self.layouts
             raise ValueError(f"--{first} is missing ({', '.join(f'or --{name}' for name in others)})")
         if len(given) > 1:
-            raise ValueError(f"--{given[0]} and --{given[1]} name two layouts: give one")
+            raise ValueError(f"--{given[0]} and --{given[1]} name two layouts: give only one")
         if self.masks is not None and self.images is None:
-            raise ValueError("--masks goes with --images")
+            raise ValueError("--masks needs --images")
         if self.annotations is not None and (self.images is None or self.masks is not None):
-            raise ValueError("--annotations goes with --images, and in place of --masks")
+            raise ValueError("--annotations needs --images and replaces --masks")
         if self.annotations is None and not all(_is_mask_value(value) for value in self.anomalous_classes or ()):
             of_manifest = self.manifest is not None and all(isinstance(v, str) for v in self.anomalous_classes or ())
             if not of_manifest:
@@ -122,13 +122,13 @@ class LabelledImages(ImageReading):
 
     @property
     def source(self) -> str:
-        """The setting and address that the images come from, for messages."""
+        """The setting and address of the images, for messages."""
         name = next(name for name in self.layouts if getattr(self, name) is not None)
         return f"--{name} {getattr(self, name)}"
 
 
 class StoredPixels(LabelledImages):
-    """Labelled images, and how their stored values become the pixels that a model sees."""
+    """Labelled images, and how their stored values become a model's input."""
 
     bands: list[int] | None = None
     """Bands for red, green and blue, such as 4,3,2, or one band for grey (default: by the colours of the image)."""
@@ -139,7 +139,7 @@ class StoredPixels(LabelledImages):
     @field_validator("bands", "value_range")
     @classmethod
     def _is_rule(cls, value: Any, info: ValidationInfo) -> Any:
-        """Checked by the rule itself, here, so that the message names the setting."""
+        """Checked by the rule itself, but here, so that the message names the setting."""
         try:
             PixelRule.model_validate({info.field_name: value})
         except ValidationError as error:
@@ -148,5 +148,5 @@ class StoredPixels(LabelledImages):
 
     @property
     def pixel_rule(self) -> PixelRule:
-        """How stored values become pixels, in the training and wherever its bundle is used."""
+        """How stored values become pixels, in training and wherever the bundle is used."""
         return PixelRule(bands=None if self.bands is None else tuple(self.bands), value_range=self.value_range)

@@ -1,4 +1,4 @@
-"""The surveys under one root: each folder (or S3 prefix) right below it is a survey, named by its folder."""
+"""The surveys under one root: each folder (or S3 prefix) directly below it is a survey with the folder's name."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -15,8 +15,10 @@ from ssvq.io import storage
 def find_surveys(root: str, patterns: Sequence[str] | None = None, newest: int | None = None) -> list[str]:
     """Names of the surveys that match one of the patterns, the last name first; at most `newest` of them.
 
-    Folders with a leading dot or underscore are none; links to folders are some. Images right in the root belong to no
-    survey, and are told in a warning. Raises InputError when there is no survey, or the root cannot be listed.
+    Folders with a leading dot or underscore do not count; links to folders do. A warning names images directly in the
+    root, which belong to no survey.
+
+    Raises InputError if there is no survey, or if the root cannot be listed.
     """
     fs, path = storage.filesystem(root)
     try:
@@ -30,8 +32,8 @@ def find_surveys(root: str, patterns: Sequence[str] | None = None, newest: int |
     loose = sorted(name for name in files if PurePosixPath(name).suffix.lower() in (*suffixes(()), *OTHER_PICTURES))
     if loose:
         logs.warning(
-            f"warning: pictures right in ROOT {root} belong to no survey ({len(loose)}, such as {loose[0]}): move them "
-            "into a folder"
+            f"warning: pictures directly in ROOT {root} belong to no survey ({len(loose)}, such as {loose[0]}): "
+            "move them into a folder"
         )
     names = sorted((name for name in folders if name[0] not in "._"), reverse=True)
     if not names:
@@ -47,8 +49,8 @@ def _is_folder(entry: dict[str, Any]) -> bool:
 
 
 def holds_images(folder: str, drivers: Sequence[str] | None = None) -> bool:
-    """Whether there is an image at any depth; also true of a folder that cannot be listed, since whoever reads the
-    survey will say why.
+    """Whether there is an image at any depth. Also true for a folder that cannot be listed: reading the survey will
+    say why.
     """
     known = suffixes(tuple(drivers or ()))
     try:

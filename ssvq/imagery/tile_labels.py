@@ -1,4 +1,4 @@
-"""Labels that people gave to scored tiles: the table that `ssvq label` writes, and its tiles as images to train on."""
+"""Labels that people gave to scored tiles: the table of `ssvq label`, and its tiles as training images."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,12 +31,12 @@ LABELS = pa.schema(
         ("outline", pa.binary()),
     ]
 )
-"""A row for what is known of a tile. fingerprint: of the image that was scored. x, y, width, height: pixels of the
-stored raster. outline: the part of the tile that has the label, WKB in pixels of the stored raster, of whose rest
-nothing is known; null where the label is that of the whole tile.
+"""A row for each labelled tile. fingerprint: of the scored image. x, y, width, height: pixels of the stored raster.
+outline: the part of the tile that has the label, WKB in pixels of the stored raster, the rest being unknown; null if
+the label is about the whole tile.
 """
 SAID = ("fingerprint", "label", "who", "when", "outline")  # columns beside those of the place
-ADDED = "outline"  # which tables of version 0.1 do not have
+ADDED = "outline"  # columns that tables of version 0.1 lack
 
 
 class TilePlace(NamedTuple):
@@ -76,9 +76,8 @@ def from_table(table: pa.Table) -> list[LabelRow]:
 
 
 def read_labels(address: str, setting: str) -> pa.Table:
-    """A table of the schema LABELS.
-
-    Raises FileNotFoundError, and InputError, naming the setting, for a file that is no such table.
+    """A table of the schema LABELS. Raises FileNotFoundError, and InputError, naming the setting, for any other
+    file.
     """
     try:
         table = parquet.read(address)
@@ -87,7 +86,7 @@ def read_labels(address: str, setting: str) -> pa.Table:
     except storage.StorageError as error:
         raise InputError(f"{setting} {address} cannot be read: {error}") from None
     except DamagedError as error:
-        raise InputError(f"{setting} {address} is no Parquet file: {error}") from None
+        raise InputError(f"{setting} {address} is not a Parquet file: {error}") from None
     if ADDED not in table.column_names:
         table = table.append_column(ADDED, pa.nulls(len(table), pa.binary()))
     missing = [name for name in LABELS.names if name not in table.column_names]
@@ -99,30 +98,30 @@ def read_labels(address: str, setting: str) -> pa.Table:
     try:
         return table.select(LABELS.names).cast(LABELS)
     except pa.ArrowInvalid as error:
-        raise InputError(f"{setting} {address} is no table that `ssvq label` wrote: {error}") from None
+        raise InputError(f"{setting} {address} was not written by `ssvq label`: {error}") from None
 
 
 def add_labelled_tiles(
     images: list[SourceImage], address: str, tile_size: int | None, drivers: Sequence[str] | None
 ) -> tuple[list[SourceImage], list[tuple[SourceImage, ImageError]]]:
-    """Images, and after them the labelled tiles of a table as further images, which are windows of theirs; and the
-    tiles whose image is gone or is not what was labelled.
+    """Images, followed by the labelled tiles of a table as further images, which are windows; and tiles whose image is
+    gone or has changed.
 
-    They train and nothing else: tiles that were chosen for how they scored would bend every figure. So does what
-    shares an image with them, and its group. An anomalous tile of an image with a mask keeps the mask. A label with an
-    outline is of that part of the tile alone.
+    Labelled tiles are used for training only: tiles chosen for their scores would bias every figure. The same holds for
+    other tiles of their image, and for its group. An anomalous tile of an image with a mask keeps the mask. A label
+    with an outline is only about that part of the tile.
 
-    Raises InputError when the table cannot be used, and when a tile is larger than `tile_size`, if that is not None.
+    Raises InputError if the table cannot be used, and if a tile is larger than `tile_size`, unless that is None.
     """
     try:
         rows = from_table(read_labels(address, "--labels"))
     except FileNotFoundError:
-        raise InputError(f"--labels {address} is not there; `ssvq label` makes it") from None
+        raise InputError(f"--labels {address} does not exist; `ssvq label` makes it") from None
     if not rows:
         raise InputError(f"--labels {address} has no label")
     largest = max(max(row.place.width, row.place.height) for row in rows)
     if tile_size is not None and largest > tile_size:
-        raise InputError(f"--labels {address} is of tiles of {largest} px: train with --tile-size {largest}")
+        raise InputError(f"--labels {address} has tiles of {largest} px: train with --tile-size {largest}")
     labelled = {row.place.image_uri for row in rows}
     grouped = [replace(image, group=image.group or image.uri) if image.uri in labelled else image for image in images]
     known = {image.uri: image for image in grouped}
@@ -134,16 +133,16 @@ def add_labelled_tiles(
         tile = _tile(row, known.get(row.place.image_uri), tuple(drivers or ()))
         version = versions[row.place.image_uri]
         if version is None:
-            unusable.append((tile, ImageError("read", "was labelled, and its image is not there")))
+            unusable.append((tile, ImageError("read", "was labelled, but its image does not exist")))
         elif version != row.fingerprint:
-            unusable.append((tile, ImageError("read", "was labelled, and its image has changed since")))
+            unusable.append((tile, ImageError("read", "was labelled, but its image has changed since")))
         else:
             tiles.append(tile)
     return [*grouped, *tiles], unusable
 
 
 def _tile(row: LabelRow, image: SourceImage | None, drivers: tuple[str, ...]) -> SourceImage:
-    """The image that a row's tile is. Its fingerprint is that of what it was cut from, mask and all."""
+    """The image for the tile of a row. Its fingerprint covers what it was cut from, with its mask."""
     uri, x, y, width, height = row.place
     normal = row.label == NORMAL
     region = None if row.outline is None else shapely.to_wkt(shapely.from_wkb(row.outline), trim=True)

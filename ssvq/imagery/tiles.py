@@ -1,4 +1,4 @@
-"""Cutting a block of an image into tiles that a model takes."""
+"""Cuts a block of an image into tiles for a model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,9 +26,9 @@ def on_heap(shape: tuple[int, ...]) -> NDArray[np.uint8]:
 class TileArrays:
     """Tiles of one block, in the grid's row-major order; n tiles of side t.
 
-    pixels: uint8 (n, t, t, 3). valid: bool (n, t, t), False at nodata and at padding; None when all are valid.
-    classes: uint8 (n, t, t), the class of each pixel, 0 normal; None where labels are not known.
-    area: pixels of each tile that are of the image and not padding.
+    pixels: uint8 (n, t, t, 3). valid: bool (n, t, t), False at nodata and padding; None if all are valid. classes:
+    uint8 (n, t, t), the class of each pixel, 0 normal; None if unknown. area: pixels of each tile that belong to the
+    image and not to padding.
     """
 
     pixels: NDArray[np.uint8]
@@ -101,7 +101,7 @@ def cut_tiles(
 
 
 def window_shape(grid: TileGrid, block: TileBlock) -> tuple[int, int]:
-    """Rows and columns that the window of a block is read with."""
+    """Rows and columns with which the window of a block is read."""
     _, _, width, height = grid.window(block)
     size = grid.tiling.tile_size
     return (size, size) if grid.tiling.whole else (height, width)
@@ -130,7 +130,7 @@ def _tiles(
 
 
 def _even_steps(offsets: list[int]) -> list[slice]:
-    """Runs of equal steps; only the last offset of an axis may come sooner than the others."""
+    """Runs of equal steps; only the last offset of an axis may be closer than the others."""
     last = len(offsets) - 1
     if last < 2 or offsets[last] - offsets[last - 1] == offsets[1] - offsets[0]:
         return [slice(0, last + 1)]
@@ -154,6 +154,6 @@ def _fill(tiles: NDArray[np.uint8], holes: NDArray[np.bool_]) -> None:
 
 
 def valid_cells(valid: NDArray[np.bool_], cell: int) -> NDArray[np.bool_]:
-    """Which latent cells touch no invalid pixel, bool (n, t / cell, t / cell), of pixels bool (n, t, t)."""
+    """Latent cells that touch no invalid pixel, bool (n, t / cell, t / cell), from pixels bool (n, t, t)."""
     n, height, width = valid.shape
     return np.all(valid.reshape(n, height // cell, cell, width // cell, cell), axis=(2, 4))

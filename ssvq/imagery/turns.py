@@ -1,6 +1,4 @@
-"""How what is drawn over the upright picture is brought to the stored pixels, where EXIF says that the photograph is
-turned.
-"""
+"""Maps a drawing over the upright picture to the stored pixels of a photograph that EXIF turns."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,7 +12,7 @@ ReadWindow = Callable[[Window, tuple[int, int]], NDArray[np.uint8]]
 
 
 class Turn(NamedTuple):
-    """What makes the stored pixels of an upright picture: it is transposed first, then mirrored."""
+    """How the stored pixels follow from the upright picture: transpose first, then mirror."""
 
     transposes: bool = False
     mirrors_x: bool = False
@@ -25,7 +23,7 @@ class Turn(NamedTuple):
         return stored[::-1] if self.transposes else stored
 
     def to_upright(self, points: NDArray[np.float64], stored: tuple[int, int]) -> NDArray[np.float64]:
-        """Points (n, 2), x and y, of a stored image of that width and height, in the upright picture."""
+        """Points (n, 2), x and y, of a stored image of that size, in the upright picture."""
         x, y = points[:, 0], points[:, 1]
         x = stored[0] - x if self.mirrors_x else x
         y = stored[1] - y if self.mirrors_y else y
@@ -34,8 +32,8 @@ class Turn(NamedTuple):
     def read(
         self, window: Window, shape: tuple[int, int] | None, stored: tuple[int, int], read: ReadWindow
     ) -> NDArray[np.uint8]:
-        """A window of a stored image of that width and height, uint8 (rows, cols) of the window or of `shape`, by
-        `read`, which reads the upright picture.
+        """A window of a stored image of that size, uint8 (rows, cols) of the window or of `shape`. `read` reads the
+        upright picture.
         """
         x, y, width, height = (int(value) for value in (window.col_off, window.row_off, window.width, window.height))
         shape = shape or (height, width)
@@ -50,7 +48,7 @@ class Turn(NamedTuple):
         return np.ascontiguousarray(found[:: -1 if self.mirrors_y else 1, :: -1 if self.mirrors_x else 1])
 
 
-TURNS = {  # of EXIF's orientation
+TURNS = {  # keys: EXIF's orientation
     1: Turn(),
     2: Turn(mirrors_x=True),
     3: Turn(mirrors_x=True, mirrors_y=True),
@@ -63,8 +61,8 @@ TURNS = {  # of EXIF's orientation
 
 
 def find_turn(size: tuple[int | None, int | None], image_size: tuple[int, int], orientation: int | None) -> Turn | None:
-    """The turn of a drawing of that width and height: it is drawn over the upright picture, as is one whose size is
-    not known, or over the stored pixels where it fits these alone. None for a drawing of another size.
+    """The turn of a drawing of that size. A drawing over the upright picture, or of unknown size, is turned; one
+    that fits only the stored pixels is not. None for a drawing of another size.
     """
     turn = TURNS[orientation or 1]
     if None in size or size == turn.upright_size(image_size):

@@ -1,9 +1,8 @@
-"""Work units: what one reading task takes, a part at a time.
+"""Work units: what one reading task reads, part by part.
 
-A part is a block of one image's tiles and travels through the pipeline as one row. A unit is what one task
-reads: several small images, one image, or one band of a huge one. Where the format allows windows, the bands of
-a huge image are units of their own; a JPEG or PNG, which can only be decoded from its start, stays one unit, so
-that it is decoded once.
+A part is a block of one image's tiles, and travels through the pipeline as one row. A unit is what one task reads:
+several small images, one image, or one band of a huge one. If the format allows windows, the bands of a huge image are
+separate units. A JPEG or PNG, which can only be decoded from the start, stays one unit, so that it is decoded once.
 """
 
 from collections.abc import Iterable, Iterator
@@ -25,14 +24,16 @@ from ssvq.imagery.world_file import read_beside
 
 IMAGES_IN_UNIT = 128
 MAX_TILES = 250_000
-"""Of an image, whose rows are held together: some 600 MB. A file of a kilobyte can claim millions of tiles."""
+"""Tiles of an image, whose rows are in memory together: some 600 MB. A file of a kilobyte can claim millions of
+tiles.
+"""
 
 
 @dataclass(frozen=True)
 class ImagePart:
-    """A block of one image's tiles; `index` of `count` parts of that image; `rule` is the model's.
+    """A block of one image's tiles, number `index` of `count` parts of that image. `rule`: the model's.
 
-    An image whose header cannot be read is one part without a header and without tiles.
+    An image whose header cannot be read is one part without header and tiles.
     """
 
     source: SourceImage
@@ -56,7 +57,7 @@ class ImagePart:
         return f"{self.source.image_id}/{self.index}"
 
     def to_json(self) -> str:
-        """JSON, as it travels through Ray Data; never a pickle."""
+        """JSON, the form in which a part travels through Ray Data; never a pickle."""
         return _PART.dump_json(self).decode()
 
     @staticmethod
@@ -69,17 +70,14 @@ _PART = TypeAdapter(ImagePart)
 
 
 def inspect(source: SourceImage) -> ImageHeader:
-    """The header of an image, after checking that its mask, if it has one, fits it.
-
-    Raises ImageError (stage `read` or `mask`).
-    """
+    """The header of an image, after checking that its mask fits. Raises ImageError (stage `read` or `mask`)."""
     with open_with_file(source.uri, source.drivers) as (dataset, file):
         header = read_header(dataset, file)
         if header.crs is None and source.beside is not None:
             place = read_beside(source.beside, dataset)
             if place is not None:
                 header = replace(header, crs=place[0].to_string(), transform=tuple(place[1])[:6])
-    with ExitStack() as stack:  # a mask that cannot be understood is known before any work
+    with ExitStack() as stack:  # an unusable mask is found before any work
         open_mask(source, (header.width, header.height), header.orientation, stack)
     return header if source.window is None else _of_window(header, *source.window)
 
@@ -97,8 +95,8 @@ def split_image(
     rule: PixelRule = AS_STORED,
     part_pixels: int = PART_PIXELS,
 ) -> list[ImagePart]:
-    """The parts that cover every tile of an image, which are read by the model's rule. `part_pixels`: most pixels of
-    the tiles of a part, if it has more than one.
+    """The parts that cover every tile of an image, to be read by the model's rule. `part_pixels`: most pixels of the
+    tiles of a part, if it has more than one tile.
     """
     # What is decoded from its start is read in bands, from top to bottom.
     file_block = header.file_block if header.random_access else (1, 1)
@@ -120,8 +118,8 @@ def plan_units(
 ) -> list[list[ImagePart]]:
     """Pack the parts of images into units: each part in exactly one unit, the parts of an image in order.
 
-    `tiling` and `rule` are those of the model's preprocessing. `pixels`: of the tiles of several images in a unit
-    (default: as many as in a part); `part_pixels`: as in `split_image`.
+    `tiling` and `rule`: the model's preprocessing. `pixels`: of the tiles of several images in a unit (default: as in a
+    part). `part_pixels`: as in `split_image`.
     """
     most = _tiles_of(part_pixels if pixels is None else pixels, tiling)
     units: list[list[ImagePart]] = []
@@ -144,28 +142,28 @@ def _check_tiles(grid: TileGrid) -> None:
     if len(grid) > MAX_TILES:
         raise ImageError(
             "read",
-            f"has {len(grid):,} tiles of {grid.tiling.tile_size} pixels a side, more than the {MAX_TILES:,} that are "
-            "held of one image: cut the image, or train with larger tiles",
+            f"has {len(grid):,} tiles of {grid.tiling.tile_size} pixels a side, more than the limit of "
+            f"{MAX_TILES:,} for one image: cut the image, or train with larger tiles",
         )
 
 
 def _tiles_of(pixels: int, tiling: Tiling) -> int:
-    """How many tiles have so many pixels; at least one."""
+    """The number of tiles with this many pixels; at least one."""
     return max(1, pixels // tiling.tile_size**2)
 
 
 def bundles_of(unit: list[ImagePart]) -> list[list[ImagePart]]:
-    """The parts of a unit in groups that are in memory together: each part of an image of several, else all."""
+    """The parts of a unit in groups that are in memory together: one by one for an image of several parts, else all."""
     return [[part] for part in unit] if unit[0].count > 1 else [unit]
 
 
 def read_unit(
     unit: list[ImagePart], allocate: Allocate = on_heap
 ) -> Iterator[tuple[ImagePart, TileArrays | ImageError]]:
-    """Read a unit part by part, each image opened once; `allocate` gives the memory of the tiles.
+    """Read a unit part by part; each image is opened once. `allocate` provides the memory of the tiles.
 
     An image or mask that fails, or an image of more than MAX_TILES, gives an ImageError for each of its remaining
-    parts, and the rest goes on.
+    parts; the others continue.
     """
     for source, group in groupby(unit, key=lambda part: part.source):
         parts = list(group)

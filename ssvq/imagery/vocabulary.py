@@ -1,4 +1,4 @@
-"""What labels mean: which words call an image normal; every other word is the name of a defect."""
+"""Words of labels: which ones call an image normal. Every other word is the name of a defect."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -7,14 +7,14 @@ from ssvq import logs
 from ssvq.imagery.catalog import NORMAL_LABEL, SourceImage
 
 NORMAL_WORDS = ("good", "normal", "ok", "pass", "0", "0.0", "false", "no")
-"""In any case of letters."""
+"""Case does not matter."""
 
 BACKGROUND_WORDS = ("background", "_background_", "__background__")
-"""What label tools call the part of an image that is nothing else."""
+"""Words of label tools for the background."""
 
 
 def label_of(word: str | None, more: Sequence[str] = ()) -> str | None:
-    """NORMAL_LABEL for a word that calls an image normal, `more` of which a user names; else the word itself."""
+    """NORMAL_LABEL for a word that means normal, including the user's words in `more`; else the word itself."""
     if word is None:
         return None
     known = {*NORMAL_WORDS, *(other.strip().lower() for other in more)}
@@ -22,7 +22,7 @@ def label_of(word: str | None, more: Sequence[str] = ()) -> str | None:
 
 
 def tell_classes(images: Iterable[SourceImage]) -> None:
-    """Say which classes the labels of images have, each with its count, before work begins."""
+    """Print the classes in the labels of images, with counts, before work begins."""
     counts = Counter(image.label for image in images if image.label is not None)
     defects = [f"{name} {number}" for name, number in sorted(counts.items()) if name != NORMAL_LABEL]
     if defects:

@@ -1,6 +1,7 @@
-"""World files and projections beside rasters: `a.tfw` and `a.prj` say where `a.tif` lies if it does not say so itself.
+"""World files and projections beside rasters: `a.tfw` and `a.prj` give the position of `a.tif` if the file itself does
+not.
 
-GDAL is not asked for them, since it would look for many other files too: the listing of a survey tells which are there.
+GDAL does not look for them, since it would look for many other files too: the listing of a survey shows which exist.
 """
 
 import math
@@ -22,25 +23,26 @@ from ssvq.io.storage import ObjectInfo
 Parsed = TypeVar("Parsed")
 
 PROJECTION = ".prj"
-MOST_BYTES = 100_000  # of such a file; the longest WKT has some thousands
+MOST_BYTES = 100_000  # bytes of such a file; the longest WKT has some thousands
 
 
 @dataclass(frozen=True)
 class Beside:
-    """The addresses of a projection and, where there is one, of a world file; the raster has its own transform else."""
+    """The addresses of a projection and, if there is one, a world file; otherwise the raster has its own transform."""
 
     projection: str
     world: str | None = None
 
 
 def world_suffixes(suffix: str) -> tuple[str, ...]:
-    """Of the world file of a raster with this suffix: `.tfw`, `.tifw` and `.wld` for `.tif`."""
+    """Suffixes of the world file of a raster with this suffix: `.tfw`, `.tifw` and `.wld` for `.tif`."""
     return f"{suffix[:2]}{suffix[-1]}w", f"{suffix}w", ".wld"
 
 
 def with_companions(files: Iterable[ObjectInfo]) -> Iterator[tuple[ObjectInfo, list[ObjectInfo]]]:
-    """Each file, in order, and the others that differ from it in their suffix alone. The files come in order of their
-    paths, where these are near each other.
+    """Each file, in order, with the others that differ only in their suffix.
+
+    Files come in order of their paths, in which these are near each other.
     """
     near: list[ObjectInfo] = []
     waiting: list[ObjectInfo] = []
@@ -67,7 +69,7 @@ def _stem(path: str) -> str:
 
 
 def find_beside(root: str, file: ObjectInfo, companions: Iterable[ObjectInfo]) -> tuple[Beside | None, str]:
-    """The projection and world file among the files beside one, and what is to be added to its fingerprint."""
+    """The projection and world file among the files beside a raster, and what they add to its fingerprint."""
     by_suffix = {splitext(other.path)[1].lower(): other for other in companions}
     projection = by_suffix.get(PROJECTION)
     if projection is None:
@@ -80,8 +82,9 @@ def find_beside(root: str, file: ObjectInfo, companions: Iterable[ObjectInfo]) -
 
 
 def read_beside(beside: Beside, dataset: DatasetReader) -> tuple[CRS, Affine] | None:
-    """The CRS and transform that the files beside a raster give it; None without a transform. Raises ImageError (stage
-    `read`), naming the file, where one cannot be read.
+    """The CRS and transform from the files beside a raster; None without a transform.
+
+    Raises ImageError (stage `read`), naming the file, if one cannot be read.
     """
     crs = _read(beside.projection, _parse_projection)
     transform = dataset.transform if beside.world is None else _read(beside.world, _parse_world)
@@ -97,7 +100,7 @@ def _read(address: str, parse: Callable[[str], Parsed]) -> Parsed:
         return parse(data.decode("utf-8-sig"))
     except (OSError, ValueError, CRSError) as error:
         reason = reason_of(error, first_line=True)
-        raise ImageError("read", f"{name} beside it cannot be read ({reason}): mend or remove it") from error
+        raise ImageError("read", f"{name} beside it cannot be read ({reason}): repair or remove it") from error
 
 
 def _parse_projection(text: str) -> CRS:
@@ -105,7 +108,7 @@ def _parse_projection(text: str) -> CRS:
 
 
 def _parse_world(text: str) -> Affine:
-    """Six numbers, of which the last two are of the middle of the first pixel."""
+    """Six numbers, of which the last two are the centre of the first pixel."""
     numbers = [float(line) for line in text.split()]
     if len(numbers) != 6 or not all(map(math.isfinite, numbers)):
         raise ValueError("not six numbers")

@@ -1,8 +1,8 @@
-"""How a device works on tiles: a CPU on a batch with each core; a GPU on one batch after the other, while the next is
-on its way and the results of the one before come back.
+"""Runs a model over tiles on a device.
 
-Tiles are uint8 (n, t, t, 3), and their valid cells bool (n, h, w) or None. All batches of a runner have one shape, so
-that a tile has the same score whatever else is in its batch; what is lacking repeats the last tile.
+A CPU works on one batch per core. A GPU works on one batch while the next is copied to it and the results of the last
+come back. Tiles are uint8 (n, t, t, 3), and their valid cells bool (n, h, w) or None. All batches of a runner have one
+shape, so that a tile's score does not depend on the rest of its batch; missing tiles repeat the last one.
 """
 
 import ctypes
@@ -18,27 +18,27 @@ from torch import Tensor
 
 from ssvq.inference.gpu import Arrays, Cells, Gpu, Pixels, Results, Work, _Scalar, tensor_of
 
-# Of <malloc.h>, with sizes that hold the activations of a tile.
+# From <malloc.h>, with sizes that hold the activations of a tile.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 KEPT_BYTES, HEAP, LARGEST_KEPT = 512 * 2**20, 64 * 2**20, 32 * 2**20
 
 
 class Runner(Protocol):
-    """Works on tiles, on one device, for several threads at a time."""
+    """Works on tiles on one device, for several threads at a time."""
 
     def run(self, pixels: Pixels | Tensor, valid: Cells | None) -> Arrays:
-        """What `work` makes of some tiles: arrays with a row for each."""
+        """The results of `work` on some tiles: arrays with a row for each."""
 
     def close(self) -> None:
-        """End its threads, when no caller waits."""
+        """End its threads. Call it when no caller waits."""
 
 
 class Cores:
-    """A thread for each core, and each works on a batch of its own.
+    """One thread for each core, each with a batch of its own.
 
-    Cores that share a batch meet after every layer, so that all wait for the one that a reader of images has pushed
-    aside; and the activations of one tile stay in the cache, which those of sixteen do not. `torch.get_num_threads()`
-    says how many cores there are to use.
+    Cores that share a batch synchronise after every layer and wait for the slowest, which a reader of images may have
+    displaced. Also, the activations of one tile stay in the cache, those of sixteen do not. `torch.get_num_threads()`
+    is the number of cores to use.
     """
 
     def __init__(self, work: Work, batch: int) -> None:
@@ -48,7 +48,7 @@ class Cores:
         self._threads = ThreadPoolExecutor(cores, "scorer", initializer=_take_one_core)
         all_there = threading.Barrier(cores)
         list(self._threads.map(lambda _: all_there.wait(), range(cores)))
-        torch.set_num_threads(cores)  # for threads begun later: what those of the pool set was also the default
+        torch.set_num_threads(cores)  # for threads that start later: the pool's threads also changed the default
 
     def run(self, pixels: Pixels | Tensor, valid: Cells | None) -> Arrays:
         """See `Runner`."""
@@ -76,21 +76,23 @@ class Cores:
 
 
 def runner_for(device: torch.device, work: Work, batch: int) -> Runner:
-    """The runner of a device, which does `work` on batches of so many tiles."""
+    """The runner of a device, which applies `work` to batches of this many tiles."""
     return Gpu(work, batch, device) if device.type == "cuda" else Cores(work, batch)
 
 
 def _take_one_core() -> None:
     torch.set_num_threads(1)
-    torch.get_num_threads()  # a thread takes the default, which will be another, when it is first asked
+    torch.get_num_threads()  # a thread takes the default, which is about to change, at its first use
 
 
 def _keep_freed_memory() -> None:
-    """Have glibc keep freed memory for the next tile. It would return activations to the system and fetch them again
-    page by page, for a tenth of the time of a tile. Other C libraries are left as they are.
+    """Make glibc keep freed memory for the next tile.
+
+    Otherwise it returns activations to the system and gets them again page by page, which takes a tenth of a tile's
+    time. Other C libraries are left alone.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
         mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
-        mallopt(M_TOP_PAD, HEAP)  # so much is asked for at once; with it the heaps of threads are kept, too
+        mallopt(M_TOP_PAD, HEAP)  # allocate this much at once; then the heaps of threads are kept too

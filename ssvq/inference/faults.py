@@ -1,4 +1,4 @@
-"""What a process does about a GPU that is not there, or not any more."""
+"""What a process does if its GPU is missing or lost."""
 
 import torch
 
@@ -6,7 +6,7 @@ from ssvq.errors import reason_of
 
 
 def why_no_gpu() -> str:
-    """Why torch works without a GPU, in its own words: such as a driver that is too old for it."""
+    """Why torch works without a GPU, in torch's words: for instance a driver that is too old."""
     try:
         torch.cuda.init()
     except (AssertionError, RuntimeError) as error:
@@ -15,7 +15,7 @@ def why_no_gpu() -> str:
 
 
 def is_lost(error: Exception) -> bool:
-    """Whether CUDA works no more in this process after an error: a fault of the device, or no memory left, which only
-    a new process can get back.
+    """Whether CUDA is lost for this process after an error: a device fault, or no memory left. Only a new process
+    recovers.
     """
     return isinstance(error, torch.AcceleratorError | torch.cuda.OutOfMemoryError)

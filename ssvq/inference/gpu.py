@@ -1,4 +1,4 @@
-"""How a GPU works on tiles: one batch after the other, while the next is on its way and the results of the one before
+"""Runs a model over tiles on a GPU: one batch at a time, while the next is copied to it and the results of the last
 come back.
 """
 
@@ -21,7 +21,7 @@ Pixels = NDArray[np.uint8]
 Cells = NDArray[np.bool_]
 
 Results = tuple[Tensor | None, ...]
-"""Of a batch, on its device; each has a row for each tile, or is None where a method has none."""
+"""Results of a batch on its device: a row for each tile, or None if the method has none."""
 
 Arrays = tuple[NDArray[Any] | None, ...]
 
@@ -32,7 +32,7 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 @dataclass
 class _Request:
-    """Tiles that a thread waits for; the first `taken` are in a batch, and the results of `left` are still to come."""
+    """Tiles that a thread waits for. The first `taken` are in a batch; the results of `left` are still missing."""
 
     pixels: Pixels | Tensor
     valid: Cells | None
@@ -63,12 +63,12 @@ def _kind(pixels: Pixels | Tensor, valid: object) -> Kind:
 
 
 class _Slot:
-    """Memory for one batch on its way to the device; pinned, so that a GPU fetches it by itself."""
+    """Memory for one batch on its way to the device. It is pinned, so that a GPU fetches it by itself."""
 
     def __init__(
         self, pixels: tuple[int, ...], cells: tuple[int, ...] | None, pinned: bool, device: torch.device | None
     ) -> None:
-        """`device`: where the pixels are already; None: in this machine's memory."""
+        """`device`: where the pixels already are; None: in this machine's memory."""
         self.pixels = torch.empty(pixels, dtype=torch.uint8, pin_memory=pinned and device is None, device=device)
         self.cells = None if cells is None else torch.empty(cells, dtype=torch.bool, pin_memory=pinned)
         self.kind: Kind = device is not None, cells is not None
@@ -76,7 +76,7 @@ class _Slot:
         self.pieces: list[tuple[_Request, int, int]] = []  # whose tiles, from which on, how many
 
     def take(self, request: _Request) -> bool:
-        """Copy as many tiles of a request as there is room for. Returns whether those were its last."""
+        """Copy tiles of a request as long as there is room. Returns whether that was the last of them."""
         number = min(len(self.pixels) - self.filled, len(request.pixels) - request.taken)
         rows, there = slice(request.taken, request.taken + number), slice(self.filled, self.filled + number)
         pixels = request.pixels[rows]
@@ -89,17 +89,17 @@ class _Slot:
         return request.taken == len(request.pixels)
 
     def complete(self) -> None:
-        """Repeat the last tile where there is room left."""
+        """Repeat the last tile in the remaining room."""
         for tensor in (self.pixels, self.cells):
             if tensor is not None and self.filled < len(tensor):
                 tensor[self.filled :] = tensor[self.filled - 1]
 
 
 class Gpu:
-    """A thread that keeps a device busy: it copies tiles of all callers to pinned memory, as they come, while the
-    device works on the batch before, and gives back what came of the one before that.
+    """A thread that keeps a device busy.
 
-    A batch that is not full is only begun when the device has nothing else to do.
+    It copies tiles of all callers into pinned memory while the device works on the last batch, and hands out the
+    results of the one before. It starts a batch that is not full only if the device is idle.
     """
 
     IN_FLIGHT = 2
@@ -118,7 +118,7 @@ class Gpu:
         threading.Thread(target=self._loop, name="gpu", daemon=True).start()
 
     def run(self, pixels: Pixels | Tensor, valid: Cells | None) -> Arrays:
-        """See `Runner`; pixels may be on the device already. Raises what the device raised."""
+        """See `Runner`; pixels may already be on the device. Raises what the device raised."""
         request = _Request(pixels, valid, len(pixels))
         self._new.put(request)
         return request.done.result()
@@ -161,7 +161,7 @@ class Gpu:
             return
 
     def _fill(self) -> Kind | None:
-        """Fill a slot from what waits. Returns which kind of slot is the fullest, None where none has a tile."""
+        """Fill a slot from waiting requests. Returns the kind of the fullest slot, None if no slot has a tile."""
         for kind, waiting in self._waiting.items():
             while waiting:
                 slot = self._filling.get(kind) or self._free_slot(kind, waiting[0])
@@ -183,7 +183,7 @@ class Gpu:
         return _Slot((self._batch, *request.pixels.shape[1:]), cells, self._cuda, device)
 
     def _start(self, slot: _Slot) -> None:
-        """Copy a batch to the device, compute, and copy the results back; nothing here waits for the device."""
+        """Copy a batch to the device, compute, and copy the results back. Nothing here waits for the device."""
         slot.complete()
         with self._on_copies():
             pixels = slot.pixels.to(self._device, non_blocking=True)
@@ -193,14 +193,14 @@ class Gpu:
             computing.wait_stream(self._copies)
             for tensor in (pixels, cells):
                 if tensor is not None:
-                    tensor.record_stream(computing)  # else its memory could be given to a later copy too soon
+                    tensor.record_stream(computing)  # otherwise its memory could go to a later copy too soon
         results = self._work(pixels, cells)
         if self._copies is None:
             self._flying.append((slot, results, None))
             return
-        # Behind the computation, and without a wait: the next batch is begun meanwhile.
+        # Queued behind the computation, without waiting: the next batch starts meanwhile.
         back = tuple(None if result is None else _to_pinned(result) for result in results)
-        event = torch.cuda.Event(blocking=True)  # whoever waits for it leaves its core to others
+        event = torch.cuda.Event(blocking=True)  # a thread that waits for it frees its core
         event.record(torch.cuda.current_stream(self._device))
         self._flying.append((slot, back, event))
 
@@ -208,7 +208,7 @@ class Gpu:
         return nullcontext() if self._copies is None else torch.cuda.stream(self._copies)
 
     def _finish(self) -> None:
-        """Wait for the oldest batch and give its results to who asked."""
+        """Wait for the oldest batch and give its results to the callers."""
         slot, results, event = self._flying.popleft()
         if event is not None:
             event.synchronize()
@@ -237,12 +237,12 @@ def _to_pinned(result: Tensor) -> Tensor:
 
 
 def tensor_of(array: NDArray[np.generic]) -> Tensor:
-    """An array as a tensor that shares its memory and is only read from."""
+    """A tensor that shares the memory of an array, to be read only."""
     return torch.from_numpy(array if array.flags.writeable else np.asarray(_Writable(array)))
 
 
 class _Writable:
-    """A read-only array, as Ray's blocks are, in the guise that torch takes without a warning or a copy."""
+    """A read-only array, such as Ray's blocks, in a form that torch takes without a warning or a copy."""
 
     def __init__(self, array: NDArray[np.generic]) -> None:
         self._array = array

@@ -1,4 +1,4 @@
-"""Decoding JPEG files on the device of a scorer: their bytes are a twentieth of their pixels."""
+"""Decodes JPEG files on the scorer's device: the files are a twentieth of their pixels."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -14,16 +14,15 @@ class JpegDecoder(Protocol):
     """Decodes JPEG files."""
 
     name: str
-    """As the ledger names it."""
+    """Its name in the ledger."""
 
     def decode(self, files: Sequence[bytes]) -> list[Tensor | None]:
-        """Pictures of files, uint8 (h, w, 3) on the device; None for one that is refused."""
+        """Pictures of files, uint8 (h, w, 3) on the device; None for a file that it refuses."""
 
 
 class NvJpeg:
-    """nvJPEG, by way of torchvision, which the extra `ssvq[gpu]` installs.
-
-    Its pixels differ from libjpeg's by a level now and then.
+    """nvJPEG through torchvision, which the extra `ssvq[gpu]` installs. Its pixels differ from libjpeg's by one
+    level now and then.
     """
 
     name = "nvJPEG"
@@ -34,7 +33,7 @@ class NvJpeg:
             raise InputError(f"--decode gpu: there is no GPU here ({why_no_gpu()}); use --decode cpu")
         try:
             from torchvision.io import ImageReadMode, decode_jpeg
-        except (ImportError, RuntimeError) as error:  # RuntimeError: of a build for another torch
+        except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
             raise InputError(
                 f"--decode gpu: torchvision cannot be loaded ({error}): pip install 'ssvq[gpu]', or use --decode cpu"
             ) from None
@@ -47,7 +46,7 @@ class NvJpeg:
         except RuntimeError as error:
             if is_lost(error):
                 raise
-            return [self._one(file) for file in files]  # which of them it was is not said
+            return [self._one(file) for file in files]  # it does not say which of them failed
 
     def _one(self, file: bytes) -> Tensor | None:
         try:
@@ -60,7 +59,7 @@ class NvJpeg:
     def _all(self, files: Sequence[bytes]) -> list[Tensor | None]:
         data = [torch.frombuffer(bytearray(file), dtype=torch.uint8) for file in files]
         pictures = self._decode(data, mode=self._rgb, device=self._device)
-        # Hardware decoders may write to memory that has been given away meanwhile, unless they are waited for.
+        # Hardware decoders may write to memory that was freed meanwhile, unless we wait for them.
         torch.cuda.synchronize(self._device)
         return [picture.permute(1, 2, 0).contiguous() for picture in pictures]
 

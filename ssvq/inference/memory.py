@@ -1,4 +1,4 @@
-"""How many tiles a batch has: as many as keep the device busy, and as its memory holds."""
+"""Chooses the number of tiles in a batch: enough to keep the device busy, within its memory."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,10 +8,10 @@ from torch import Tensor
 
 from ssvq.errors import InputError
 
-PIXELS_OF_A_CORE = 512**2  # activations of so many, some 40 MB, are about what a core's share of the cache can hold
+PIXELS_OF_A_CORE = 512**2  # pixels whose activations, some 40 MB, about fit a core's share of the cache
 TILES_OF_A_CORE = 16
-PIXELS_OF_A_GPU = 64 * 512**2  # that a network sees: with fewer or more an H200 scores fewer tiles a second
-SHARE_OF_MEMORY = 0.5  # of what is free: the next batch is on the device too, and so may be other processes
+PIXELS_OF_A_GPU = 64 * 512**2  # pixels at the network's input: with more or fewer an H200 scores fewer tiles a second
+SHARE_OF_MEMORY = 0.5  # of free memory: the next batch is on the device too, and perhaps other processes
 
 
 def batch_for(
@@ -22,11 +22,10 @@ def batch_for(
     share: float = 1.0,
     shrinks_by: int = 1,
 ) -> int:
-    """Tiles in a batch of `work` on a device of which a share is this scorer's. What is wanted is taken, but that a
-    core of a CPU has no more pixels at a time than `PIXELS_OF_A_CORE`. `shrinks_by`: how many times smaller the
-    network sees a tile's side.
+    """Tiles in a batch of `work` on a device of which this scorer has a share.
 
-    Raises InputError for a GPU without memory for one tile.
+    `wanted` is used if given, but a CPU core never gets more than `PIXELS_OF_A_CORE`. `shrinks_by`: factor by which the
+    network shrinks a tile's side. Raises InputError if a GPU has no memory for one tile.
     """
     pixels = tile_size**2
     if device.type == "cpu":
@@ -39,7 +38,7 @@ def batch_for(
 
 
 def _bytes_of_tile(work: Callable[[Tensor, Tensor | None], Any], tile_size: int, device: torch.device) -> int:
-    """Memory that the work on one tile takes, by doing it."""
+    """Memory for the work on one tile, measured by doing it."""
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     try:

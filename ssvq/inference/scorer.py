@@ -1,4 +1,4 @@
-"""One model on one device: tiles in, scores out. Knows nothing of Ray or files beyond the bundle."""
+"""One model on one device: tiles in, scores out. It knows neither Ray nor any file except the bundle."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -29,8 +29,8 @@ MAP_SIDE = 32  # most cells on a side of a stored score map
 
 @dataclass(frozen=True)
 class TileScores:
-    """score, score_max, score_worst: float32 (n,), NaN without a valid cell; the last one also for a method without
-    cells. score_map: float16 (n, side, side) or None.
+    """score, score_max, score_worst: float32 (n,), NaN without a valid cell; score_worst is also NaN for a method
+    without cells. score_map: float16 (n, side, side) or None.
     """
 
     score: NDArray[np.float32]
@@ -40,7 +40,7 @@ class TileScores:
 
     @classmethod
     def joined(cls, scores: Sequence["TileScores"], order: NDArray[np.int64]) -> "TileScores":
-        """Scores of one model one after the other, and then in the order of the positions int64 (n,)."""
+        """Concatenate scores of one model, then order them by the positions int64 (n,)."""
 
         def column(name: str) -> NDArray[Any] | None:
             columns = [getattr(one, name) for one in scores]
@@ -50,13 +50,15 @@ class TileScores:
 
 
 class TileScorer:
-    """Scores tiles in batches of one fixed shape: kernels choose their order of summation by shape, so a tile
-    has the same score whatever else is in its batch. Several threads may ask it at a time.
+    """Scores tiles in batches of one fixed shape.
 
-    `batch_size`: tiles in a batch; None: as many as suit the device (`ssvq.inference.memory`). On a CPU each core works
-    on a batch of its own. `compile`: have torch.compile fuse the network's layers, which takes about a minute
-    at the start and a C++ compiler; a method that has kernels of its own for the device has no use for it. `jpegs`:
-    what decodes JPEG files on the device, if anything does.
+    Kernels choose their order of summation by shape, so a tile's score does not depend on the rest of its batch.
+    Several threads may call it at a time.
+
+    `batch_size`: tiles in a batch; None: what suits the device (`ssvq.inference.memory`). On a CPU each core has a
+    batch of its own. `compile`: fuse the layers with torch.compile, which takes about a minute at the start and needs a
+    C++ compiler; it has no effect on a method with kernels of its own. `jpegs`: decoder of JPEG files on the device, if
+    any.
     """
 
     def __init__(
@@ -96,7 +98,7 @@ class TileScorer:
         share: float = 1.0,
         decode_on_gpu: bool = False,
     ) -> "TileScorer":
-        """Load a bundle onto a device. Raises InputError where bundle, device, compiler or decoder are not there."""
+        """Load a bundle onto a device. Raises InputError if bundle, device, compiler or decoder are missing."""
         description = bundles.read_description(location)
         method = load_method(location, description).eval()
         if method.backbone is not None:
@@ -112,8 +114,8 @@ class TileScorer:
         )
 
     def score(self, pixels: Pixels | Tensor, valid_cells: Cells | None = None) -> TileScores:
-        """Scores of tiles uint8 (n, t, t, 3), in memory or on the device already; cells that are not valid, bool
-        (n, h, w), are left out.
+        """Scores of tiles uint8 (n, t, t, 3), in memory or already on the device. Invalid cells, bool (n, h, w), are
+        left out.
         """
         if not len(pixels):
             return TileScores(*(np.empty(0, np.float32),) * 3, None)
@@ -127,12 +129,12 @@ class TileScorer:
         )
 
     def close(self) -> None:
-        """End the threads of the device, and give up their memory."""
+        """End the threads of the device, and free their memory."""
         self._runner.close()
 
     @torch.inference_mode()
     def _score_batch(self, pixels: Tensor, valid: Tensor | None) -> Results:
-        """Score, largest distance, distance of the worst cells and map of each tile of a batch, on its device."""
+        """Score, largest distance, distance of the worst cells, and map of each tile of a batch, on its device."""
         with autocast(self.precision, self.device), full_fp32(self.device):
             if self._score_pixels is None:
                 score, cells = self._score(normalise(pixels, self.preprocessing), valid)
@@ -144,7 +146,7 @@ class TileScorer:
         return score.float(), largest, worst, pool_cells(cells, valid).half()
 
     def _compile(self, batch: int) -> None:
-        """Compile the method's score by scoring a first batch. Raises InputError where that cannot be done."""
+        """Compile the method's score by scoring a first batch. Raises InputError if that fails."""
         from torch._dynamo.exc import TorchDynamoException  # takes seconds to load, in every process of a job
 
         self._score = torch.compile(self.method.score, dynamic=False)
@@ -182,7 +184,7 @@ def load_model(
 def normalise(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     """uint8 (n, h, w, 3) to the network's input, float32 (n, 3, h, w) in channels-last order."""
     n, height, width, channels = pixels.shape
-    # A row of pixels is one run of numbers, so that it is worked on many numbers at a time, and not three.
+    # A row of pixels is one run of numbers, which vectorises; three channels at a time do not.
     mean = torch.tensor(preprocessing.mean, device=pixels.device).mul(255).repeat(width)
     scale = torch.tensor(preprocessing.std, device=pixels.device).mul(255).repeat(width)
     rows = pixels.reshape(n, height, width * channels).float().sub_(mean).div_(scale)
@@ -190,8 +192,8 @@ def normalise(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 
 def worst_cells(cells: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Of cell distances float32 (n, h, w): the largest of the valid ones of each tile, and the root mean square of the
-    worst WORST_SHARE of them, at least one: float32 (n,) each, NaN without a valid cell.
+    """For cell distances float32 (n, h, w): the largest valid one of each tile, and the root mean square of the
+    worst WORST_SHARE, at least one cell. float32 (n,) each, NaN without a valid cell.
     """
     inside = cells.flatten(1) if valid is None else cells.masked_fill(~valid, float("-inf")).flatten(1)
     worst = inside.topk(math.ceil(WORST_SHARE * inside.shape[1])).values

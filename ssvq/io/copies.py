@@ -1,4 +1,6 @@
-"""Copies of objects of S3 on a node's own disk, for what maps files into memory; one for all processes of the node."""
+"""Copies of S3 objects on a node's disk, for readers that map files into memory. All processes of the node share
+them.
+"""
 
 import fcntl
 import hashlib
@@ -15,11 +17,11 @@ SHARE_OF_DISK = 0.5
 
 
 def local_copy(address: str, *, within: Path | None = None, share: float = SHARE_OF_DISK) -> Path:
-    """A file of this machine that holds an object: the object itself, or a copy of one on S3, made unless it is there.
-    The copies that were not used for longest make room for it.
+    """A local file that holds an object: the object itself, or a copy of one on S3, made if it is missing.
 
-    `within`: the folder that has the folder of copies (default: the machine's temporary one). `share`: of what is free
-    there and what copies take, that copies may take. Raises OSError when the disk has no room for it.
+    The copies that were unused for longest make room for it. `within`: the folder that contains the folder of copies
+    (default: the machine's temporary folder). `share`: largest share of the free space, including the copies, for
+    copies. Raises OSError if the disk has no room.
     """
     path = storage.local_path(address)
     if path is not None:
@@ -40,8 +42,9 @@ def local_copy(address: str, *, within: Path | None = None, share: float = SHARE
 
 
 def _make_room(folder: Path, size: int, share: float) -> None:
-    """Remove copies, the longest unused first, until one more of this size is within their share of the disk. A process
-    that has one mapped keeps what it has.
+    """Remove copies, the longest unused first, until one more of this size fits the share of the disk.
+
+    A process that has mapped a removed copy keeps it.
     """
     copies = sorted((path for path in folder.iterdir() if path.name != ".lock"), key=lambda path: path.stat().st_mtime)
     taken = sum(path.stat().st_size for path in copies)
@@ -58,7 +61,7 @@ def _make_room(folder: Path, size: int, share: float) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """One process of the node at a time."""
+    """Lock: one process of the node at a time."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

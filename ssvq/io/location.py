@@ -1,8 +1,10 @@
-"""Locations: plain local paths and `s3://bucket/key` addresses, and the filesystem that each lies in.
+"""Locations: local paths and `s3:
+
+bucket/key` addresses, and the filesystem of each.
 
 Endpoint and credentials come from the usual AWS variables (`AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`, ...) or the
-machine's role; they are never stored here. Requests to S3 are repeated until they are answered or `timeout()` is over
-(see `s3.py`).
+machine's role; they are never stored here. Requests to S3 are retried until they succeed or `timeout()` is over (see
+`s3.py`).
 """
 
 import os
@@ -27,18 +29,18 @@ def is_remote(location: str) -> bool:
 
 
 def absolute(location: str | os.PathLike[str]) -> str:
-    """The location in the one form that is stored: no trailing slash, local paths absolute and normalised."""
+    """The one form in which a location is stored: no trailing slash, local paths absolute and normalised."""
     text = os.fspath(location)
     return text.rstrip("/") if is_remote(text) else os.path.normpath(Path(text).expanduser().absolute())
 
 
 def is_full(location: str) -> bool:
-    """Whether a location says by itself where it is, whatever folder a process works in."""
+    """Whether a location is complete, independent of a process's working folder."""
     return is_remote(location) or Path(location).expanduser().is_absolute()
 
 
 def beside(folder: str, path: str) -> str:
-    """A path that was written down in a folder, as a location: below it, unless it is an address or absolute."""
+    """A path written in a file of a folder, as a location: below the folder, unless it is an address or absolute."""
     if is_remote(path) or Path(path).is_absolute():
         return absolute(path)
     joined = join(folder, path)
@@ -46,12 +48,12 @@ def beside(folder: str, path: str) -> str:
 
 
 def local_path(location: str) -> str | None:
-    """The path of what lies on a disk of this machine; None for what lies on S3."""
+    """The path of a location on a local disk; None on S3."""
     return None if is_remote(location) else location
 
 
 def longest_wait(location: str) -> float:
-    """For how many seconds a request may wait for the storage of a location to come back: none for a local one."""
+    """Seconds that a request may wait for the storage of a location to come back: none for a local one."""
     return timeout() if is_remote(location) else 0.0
 
 
@@ -66,9 +68,9 @@ def base_name(location: str) -> str:
 
 
 def timeout() -> float:
-    """For how many seconds a request to S3 is repeated while it fails for a reason that may pass.
+    """Seconds for which a request to S3 is retried after errors that may pass.
 
-    Raises InputError when the environment's `SSVQ_STORAGE_TIMEOUT` is not a positive number.
+    Raises InputError if the environment's `SSVQ_STORAGE_TIMEOUT` is not a positive number.
     """
     text = os.environ.get(TIMEOUT_VARIABLE, str(DEFAULT_TIMEOUT))
     try:
@@ -81,9 +83,8 @@ def timeout() -> float:
 
 
 def set_timeout(seconds: float) -> None:
-    """Set `timeout` for this process and those that it starts: it travels in the environment, as credentials do.
-
-    Raises InputError when it is not a positive number.
+    """Set `timeout` for this process and its children, through the environment. Raises InputError if it is not a
+    positive number.
     """
     os.environ[TIMEOUT_VARIABLE] = f"{seconds:g}"
     timeout()
@@ -95,7 +96,7 @@ def _s3(seconds: float) -> AbstractFileSystem:
 
 
 def _remote_filesystem(protocol: str) -> AbstractFileSystem:
-    # fsspec knows many more. A list of images from elsewhere must not make this machine ask any server for anything.
+    # fsspec knows many more. A list of images from elsewhere must not make this machine contact arbitrary servers.
     if protocol != "s3":
         raise InputError(f"{protocol}:// is not a supported address; use s3:// or a local path")
     return _s3(timeout())

@@ -1,4 +1,4 @@
-"""The one place that reads and writes whole Parquet objects, and says in words why one cannot be read."""
+"""Reads and writes whole Parquet objects, and says in words why one cannot be read. Nothing else does."""
 
 import io
 from collections.abc import Collection, Sequence
@@ -12,12 +12,12 @@ from ssvq.io.storage import ObjectInfo
 
 ROWS_IN_GROUP = 16_384  # with their score maps some 8 MB
 
-# What pyarrow raises for Parquet that is cut short, damaged or something else; OSError is among it.
+# Errors of pyarrow for Parquet that is truncated, damaged or something else; they include OSError.
 UNREADABLE = (pa.ArrowException, OSError, ValueError)
 
 
 class DamagedError(Exception):
-    """An object is no Parquet, is damaged, or lacks a column. The message is the reason, in one line."""
+    """An object is not Parquet, is damaged, or lacks a column. The message is the reason, in one line."""
 
 
 def encode(table: pa.Table) -> bytes:
@@ -33,7 +33,7 @@ def put(address: str, table: pa.Table, staging: str | None = None) -> ObjectInfo
 
 
 def opened(address: str) -> pa.NativeFile:
-    """An object for pyarrow to read, in memory where it lies on S3. Raises FileNotFoundError, StorageError."""
+    """An object for pyarrow to read; one on S3 is in memory. Raises FileNotFoundError, StorageError."""
     path = storage.local_path(address)
     return pa.BufferReader(storage.read_bytes(address)) if path is None else pa.OSFile(path)
 
@@ -44,10 +44,10 @@ def decode(
     schema: pa.Schema | None = None,
     optional: Collection[str] = (),
 ) -> pa.Table:
-    """The table of an object, or some columns of it in their order; with a schema, its columns in its types.
+    """The table of an object, or some columns in their order; with a schema, in its columns and types.
 
-    Columns of the schema that are `optional` may be missing, as from objects of an earlier version: they are null.
-    Raises DamagedError.
+    `optional` columns of the schema may be missing, as in objects of an earlier version: they become null. Raises
+    DamagedError.
     """
     try:
         source = pa.BufferReader(data)
@@ -77,5 +77,5 @@ def read(
     schema: pa.Schema | None = None,
     optional: Collection[str] = (),
 ) -> pa.Table:
-    """`decode` of what lies at an address. Raises FileNotFoundError, StorageError, DamagedError."""
+    """`decode` of the object at an address. Raises FileNotFoundError, StorageError, DamagedError."""
     return decode(storage.read_bytes(address), columns, schema, optional)

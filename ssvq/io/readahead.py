@@ -1,7 +1,7 @@
-"""What an open file on S3 keeps of what it read, and how much it reads beyond what is asked for.
+"""The read-ahead of an open file on S3: what it keeps, and how much more than requested it fetches.
 
-fsspec's own caches suit one way of reading each: with a large block a window of a COG fetches tens of MiB that nobody
-reads, with a small one a JPEG takes hundreds of requests.
+fsspec's caches each suit one way of reading: with large blocks, a window of a COG fetches tens of MiB for nothing; with
+small ones, a JPEG takes hundreds of requests.
 """
 
 from collections import OrderedDict
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fsspec.caching import BaseCache
 
 KIB, MIB = 2**10, 2**20
-FIRST_AHEAD = 64 * KIB  # holds the header of most images, and costs no more time than its request
+FIRST_AHEAD = 64 * KIB  # holds the header of most images, at no extra time for the request
 LARGEST_AHEAD = 8 * MIB
 GROWTH = 2
 KEPT = 32 * MIB
@@ -19,7 +19,7 @@ KEPT = 32 * MIB
 
 @dataclass(frozen=True)
 class _Extent:
-    """Bytes that were fetched, and how far ahead of the reader that was."""
+    """Fetched bytes, and how far ahead of the reader the fetch was."""
 
     start: int
     data: bytes
@@ -31,8 +31,8 @@ class _Extent:
 
 
 class ReadAhead(BaseCache):
-    """A read elsewhere fetches what it asks for, at least 64 KiB; one that goes on where a fetch ended fetches twice
-    as far ahead each time, or 8 MiB at once where `sequential` says that the file is read from its start to its end.
+    """A read elsewhere fetches what is requested, at least 64 KiB. A read that continues a fetch doubles the
+    distance each time, or fetches 8 MiB at once if the file is read sequentially.
     """
 
     name = "ssvq-readahead"
@@ -43,7 +43,7 @@ class ReadAhead(BaseCache):
         self._extents: OrderedDict[int, _Extent] = OrderedDict()  # by start; the one used last is the last
 
     def begin(self, data: bytes) -> None:
-        """Take the first bytes of the file, fetched already."""
+        """Take the first bytes of the file, which are already fetched."""
         self._extents[0] = _Extent(0, data, FIRST_AHEAD)
 
     def _fetch(self, start: int | None, stop: int | None) -> bytes:

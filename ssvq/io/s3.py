@@ -1,8 +1,8 @@
-"""S3 that outlives an outage of its server: a request is tried again until it is answered or a limit of time is over.
+"""S3 that survives an outage of its server: a request is retried until it succeeds or a time limit is over.
 
-s3fs sends each request through one method, `_call_s3`; here it is the one place that tries again. Bodies are read
-within it, so that one that breaks off is asked for again as well. All requests may be repeated safely: a PUT writes
-the same bytes under the same name, and a DELETE of what is gone is no error.
+s3fs sends each request through one method, `_call_s3`, and only that retries. Bodies are read within it, so that a
+broken body is requested again too. All requests are safe to repeat: a PUT writes the same bytes under the same name,
+and a DELETE of a missing object succeeds.
 """
 
 import asyncio
@@ -30,11 +30,11 @@ from ssvq import logs
 from ssvq.io.readahead import FIRST_AHEAD, ReadAhead
 from ssvq.redaction import redact
 
-# Of one try, in seconds: a server that is gone without a word is asked again soon, and the limit is kept nearly.
+# Seconds of one try: a server that vanished is asked again soon, and the limit is nearly kept.
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 30.0
 LONGEST_WAIT = 15.0
 
-# What the server says of itself and not of the request. A body that came too slowly is answered with status 400.
+# Errors of the server, not of the request. A body that came too slowly is answered with status 400.
 TRANSIENT_STATUS = {408, 429, 500, 502, 503, 504}
 TRANSIENT_CODES = {
     "BandwidthLimitExceeded",
@@ -56,8 +56,10 @@ register_cache(ReadAhead, clobber=True)
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether a request that failed so may succeed later: no connection, one that broke, a time-out, a server that is
-    overloaded or starting. Never what the server decides: not found, not allowed, wrong credentials or certificate.
+    """Whether a failed request may succeed later: no connection, a broken one, a timeout, an overloaded or starting
+    server.
+
+    Never if the server has decided: not found, not allowed, wrong credentials or certificate.
     """
     answer = error if isinstance(error, ClientError) else error.__cause__
     if isinstance(answer, ClientError):
@@ -68,7 +70,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 class _Body:
-    """What s3fs uses of a response's body, of bytes that have been read."""
+    """The part of a response's body that s3fs uses, over bytes that are already read."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -82,9 +84,9 @@ class _Body:
 
 
 class PatientS3FileSystem(S3FileSystem):
-    """s3fs, with requests repeated for up to `storage_timeout` seconds, and files that read ahead with measure.
+    """s3fs with requests that are retried for up to `storage_timeout` seconds, and files with bounded read-ahead.
 
-    Raises OSError when a request is not answered within that time, and for all that botocore itself refuses.
+    Raises OSError if a request fails for that long, and for everything that botocore refuses.
     """
 
     retries = 1  # of s3fs's own, within one try of ours
@@ -109,12 +111,12 @@ class PatientS3FileSystem(S3FileSystem):
 
         def begin_to_wait(state: RetryCallState) -> None:
             nonlocal waiting
-            # A connection that the server closed while it was idle fails once, which is nothing to speak of.
+            # A connection that the server closed while idle fails once; that is not worth a log line.
             if waiting or state.attempt_number < 2:
                 return
             waiting = True
             self._waiting += 1
-            if self._waiting == 1:  # one line for an outage, however many requests it stops
+            if self._waiting == 1:  # one line for an outage, however many requests it affects
                 text = f"waiting for {address}: {_reason(state)}; retrying for up to {self.storage_timeout:g} s"
                 logs.warning(text)
 
@@ -124,23 +126,23 @@ class PatientS3FileSystem(S3FileSystem):
 
         patiently = AsyncRetrying(
             retry=retry_if_exception(is_transient),
-            wait=wait,  # so that the last try is made when the time is over, and not a wait before
+            wait=wait,  # make the last try when the time is over, not one wait earlier
             stop=stop_after_delay(self.storage_timeout),
             before_sleep=begin_to_wait,
         )
         try:
-            await self.set_session()  # the client is made first, which can take longer than a short limit
+            await self.set_session()  # the client is made first, which may take longer than a short limit
             return await patiently(self._call_once, method, *akwarglist, **kwargs)
         except RetryError as error:
             failure = error.last_attempt.exception()
             reason = f"{address} is not answered after {self.storage_timeout:g} s of trying: {_without_keys(failure)}"
-            raise OSError(reason) from None  # the reason says it all, and causes are shown instead of it
-        except BotoCoreError as error:  # which is no OSError: no credentials, an unknown profile, a wrong certificate
+            raise OSError(reason) from None  # the reason says it all, and causes would be shown instead of it
+        except BotoCoreError as error:  # not an OSError: no credentials, an unknown profile, a wrong certificate
             raise OSError(_without_keys(error)) from None
         finally:
             self._waiting -= waiting
 
-    call_s3 = sync_wrapper(_call_s3)  # s3fs's own is bound to its own method
+    call_s3 = sync_wrapper(_call_s3)  # s3fs's own list is bound to its own method
 
     async def _call_once(self, method: str, *akwarglist: Any, **kwargs: Any) -> Any:
         response = await super()._call_s3(method, *akwarglist, **kwargs)
@@ -153,8 +155,8 @@ class PatientS3FileSystem(S3FileSystem):
         return response
 
     def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> S3File:
-        """As s3fs opens a file, but to read it with `ReadAhead` its start is asked for at once: the answer says as well
-        how long it is, and of which version.
+        """Open a file as s3fs does. To read it with `ReadAhead`, its start is requested at once: the answer also
+        gives its length and version.
         """
         if mode != "rb" or kwargs.get("cache_type", ReadAhead.name) != ReadAhead.name:
             return super()._open(path, mode=mode, **kwargs)
@@ -175,7 +177,9 @@ class PatientS3FileSystem(S3FileSystem):
         return file
 
     async def _read_ranges(self, file: S3File, ranges: list[tuple[int, int]]) -> list[bytes]:
-        """Ranges (offset, length) of an open file, asked for at once. Raises OSError also when it changed meanwhile."""
+        """Ranges (offset, length) of an open file, requested concurrently. Raises OSError also if it changed
+        meanwhile.
+        """
         where = {"Bucket": file.bucket, "Key": file.key, **file.read_kw}
         asked = [f"bytes={offset}-{offset + length - 1}" for offset, length in ranges]
         answers = await asyncio.gather(*(self._call_s3("get_object", Range=asked_for, **where) for asked_for in asked))
@@ -189,5 +193,5 @@ def _reason(state: RetryCallState) -> str:
 
 
 def _without_keys(error: BaseException | None) -> str:
-    """The message of an error, without the user and password that an endpoint's address may hold."""
+    """The message of an error, without a user and password in an endpoint's address."""
     return redact(str(error) or type(error).__name__)

@@ -5,12 +5,13 @@ import duckdb
 from ssvq.io import parquet, storage
 
 UNREADABLE = (*parquet.UNREADABLE, duckdb.Error)
-"""What DuckDB and pyarrow raise for objects that cannot be read."""
+"""Errors of DuckDB and pyarrow for objects that cannot be read."""
 
 
 def connect(location: str) -> duckdb.DuckDBPyConnection:
-    """A connection in memory that reads `location` and what lies beside it. It takes credentials and patience from the
-    one place that all storage does.
+    """An in-memory connection that reads `location` and its neighbours.
+
+    Credentials and retries are those of all storage.
     """
     connection = duckdb.connect()
     if storage.is_remote(location):

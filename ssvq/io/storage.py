@@ -1,4 +1,4 @@
-"""Objects on local disk and S3: open, list, stat, and the atomic put that exactly-once rests on."""
+"""Objects on local disk and S3: open, list, stat, and the atomic put on which exactly-once relies."""
 
 import os
 import uuid
@@ -25,13 +25,13 @@ from ssvq.io.location import (  # noqa: F401 - callers ask storage alone
 )
 from ssvq.io.readahead import ReadAhead
 
-# What a storage answers when it is not there, not allowed, full, or not reachable: nothing broader needs to be caught.
+# Errors of a storage that is missing, forbidden, full or unreachable: catch nothing broader.
 StorageError = OSError
 
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """One stored object: its path below the listed root, its size in bytes, and its version.
+    """A stored object: its path below the listed root, its size in bytes, and its version.
 
     `version` changes whenever the bytes do: size and mtime_ns locally, size and ETag on S3.
     """
@@ -42,34 +42,36 @@ class ObjectInfo:
 
 
 def exists(location: str) -> bool:
-    """Whether an object or folder is there."""
+    """Whether an object or folder exists."""
     fs, path = filesystem(location)
     return bool(fs.exists(path))
 
 
 def is_folder(location: str) -> bool:
-    """Whether the location is a folder, or on S3 a prefix that holds something."""
+    """Whether the location is a folder, or on S3 a prefix of objects."""
     fs, path = filesystem(location)
     return bool(fs.isdir(path))
 
 
 def read_bytes(location: str) -> bytes:
-    """The bytes of an object. Raises FileNotFoundError when it is not there."""
+    """The bytes of an object. Raises FileNotFoundError if it does not exist."""
     fs, path = filesystem(location)
     try:
         return cast(bytes, fs.cat_file(path))
-    except NotADirectoryError as error:  # a part of the path is a file: then the object is not there either
+    except NotADirectoryError as error:  # a part of the path is a file, so the object does not exist either
         raise FileNotFoundError(location) from error
 
 
 def read_text(location: str) -> str:
-    """The UTF-8 text of an object. Raises FileNotFoundError when it is not there."""
+    """The UTF-8 text of an object. Raises FileNotFoundError if it does not exist."""
     return read_bytes(location).decode("utf-8")
 
 
 def open_read(location: str, *, ahead: bool = True) -> BinaryIO:
-    """A seekable binary file over an object; on S3 the ranges that are read are fetched, and some of what follows them
-    (see `readahead.py`) unless not `ahead`, when each read is a request of its own.
+    """A seekable binary file over an object.
+
+    On S3 reads fetch the requested ranges and some of what follows (see `readahead.py`); without `ahead`, each read is
+    one request.
     """
     fs, path = filesystem(location)
     options = {} if ahead or not is_remote(location) else {"cache_type": "none"}
@@ -77,15 +79,15 @@ def open_read(location: str, *, ahead: bool = True) -> BinaryIO:
 
 
 def advise_sequential(file: BinaryIO) -> None:
-    """Tell that a file of `open_read` will be read from its start to its end: that takes few, large requests."""
+    """Say that a file of `open_read` will be read from start to end: that takes few, large requests."""
     if isinstance(getattr(file, "cache", None), ReadAhead):
         file.cache.sequential = True  # type: ignore[attr-defined]
 
 
 def read_ranges(file: BinaryIO, ranges: list[tuple[int, int]]) -> list[bytes]:
-    """Ranges (offset, length) of a file of `open_read`, those of one on S3 asked for at once.
+    """Ranges (offset, length) of a file of `open_read`; on S3 they are requested concurrently.
 
-    Raises OSError, also where the file ends within a range.
+    Raises OSError, also if the file ends within a range.
     """
     if isinstance(getattr(file, "cache", None), ReadAhead):
         pieces = file.fs.read_ranges(file, ranges)  # type: ignore[attr-defined]
@@ -112,7 +114,7 @@ def _local_info(path: Path, relative: str) -> ObjectInfo:
 
 
 def stat(location: str) -> ObjectInfo:
-    """Size and version of an object as it is now. Raises FileNotFoundError when it is not there."""
+    """Current size and version of an object. Raises FileNotFoundError if it does not exist."""
     if not is_remote(location):
         return _local_info(Path(location), base_name(location))
     fs, path = filesystem(location)
@@ -123,11 +125,11 @@ def stat(location: str) -> ObjectInfo:
 
 
 def list_files(root: str, tell_link: Callable[[str, str], None] | None = None) -> Iterator[ObjectInfo]:
-    """Every object below a folder or prefix, in order of its path; empty when the folder is not there.
+    """Every object below a folder or prefix, in order of its path; empty if the folder does not exist.
 
-    Hidden files and folders (leading dot) are passed over, so that no unfinished put is seen. Symbolic links are
-    followed, but for those to nothing and to folders that are walked anyway, as in a loop: `tell_link` is called with
-    their path and the reason.
+    Hidden files and folders (leading dot) are skipped, so no unfinished write is seen. Symbolic links are followed,
+    except dead ones and those to folders that are walked anyway, as in a loop: `tell_link` is called with their path
+    and the reason.
     """
     if is_remote(root):
         yield from _list_objects(root)
@@ -146,7 +148,7 @@ def _list_objects(root: str) -> Iterator[ObjectInfo]:
         for found in page.get("Contents", ()):
             relative, size = found["Key"][len(prefix) :], found["Size"]
             hidden = any(part.startswith(".") for part in relative.split("/"))
-            if relative and not hidden and not relative.endswith("/"):  # which stands for a folder
+            if relative and not hidden and not relative.endswith("/"):  # the entry of a folder
                 yield ObjectInfo(relative, size, _version({"size": size, "ETag": found["ETag"]}))
         if not page.get("IsTruncated"):
             return
@@ -154,7 +156,7 @@ def _list_objects(root: str) -> Iterator[ObjectInfo]:
 
 
 def _walk(root: Path, folder: str, walked: list[Path], tell_link: Callable[[str, str], None]) -> Iterator[ObjectInfo]:
-    """`walked`: the real folders that are walked wholly, none within another."""
+    """`walked`: the real folders that are walked whole, none within another."""
     try:
         entries = [entry for entry in os.scandir(root / folder) if not entry.name.startswith(".")]
     except (FileNotFoundError, NotADirectoryError):
@@ -184,17 +186,15 @@ def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def put(location: str, data: bytes, *, staging: str | None = None) -> ObjectInfo:
-    """Write an object atomically: a reader sees all of it or what was there before, never a part.
+    """Write an object atomically: a reader sees either all of it or what was there before.
 
-    On S3 this is one PUT. Locally the bytes go to a hidden file, in `staging` (a folder of the same
-    filesystem) or beside the target, are synced to disk, and are renamed into place.
-
-    Raises OSError when the location cannot be written.
+    On S3 this is one PUT. Locally the bytes go to a hidden file, in `staging` (a folder of the same filesystem) or
+    beside the target, are synced to disk, and are renamed into place. Raises OSError if the location cannot be written.
     """
     if is_remote(location):
         fs, path = filesystem(location)
-        # Never in parts: to complete an upload twice, its first answer lost, is an error. And the version is that
-        # of these bytes, not of what another job may have put before the object could be looked at.
+        # Never in parts: completing an upload twice, after a lost answer, is an error. And the version is that
+        # of these bytes, not of what another job may have put before a later look.
         bucket, key, _ = fs.split_path(path)
         answer = fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data)
         return ObjectInfo(base_name(location), len(data), _version({"size": len(data), "ETag": answer["ETag"]}))
@@ -217,10 +217,10 @@ def put(location: str, data: bytes, *, staging: str | None = None) -> ObjectInfo
 
 
 def put_file(location: str, file: Path) -> None:
-    """`put` of a file of this machine, which may be too large for memory and is gone afterwards. On S3 it is uploaded
-    in parts, of which nothing is seen until they are complete.
+    """`put` of a local file, which may exceed memory and is removed afterwards.
 
-    Raises OSError when the location cannot be written.
+    On S3 it is uploaded in parts, which become visible only when complete. Raises OSError if the location cannot be
+    written.
     """
     if is_remote(location):
         fs, path = filesystem(location)
@@ -240,7 +240,7 @@ def put_text(location: str, text: str) -> ObjectInfo:
 
 
 def remove(location: str) -> None:
-    """Remove an object, or a folder with all that is in it. Nothing happens when it is not there."""
+    """Remove an object, or a folder with all its content. A missing one is no error."""
     fs, path = filesystem(location)
     if is_remote(location):
         # One by one: S3's bulk delete needs Content-MD5 on older servers, which botocore no longer sends.
@@ -251,10 +251,7 @@ def remove(location: str) -> None:
 
 
 def check_writable(folder: str, setting: str) -> None:
-    """Fail early, before hours of work, when an output folder cannot be written.
-
-    Raises InputError naming the setting.
-    """
+    """Fail early, before hours of work, if an output folder cannot be written. Raises InputError naming the setting."""
     probe = join(folder, f".ssvq-write-test-{uuid.uuid4().hex}")
     try:
         put(probe, b"")

@@ -1,4 +1,4 @@
-"""Builds methods from the settings that stand in their bundles, and loads their weights."""
+"""Builds methods from the settings in their bundles, and loads their weights."""
 
 import importlib
 from typing import Any, Protocol
@@ -20,14 +20,14 @@ SECTIONS: dict[str, type[Section]] = {
     "codebook": CodebookSettings,
     **{name: type(field.default) for name, field in MethodSettings.model_fields.items()},
 }
-"""The groups of settings that methods are built from, by name."""
+"""The groups of settings that build methods, by name."""
 
 
-LAYERS = ("residual_layers", "blocks")  # settings that count layers, each with weights of its own
+LAYERS = ("residual_layers", "blocks")  # settings that count layers, each with its own weights
 
 
 class TrainedBy(Protocol):
-    """The settings of a training, which have a group for each name in SECTIONS."""
+    """The settings of a training, with a group for each name in SECTIONS."""
 
     @property
     def method(self) -> str:
@@ -44,23 +44,22 @@ def method_class(name: str) -> type[Method]:
 
 
 def build_method(name: str, settings: dict[str, Any]) -> Method:
-    """A method with fresh weights, in the memory order that convolutions are fastest in.
-
-    Raises InputError as `method_class` does.
+    """Build a method with fresh weights, in the memory order that is fastest for convolutions. Raises InputError as
+    `method_class`.
     """
     method = method_class(name)(**{section: SECTIONS[section](**values) for section, values in settings.items()})
     return method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def method_settings(config: TrainedBy) -> dict[str, Any]:
-    """The settings that the method of a training is built from: they go into its bundle."""
+    """The settings that build the method of a training. They go into its bundle."""
     return {name: getattr(config, name).model_dump(mode="json") for name in method_class(config.method).sections}
 
 
 def read_bundle(location: str) -> Bundle:
-    """The description of a bundle whose method is whole and sound: to know before any work is spread.
+    """Read the description of a bundle after checking its method and weights, before any work is distributed.
 
-    Raises InputError as `read_description` and `load_method` do.
+    Raises InputError as `read_description` and `load_method`.
     """
     bundle = read_description(location)
     load_method(location, bundle)
@@ -68,10 +67,10 @@ def read_bundle(location: str) -> Bundle:
 
 
 def load_method(location: str, bundle: Bundle) -> Method:
-    """The method of a bundle with its weights. Raises InputError as `build_method` and `read_weights` do, and for
-    settings that do not describe these weights.
+    """Load the method of a bundle with its weights.
 
-    What the settings claim is compared with the weights before memory is taken for it.
+    The settings are compared with the weights before memory is allocated. Raises InputError as `build_method` and
+    `read_weights`, and if settings and weights do not match.
     """
     weights = read_weights(location, bundle)
     layers = [values.get(name) for values in bundle.settings.values() for name in LAYERS]
@@ -92,8 +91,8 @@ def load_method(location: str, bundle: Bundle) -> Method:
 
 
 def _fit(weights: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
-    """Whether weights have the names, shapes and kind of numbers of a method, whose machine of kernels may hold any
-    number of samples (its tensors are empty in a fresh one).
+    """Whether weights have the names, shapes and types of a method. A kernel method may hold any number of samples,
+    so its tensors are empty in a fresh one.
     """
     return weights.keys() == expected.keys() and all(
         weights[name].is_floating_point() == like.is_floating_point()

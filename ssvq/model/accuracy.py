@@ -1,4 +1,6 @@
-"""What held-out tiles say of a bundle, with intervals: kept in the bundle, shown by its model card and in reports."""
+"""The accuracy of a bundle on held-out tiles, with intervals. It is kept in the bundle, and shown in model card and
+reports.
+"""
 
 import math
 from typing import Literal, get_args
@@ -9,15 +11,15 @@ from ssvq.model.description import Bundle, Figure
 
 Split = Literal["validation", "calibration", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-ACCURACY = "accuracy"  # name in `Bundle.training`
+ACCURACY = "accuracy"  # key in `Bundle.training`
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True)  # what a later version adds is passed over
+    model_config = ConfigDict(frozen=True)  # fields of later versions are ignored
 
 
 class Estimated(_Part):
-    """A figure, and its 95 % interval over images; NaN, in JSON null, where there is none."""
+    """A figure and its 95 % interval over images; NaN, in JSON null, if it is undefined."""
 
     value: Figure
     low: Figure
@@ -25,17 +27,17 @@ class Estimated(_Part):
 
     @property
     def known(self) -> bool:
-        """Whether there is a figure."""
+        """Whether the figure is defined."""
         return not math.isnan(self.value)
 
     @property
     def has_interval(self) -> bool:
-        """Whether there is an interval: not with fewer than two images."""
+        """Whether there is an interval; it needs at least two images."""
         return not math.isnan(self.low) and not math.isnan(self.high)
 
 
 class SplitAccuracy(_Part):
-    """How the tiles of a split are told apart by the column that decides."""
+    """How well the deciding column separates the tiles of a split."""
 
     images: int
     normal_tiles: int
@@ -50,11 +52,11 @@ class SplitAccuracy(_Part):
     """Share of the normal tiles at or over the threshold."""
 
     colour_auroc: Estimated
-    """AUROC of the mean of red minus blue on the same tiles, which needs no learning."""
+    """AUROC of the mean of red minus blue on the same tiles: a baseline without learning."""
 
 
 def accuracy_of(bundle: Bundle) -> dict[Split, SplitAccuracy]:
-    """By split, those that have tiles; nothing for a bundle of an earlier version, which kept none."""
+    """Accuracy by split, for splits with tiles; empty for a bundle of an earlier version."""
     try:
         return TypeAdapter(dict[Split, SplitAccuracy]).validate_python(bundle.training.get(ACCURACY, {}))
     except ValidationError:
@@ -62,7 +64,7 @@ def accuracy_of(bundle: Bundle) -> dict[Split, SplitAccuracy]:
 
 
 def saved(accuracy: dict[Split, SplitAccuracy]) -> dict[str, object]:
-    """For `Bundle.training`: JSON has no NaN."""
+    """Accuracy for `Bundle.training`: NaN becomes null."""
 
     def plain(value: object) -> object:
         if isinstance(value, dict):

@@ -1,5 +1,5 @@
-"""The convolutions of AlexNet (Krizhevsky, "One weird trick", 2014) as torchvision has them, and how their weights are
-read from a file.
+"""The convolutions of AlexNet (Krizhevsky, "One weird trick", 2014) as in torchvision, and a reader of their
+weights.
 """
 
 import torch
@@ -39,8 +39,10 @@ class AlexNet(nn.Module):
 
 
 def read_alexnet(location: str) -> dict[str, Tensor]:
-    """The weights of `AlexNet` from a file of torchvision's, .safetensors or what torch.save wrote; others in it, those
-    of the classifier, are left out. Nothing in it is run. Raises InputError when it cannot be read or lacks one.
+    """Read the weights of `AlexNet` from a torchvision file, .safetensors or .pth; those of the classifier are left
+    out. Nothing in the file is executed.
+
+    Raises InputError if it cannot be read or lacks a weight.
     """
     setting = f"--flow.alexnet {location}"
     advice = f"give the weights of {SOURCE}"

@@ -1,8 +1,8 @@
-"""How far a figure may be off: bootstrap over groups of tiles (Efron 1979).
+"""The uncertainty of a figure: bootstrap over groups of tiles (Efron 1979).
 
-Tiles of one photograph are alike, so tiles drawn one by one would give intervals that are far too narrow. A
-resample draws whole groups (photographs, or parts that were photographed several times) with replacement. It is
-given to a statistic as multiplicities: how often each tile is in it.
+Tiles of one photograph are alike, so drawing single tiles would give intervals that are far too narrow. A resample
+draws whole groups (photographs, or parts that were photographed several times) with replacement. A statistic gets it as
+multiplicities: how often each tile occurs in it.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ Statistic = Callable[[Multiplicities], float]
 
 @dataclass(frozen=True)
 class Interval:
-    """A percentile interval; NaN where there is none."""
+    """A percentile interval; NaN if it is undefined."""
 
     low: float
     high: float
@@ -36,8 +36,8 @@ class Estimate:
 class Ranking:
     """Scores of tiles against labels, sorted once so that figures of many resamples are fast.
 
-    `scores` float (n,); `anomalous` bool (n,); `normal` bool (n,), by default all others. Tiles that are neither
-    are left out. Sums of products are no matrix products here: the threads of BLAS cost more than they save.
+    `scores` float (n,); `anomalous` bool (n,); `normal` bool (n,), by default all others. Tiles that are neither are
+    left out. Sums of products avoid matrix products: BLAS threads cost more here than they save.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Ranking:
         self._anomalous_below = np.searchsorted(high, high, side="left")
 
     def auroc(self, multiplicities: Multiplicities) -> float:
-        """Area under the ROC curve of the tiles, each taken so many times; NaN unless both classes are there."""
+        """Area under the ROC curve, with each tile counted as often as it is taken; NaN unless both classes occur."""
         taken, normal = multiplicities[self._anomalous], _running_sum(multiplicities[self._normal])
         pairs = int(taken.sum()) * int(normal[-1])
         if pairs == 0:
@@ -60,25 +60,25 @@ class Ranking:
         return float((taken * lower).sum() / pairs)
 
     def average_precision(self, multiplicities: Multiplicities) -> float:
-        """Average precision of the tiles, each taken so many times; NaN unless both classes are there."""
+        """Average precision, with each tile counted as often as it is taken; NaN unless both classes occur."""
         taken, normal = multiplicities[self._anomalous], _running_sum(multiplicities[self._normal])
         anomalous = _running_sum(taken)
         if anomalous[-1] == 0 or normal[-1] == 0:
             return float("nan")
-        true = anomalous[-1] - anomalous[self._anomalous_below]  # said anomalous at the score of each anomalous tile
+        true = anomalous[-1] - anomalous[self._anomalous_below]  # called anomalous at the score of each anomalous tile
         false = normal[-1] - normal[self._normal_below]
-        precision = true / np.maximum(true + false, 1)  # 0 / 0 only where the tile itself is taken no time
+        precision = true / np.maximum(true + false, 1)  # 0 / 0 only for tiles that are not taken
         return float((taken * precision).sum() / anomalous[-1])
 
 
 def bootstrap(
     groups: ArrayLike, statistics: Mapping[str, Statistic], resamples: int = 1000, seed: int = 0
 ) -> dict[str, NDArray[np.float64]]:
-    """Each statistic's values over resamples of the groups, float64 (resamples,).
+    """The values of each statistic over resamples of the groups, float64 (resamples,).
 
-    `groups` (n,) holds each tile's group: names or numbers. A statistic takes multiplicities, int64 (n,), and gives
-    a number, or NaN for a resample without what it needs. All statistics see the same resamples, so that a
-    difference of their values is a paired one. There is no value for fewer than two groups.
+    `groups` (n,): the group of each tile, a name or a number. A statistic takes multiplicities, int64 (n,), and returns
+    a number, or NaN for a resample that lacks what it needs. All statistics see the same resamples, so differences of
+    their values are paired. Fewer than two groups give no value.
     """
     names, index = np.unique(np.asarray(groups), return_inverse=True)
     count = len(names)
@@ -108,9 +108,9 @@ def paired_auroc_difference(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Estimate:
-    """AUROC of the first scores less that of the second on the same tiles, and its interval over the same resamples.
+    """AUROC of the first scores minus that of the second on the same tiles, and its interval over the same resamples.
 
-    All arrays are (n,). The difference is NaN unless both classes are there.
+    All arrays are (n,). The difference is NaN unless both classes occur.
     """
     rankings = {"first": Ranking(first, anomalous), "second": Ranking(second, anomalous)}
     once = np.ones(len(anomalous), np.int64)

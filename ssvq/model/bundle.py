@@ -1,6 +1,7 @@
-"""The bundle: all that scoring needs. `model.safetensors`, a model card, and a readable `bundle.json`, written last.
+"""The bundle: everything that scoring needs. It holds `model.safetensors`, a model card, and a readable `bundle.json`,
+written last.
 
-A folder with a `bundle.json` is whole; one without is unfinished. Nothing in a bundle is ever unpickled.
+A folder with a `bundle.json` is complete; one without is unfinished. Nothing in a bundle is ever unpickled.
 """
 
 import hashlib
@@ -14,10 +15,10 @@ from ssvq.errors import InputError, one_line
 from ssvq.io import storage
 from ssvq.model.description import Bundle, Preprocessing
 
-if TYPE_CHECKING:  # else loaded with weights alone: processes that read or write can do without
+if TYPE_CHECKING:  # imported only to load weights: processes that read or write do without
     from torch import Tensor
 
-READABLE_VERSIONS = (2, 3)  # one of version 2 has the paper's encoder, and decides by `score`
+READABLE_VERSIONS = (2, 3)  # a bundle of version 2 has the paper's encoder and decides by `score`
 DESCRIPTION = "bundle.json"
 WEIGHTS = "model.safetensors"
 CARD = "README.md"  # the name that the Hugging Face hub shows
@@ -27,7 +28,9 @@ MAX_DESCRIPTION = (
 
 
 def model_id(method: str, settings: dict[str, Any], preprocessing: Preprocessing, weights_sha256: str) -> str:
-    """Identity of a model: 16 hex digits over weights, architecture and preprocessing; not calibration."""
+    """Identity of a model: 16 hex digits of a hash over weights, architecture and preprocessing, without
+    calibration.
+    """
     described = {
         "method": method,
         "architecture": settings.get("architecture"),
@@ -50,8 +53,10 @@ def sha256(data: bytes) -> str:
 
 
 def save_bundle(location: str, bundle: Bundle, weights: bytes, card: str | None = None) -> None:
-    """Write weights, model card and then the description: a crash between leaves an unfinished bundle, never a wrong
-    one. Nothing reads the card.
+    """Write weights, model card and then the description. A crash in between leaves an unfinished bundle, never a wrong
+    one.
+
+    Nothing reads the card.
     """
     storage.put(storage.join(location, WEIGHTS), weights)
     if card is not None:
@@ -60,12 +65,12 @@ def save_bundle(location: str, bundle: Bundle, weights: bytes, card: str | None 
 
 
 def is_finished(location: str) -> bool:
-    """Whether a finished bundle is there."""
+    """Whether there is a finished bundle."""
     return storage.exists(storage.join(location, DESCRIPTION))
 
 
 def read_description(location: str) -> Bundle:
-    """The description of a bundle. Raises InputError when there is none, or one of another version."""
+    """The description of a bundle. Raises InputError if there is none, or if it has another version."""
     address = storage.join(location, DESCRIPTION)
     try:
         data = storage.read_bytes(address)
@@ -77,8 +82,8 @@ def read_description(location: str) -> Bundle:
         raise InputError(f"{address} has {len(data):,} bytes, more than any description; copy the bundle again")
     try:
         values = json.loads(data.decode(), parse_constant=_refuse)
-        json.dumps(values, ensure_ascii=False).encode()  # halves of characters, which no output could hold
-    except (ValueError, RecursionError):  # numbers of thousands of digits are a ValueError of their own
+        json.dumps(values, ensure_ascii=False).encode()  # lone surrogates, which no output could hold
+    except (ValueError, RecursionError):  # numbers with thousands of digits raise another ValueError
         raise InputError(f"{address} is not JSON; copy the bundle again or train anew") from None
     version = values.get("version") if isinstance(values, dict) else None
     if version not in READABLE_VERSIONS:
@@ -96,12 +101,12 @@ def read_description(location: str) -> Bundle:
 
 
 def _refuse(constant: str) -> NoReturn:
-    """JSON has no NaN and no infinity, though Python reads them."""
+    """Refuse NaN and infinity: JSON has neither, though Python reads them."""
     raise ValueError(constant)
 
 
 def read_weights(location: str, bundle: Bundle) -> "dict[str, Tensor]":
-    """The weights of a bundle. Raises InputError when they are missing or not those of its description."""
+    """The weights of a bundle. Raises InputError if they are missing or do not match its description."""
     import safetensors.torch
 
     address = storage.join(location, WEIGHTS)

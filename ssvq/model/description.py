@@ -1,4 +1,4 @@
-"""What `bundle.json` says of a model, typed. Read also beside score maps, without torch and without weights."""
+"""The typed content of `bundle.json`. It is also read beside score maps, without torch and without weights."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -12,7 +12,7 @@ from ssvq.model.calibration import BundlePart, Calibration
 FORMAT_VERSION = 3
 MAX_TILE_SIZE = 4096
 
-# JSON has no NaN, so a figure that is not defined is written as null.
+# JSON has no NaN: an undefined figure is written as null.
 Figure = Annotated[float, BeforeValidator(lambda value: float("nan") if value is None else value)]
 
 Deviation = Annotated[FiniteFloat, Field(gt=0)]
@@ -24,7 +24,7 @@ class Preprocessing(BundlePart):
     tile_size: int = Field(gt=0, le=MAX_TILE_SIZE)
     whole_images: bool = False
     cell: int = Field(CELL, gt=0, le=MAX_TILE_SIZE)
-    """Side of a latent cell in pixels of a tile, which has whole numbers of them."""
+    """Side of a latent cell in pixels; a tile's side is a multiple of it."""
 
     pixels: PixelRule = AS_STORED
     mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
@@ -33,24 +33,24 @@ class Preprocessing(BundlePart):
     @model_validator(mode="after")
     def _has_whole_cells(self) -> "Preprocessing":
         if self.tile_size % self.cell:
-            raise ValueError(f"a tile size of {self.tile_size} is no whole number of cells of {self.cell}")
+            raise ValueError(f"a tile size of {self.tile_size} is not a multiple of the cell of {self.cell}")
         return self
 
     @property
     def tiling(self) -> Tiling:
-        """How images become the tiles that the model was trained on."""
+        """How images become tiles."""
         return Tiling(tile_size=self.tile_size, stride=self.tile_size, whole=self.whole_images)
 
 
 class Backbone(BundlePart):
-    """A pretrained network, and where its weights are from."""
+    """A pretrained network, and the origin of its weights."""
 
     name: str
-    """timm's name of it."""
+    """Its name in timm."""
 
     source: str
     sha256: str
-    """Of the file that the weights were read from."""
+    """SHA-256 of the file with the weights."""
 
     licence: str
 
@@ -61,22 +61,22 @@ class Bundle(BundlePart):
     format: Literal["ssvq-bundle"] = "ssvq-bundle"
     version: int = FORMAT_VERSION
     model_id: str = Field(pattern=r"^[0-9a-f]{16}$")
-    """As `model_id` makes it: it is the name of folders and files."""
+    """As made by `model_id`; it names folders and files."""
     method: str
     settings: dict[str, dict[str, Any]]
-    """What the method is built from, such as architecture, objective, codebook."""
+    """The settings that build the method, such as architecture, objective, codebook."""
 
     preprocessing: Preprocessing
     weights_sha256: str
     backbone: Backbone | None = None
-    """The pretrained network whose weights are within these; None with the paper's encoder."""
+    """The pretrained network within the weights; None for the paper's encoder."""
 
     calibration: Calibration
     metrics: dict[str, Figure]
-    """Validation and calibration figures of these weights; NaN, in JSON null, where there is no anomalous tile."""
+    """Validation and calibration figures of these weights; NaN, in JSON null, without an anomalous tile."""
 
     training: dict[str, Any]
-    """Resolved configuration, counts of tiles and images, data fingerprint."""
+    """Resolved settings, counts of tiles and images, data fingerprint."""
 
     created_at: datetime
     ssvq_version: str

@@ -1,11 +1,11 @@
-"""The paper's encoder and the distances from its codebook in eight kernels of a GPU.
+"""The paper's encoder and the distances from its codebook in eight GPU kernels.
 
-Between the layers of PyTorch every activation is written and read again for a bias, a ReLU, a cast or a residual; here
-each goes into the convolution or product beside it. What follows the last 3x3 convolution works on one cell at a time,
-up to the distance from the nearest code, so that neither latents nor distances to all codes are ever written.
+PyTorch writes and reads every activation again for a bias, a ReLU, a cast or a residual; here each is part of the
+convolution or product next to it. Everything after the last 3x3 convolution works on one cell at a time, up to the
+distance from the nearest code: neither latents nor distances to all codes are written.
 
-Activations are bf16. The first layer, the latents and the distances have fp32's accuracy, as in `PaperEncoder`: the
-pixels less 128 are exact in bf16, and other numbers are the sum of two bf16 numbers, of which three products are added.
+Activations are bf16. The first layer, the latents and the distances have fp32's accuracy, as in `PaperEncoder`: pixels
+minus 128 are exact in bf16, and other numbers are the sum of two bf16 numbers, of which three products are added.
 """
 
 import importlib.util
@@ -24,7 +24,7 @@ from ssvq.model.encoders.paper import PaperEncoder, ResidualLayer
 
 CELLS, CODES_AT_ONCE = 128, 64  # of a program; on an H200 the fastest of those tried
 SMALLEST, LARGEST = 16, 256  # sides of the products of a kernel, which are powers of two
-CENTRE = 128  # pixels less this are whole numbers of at most 8 bits
+CENTRE = 128  # pixels minus this are integers of at most 8 bits
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class FusedDistances:
         self._third = _of_conv(third)
         residual = [layer.block for layer in _residual_layers(encoder)]
         self._residual = [(_of_conv(block[1]), _of_cell(block[3]).bfloat16()) for block in residual]
-        # What the output of the last convolution lacks: its bias, and nothing from the second residual layer on.
+        # Still to add to the output of the last convolution: its bias; from the second residual layer on, nothing.
         self._biases = [_bias(third), *[torch.zeros_like(_bias(third))] * (len(residual) - 1)]
         self._to_latent = _halves(_of_cell(encoder.to_latent))
         self._latent_bias = _bias(encoder.to_latent)
@@ -74,7 +74,7 @@ class FusedDistances:
 def fused_distances(
     encoder: Encoder, codebook: Codebook, preprocessing: Preprocessing, precision: str
 ) -> FusedDistances | None:
-    """The kernels, where model and device suit them and they can be built; else None."""
+    """The kernels, if model and device suit them and they can be built; else None."""
     device = codebook.codes.device
     if device.type != "cuda" or precision != "bf16" or not suits(encoder, codebook):
         return None
@@ -94,7 +94,7 @@ def fused_distances(
 
 
 def suits(encoder: Encoder, codebook: Codebook) -> bool:
-    """Whether the kernels can take the sizes of a model; they take those of the paper."""
+    """Whether the kernels can take a model's sizes; they take the paper's."""
     if not isinstance(encoder, PaperEncoder) or encoder.to_latent.bias is None:
         return False
     residual = _residual_layers(encoder)
@@ -108,8 +108,9 @@ def suits(encoder: Encoder, codebook: Codebook) -> bool:
 @torch.no_grad()
 def first_layer(encoder: PaperEncoder, preprocessing: Preprocessing) -> Tensor:
     """The first convolution with normalisation, whitening and bias in its weights: float32 (4, 4, 4, channels), by row,
-    column and value of its window. Values are red, green and blue less CENTRE, and 1; around a tile all are 0, as
-    the padding of what is normalised is.
+    column and value of its window.
+
+    Values are red, green and blue minus CENTRE, and 1; around a tile all are 0, like the padding of normalised pixels.
     """
     layer = cast(nn.Conv2d, encoder.features[0])
     weight = torch.einsum("ocyx,ci->yxio", layer.weight.double(), encoder.whitening.matrix.double())

@@ -5,9 +5,9 @@ from numpy.typing import NDArray
 
 
 def auroc(scores: NDArray[np.floating], anomalous: NDArray[np.bool_]) -> float:
-    """Area under the ROC curve; NaN unless both classes are there. Raises ValueError for scores that are NaN.
+    """Area under the ROC curve; NaN unless both classes occur. Raises ValueError for NaN scores.
 
-    From ranks (Mann and Whitney), since every training worker needs it and scikit-learn takes 1.4 s to import.
+    Computed from ranks (Mann and Whitney): every training worker needs it, and scikit-learn takes 1.4 s to import.
     """
     if anomalous.all() or not anomalous.any():
         return float("nan")
@@ -20,7 +20,7 @@ def auroc(scores: NDArray[np.floating], anomalous: NDArray[np.bool_]) -> float:
 
 
 def average_precision(scores: NDArray[np.floating], anomalous: NDArray[np.bool_]) -> float:
-    """Average precision of the anomalous class; NaN unless both classes are there."""
+    """Average precision of the anomalous class; NaN unless both classes occur."""
     if anomalous.all() or not anomalous.any():
         return float("nan")
     from sklearn.metrics import average_precision_score
@@ -29,7 +29,7 @@ def average_precision(scores: NDArray[np.floating], anomalous: NDArray[np.bool_]
 
 
 def confusion(scores: NDArray[np.floating], anomalous: NDArray[np.bool_], threshold: float) -> dict[str, int]:
-    """Counts of tiles at a threshold; a score at or over it says anomalous."""
+    """Counts of tiles at a threshold. A score at or over it means anomalous."""
     from sklearn.metrics import confusion_matrix
 
     matrix = confusion_matrix(anomalous, scores >= threshold, labels=[False, True])

@@ -1,4 +1,4 @@
-"""Which device and arithmetic a model runs with, by what the hardware has."""
+"""Chooses device and arithmetic of a model by the hardware."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -11,7 +11,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve_device(device: Device) -> torch.device:
-    """The device itself. Raises InputError when CUDA is asked for and not there."""
+    """The device to use. Raises InputError if CUDA is asked for and missing."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cuda" and not torch.cuda.is_available():
@@ -22,10 +22,10 @@ def resolve_device(device: Device) -> torch.device:
 def resolve_precision(
     precision: Precision, device: torch.device, *, pretrained: bool = False, bounded: bool = False
 ) -> str:
-    """`bf16`, `fp16` or `fp32`: by hardware when `auto`. bf16 in software would be slower than fp32, and so it is for
-    the depthwise convolutions of pretrained networks on CPUs (measured: nine times).
+    """`bf16`, `fp16` or `fp32`; by hardware for `auto`.
 
-    `bounded`: no activation of the network is too large for fp16, which has three bits more than bf16.
+    bf16 in software would be slower than fp32, and so is bf16 for the depthwise convolutions of pretrained networks on
+    CPUs (measured: nine times). `bounded`: all activations fit fp16, which has three bits more than bf16.
     """
     if precision != "auto":
         return precision
@@ -44,10 +44,11 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Non
 
 
 def full_fp32(device: torch.device) -> AbstractContextManager[None]:
-    """Convolutions that are said to be fp32 are so: on a GPU they would by default round their input to the 10 bits of
-    TF32, and the latents with it, whose small difference from the codes is the score.
+    """Run fp32 convolutions in full fp32.
 
-    Algorithms are not chosen by trial either, since another trial may choose others, with other rounding.
+    By default a GPU rounds their input to the 10 bits of TF32, and the latents with it, whose small difference from the
+    codes is the score. Algorithms are not chosen by trial either, since another trial may choose others, with other
+    rounding.
     """
     if device.type != "cuda":
         return nullcontext()

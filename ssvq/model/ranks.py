@@ -1,4 +1,4 @@
-"""Which of how many processes of a distributed training this one is."""
+"""Rank and world size of a distributed training."""
 
 import torch
 import torch.distributed as dist
@@ -6,12 +6,12 @@ from torch import Tensor
 
 
 def world_size() -> int:
-    """Processes of the training; 1 where it is not distributed."""
+    """Number of processes; 1 without a distributed training."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Number of this process among them, from 0."""
+    """Index of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 

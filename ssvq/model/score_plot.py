@@ -1,4 +1,4 @@
-"""The picture of an evaluation: which scores normal and anomalous tiles have, and the ROC curve."""
+"""The picture of an evaluation: scores of normal and anomalous tiles, and the ROC curve."""
 
 from typing import Any
 
@@ -14,15 +14,13 @@ from ssvq.model.calibration import ColumnCalibration
 
 BINS = 40
 SHOWN = 0.999  # quantile of the scores where the histogram ends, so that a single tile does not squeeze it
-NORMAL, ANOMALOUS = "#4477aa", "#ee6677"  # Tol's bright scheme: told apart without colour vision
+NORMAL, ANOMALOUS = "#4477aa", "#ee6677"  # Tol's bright scheme, distinct for colour-blind readers
 GREYS = ("#555555", "#999999")
 LEGEND: dict[str, Any] = {"framealpha": 0.85, "edgecolor": "none"}
 
 
 def draw_plot(tiles: pa.Table, calibration: ColumnCalibration, column: str = "score") -> Figure:
-    """Histogram and ROC curve of a column of scores of tiles (schema TILES). Without one of the classes there is no
-    curve.
-    """
+    """Histogram and ROC curve of a column of scores of tiles (schema TILES). Without both classes there is no curve."""
     figure = Figure(figsize=(12, 5), dpi=120, layout="constrained")
     histogram, curve = figure.subplots(1, 2, width_ratios=(1.35, 1))
     anomalous, scores = tiles["anomalous"].to_numpy(), tiles[column].to_numpy()

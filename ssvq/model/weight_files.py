@@ -1,4 +1,4 @@
-"""Files of weights that other libraries wrote. Nothing in them is run."""
+"""Reads weight files of other libraries. Nothing in them is executed."""
 
 import io
 import pickle
@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from ssvq.errors import InputError, reason_of
 from ssvq.io import storage
 
-# What torch.load has been seen to raise for files that are cut off, damaged, of another kind, or that hold code.
+# Errors of torch.load for files that are truncated, damaged, of another kind, or contain code.
 UNREADABLE = (
     pickle.UnpicklingError,
     struct.error,
@@ -26,15 +26,15 @@ UNREADABLE = (
 
 
 def read_weight_file(location: str, setting: str, advice: str) -> dict[str, Any]:
-    """What a file holds by name: .safetensors, or what torch.save wrote of tensors alone.
+    """The content of a file by name: .safetensors, or tensors saved by torch.save.
 
-    Raises InputError, which begins with the setting and ends with the advice, where it is missing or no such file.
+    Raises InputError, which begins with the setting and ends with the advice, if it is missing or of another kind.
     """
     return decode_weights(read_file(location, setting, advice), location, setting, advice)
 
 
 def read_file(location: str, setting: str, advice: str) -> bytes:
-    """The bytes of a file. Raises InputError as `read_weight_file` does."""
+    """The bytes of a file. Raises InputError as `read_weight_file`."""
     try:
         return storage.read_bytes(location)
     except storage.StorageError as error:
@@ -43,7 +43,7 @@ def read_file(location: str, setting: str, advice: str) -> bytes:
 
 
 def decode_weights(data: bytes, location: str, setting: str, advice: str) -> dict[str, Any]:
-    """What the bytes of a file hold by name. Raises InputError as `read_weight_file` does."""
+    """The content of a file's bytes by name. Raises InputError as `read_weight_file`."""
     try:
         if location.endswith(".safetensors"):
             return dict(safetensors.torch.load(data))

@@ -1,5 +1,5 @@
-"""Colours without their correlation: red, green and blue of photographs nearly agree, and what tells rust from shade
-is the little by which they do not.
+"""Whitens colours: red, green and blue of photographs nearly agree, and rust differs from shade by how little they
+do not.
 """
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ssvq.model.ranks import averaged, world_size
 
-LEAST_VARIANCE = 1e-3  # of the mean variance of the three directions: grey images have none in two of them
+LEAST_VARIANCE = 1e-3  # share of the mean variance of the three directions: grey images have none in two of them
 
 
 class ColourWhitening(nn.Module):
@@ -32,7 +32,7 @@ class ColourWhitening(nn.Module):
 
     @torch.no_grad()
     def start_from(self, images: Tensor) -> None:
-        """Measure the matrix on images (n, 3, h, w) of all ranks together; each rank has equally many."""
+        """Measure the matrix on images (n, 3, h, w) of all ranks together; all ranks have equally many."""
         pixels = images.movedim(1, -1).reshape(-1, 3).double()
         moments = torch.cat([pixels.mean(0)[None], pixels.T @ pixels / len(pixels)])
         mean, *second = averaged(moments).cpu()
@@ -43,6 +43,6 @@ class ColourWhitening(nn.Module):
             dist.broadcast(self.matrix, src=0)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: object) -> None:
-        """A model from before this took colours as they are."""
+        """Models from before whitening used colours unchanged."""
         state_dict.setdefault(f"{prefix}matrix", torch.eye(3))
         super()._load_from_state_dict(state_dict, prefix, *rest)

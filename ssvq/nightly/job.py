@@ -1,9 +1,10 @@
-"""`ssvq nightly`: scores, publishes and reports the surveys under a root that hold something new, for a schedule.
+"""`ssvq nightly`: scores, publishes and reports every survey under a root that has something new. Made for a schedule.
 
-What is new is what `ssvq score` says is new: the survey less the ledger. The published file of a survey and its page
-are made anew when they are not of what has been scored. So a night that was cut short anywhere is caught up by the next
-one, and nothing else is remembered of it. No lock is held while the last night's job still runs: two at once end in the
-same state, and do some work twice at worst.
+"New" is what `ssvq score` calls new: images of the survey that are not done in the ledger. The published file and the
+page of a survey are made again if they are out of date. So the next night finishes a night that was cut short, and
+needs no other memory.
+
+There is no lock: if the last night's job still runs, both end in the same state, and at worst do some work twice.
 """
 
 import json
@@ -34,8 +35,8 @@ from ssvq.scoring.plan import ScorePlan, plan_scoring
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a survey. Images and tiles are those that the ledger has of this night; the images `left_alone`
-    had been done before.
+    """The outcome of a survey. Images and tiles are those of this night in the ledger; images `left_alone` were done
+    before.
     """
 
     survey: str
@@ -51,9 +52,9 @@ class Outcome:
 
 
 def nightly(config: NightlyConfig) -> ExitCode:
-    """Bring every survey up to date, the newest first. One that fails does not cost the others their turn.
+    """Bring every survey up to date, the newest first. A survey that fails does not stop the others.
 
-    Raises InputError for a wrong model, when there is no survey, and for an output that cannot be written.
+    Raises InputError for a wrong model, for a root without surveys, and for an output that cannot be written.
     """
     run_id, started = new_run_id(), time.monotonic()
     bundle = read_bundle(config.model)  # a wrong model is one error, and not one for each survey
@@ -90,7 +91,7 @@ def nightly(config: NightlyConfig) -> ExitCode:
 
 
 def _surveys(config: NightlyConfig) -> list[str]:
-    """The folders that are to be looked at. One without an image, as of an upload that is to begin, is passed over."""
+    """The folders to look at. A folder without an image, such as an upload that has not begun, is skipped."""
     surveys = []
     for name in find_surveys(config.root, config.surveys, config.newest):
         address = storage.join(config.root, name)
@@ -123,7 +124,7 @@ def _look(
 
 
 def _check_folder_name(survey: str) -> None:
-    """Raises InputError for a folder whose name cannot be a survey's, with what can be done about it here."""
+    """Raises InputError, with a remedy, for a folder name that cannot be the name of a survey."""
     try:
         check_survey_name(survey)
     except InputError:
@@ -133,7 +134,7 @@ def _check_folder_name(survey: str) -> None:
 
 
 def _describe(config: NightlyConfig, due: Sequence[ScorePlan], outcomes: Sequence[Outcome]) -> ExitCode:
-    """Say what a run would do."""
+    """Print what a run would do."""
     with _ray_for(config, due):
         for plan in due:
             if plan.has_work:
@@ -144,12 +145,12 @@ def _describe(config: NightlyConfig, due: Sequence[ScorePlan], outcomes: Sequenc
 
 
 def _ray_for(config: NightlyConfig, due: Sequence[ScorePlan]) -> AbstractContextManager[None]:
-    """One session of Ray for all that is to be scored, if anything is."""
+    """One Ray session for everything that has to be scored, if there is anything."""
     return ray_session(debug=config.debug) if any(plan.to_score for plan in due) else nullcontext()
 
 
 def _turn(config: NightlyConfig, plan: ScorePlan, known: Known) -> Outcome:
-    """Score a survey, publish and report it; whatever goes wrong is an outcome."""
+    """Score, publish and report one survey. Every error becomes an outcome."""
     partition, started = plan.partition, time.monotonic()
     try:
         codes = [score(plan.config, plan)] if plan.has_work else []
@@ -160,7 +161,7 @@ def _turn(config: NightlyConfig, plan: ScorePlan, known: Known) -> Outcome:
     return Outcome(
         partition.survey,
         _one_code(config, [*codes, code]),
-        **counts,
+        **asdict(counts),
         left_alone=plan.images - plan.left,
         seconds=round(time.monotonic() - started, 1),
         report=page,
@@ -175,7 +176,7 @@ def _failed(config: NightlyConfig, survey: str, error: Exception) -> Outcome:
 
 
 def _one_code(config: NightlyConfig, codes: Sequence[ExitCode]) -> ExitCode:
-    """The worst of some exit codes. Images that failed are none of them where they are allowed."""
+    """The worst of the exit codes. Failed images do not count if they are allowed."""
     ranked = [ExitCode.INTERNAL_ERROR, ExitCode.WRONG_INPUT]
     ranked += [] if config.allow_failed_images else [ExitCode.SOME_IMAGES_FAILED]
     return next((code for code in ranked if code in codes), ExitCode.DONE)

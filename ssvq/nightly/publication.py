@@ -1,7 +1,6 @@
-"""Publishes and reports a survey once its scores have changed."""
+"""Publishes and reports a survey after its scores have changed."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from ssvq.errors import ExitCode
 from ssvq.io import storage
@@ -14,7 +13,7 @@ from ssvq.scores.data_set import Scores
 from ssvq.scores.layout import Partition, images_folder
 from ssvq.scores.partitions import PartitionInfo, is_published
 
-TRIES = 3  # to publish and report: another job may score images of the survey meanwhile
+TRIES = 3  # times to publish and report: another job may score images of the survey meanwhile
 
 _SINCE = """
     SELECT count(*) FILTER (status = 'scored') AS scored, count(*) FILTER (status = 'failed') AS failed,
@@ -26,16 +25,27 @@ _SINCE = """
 
 @dataclass(frozen=True)
 class Known:
-    """What the ledger of an output says: the state of its partitions, and the runs that it has rows of."""
+    """What the ledger of an output says: the state of its partitions, and its runs."""
 
     partitions: dict[Partition, PartitionInfo]
     runs: list[str]
 
 
-def publish_and_report(config: NightlyConfig, partition: Partition) -> tuple[str | None, ExitCode]:
-    """Publish what has been scored and write its page, unless that has been done. Returns the page's address.
+@dataclass(frozen=True)
+class Counts:
+    """Images and tiles of a partition that some runs added to the ledger."""
 
-    Of two jobs the one that ends last looks at the ledger after both have written, so that the last word is its own.
+    scored: int = 0
+    failed: int = 0
+    tiles: int = 0
+    anomalous_tiles: int = 0
+
+
+def publish_and_report(config: NightlyConfig, partition: Partition) -> tuple[str | None, ExitCode]:
+    """Publish the scores and write the page, unless both are up to date. Returns the address of the page.
+
+    If two jobs run at once, the one that ends last checks the ledger after both have written, so that its result is the
+    final one.
     """
     page = config.report(partition.survey)
     code = ExitCode.DONE
@@ -46,16 +56,18 @@ def publish_and_report(config: NightlyConfig, partition: Partition) -> tuple[str
             return None, code
         if info.state == told or (told is None and is_told(info, page)):
             break
-        names: dict[str, Any] = {"scores": partition.out, "survey": partition.survey, "model_id": partition.model_id}
-        publish(PublishConfig(**names))
-        code = report(ReportConfig(**names, out=page))
+        scores, survey, model_id = partition.out, partition.survey, partition.model_id
+        publish(PublishConfig(scores=scores, survey=survey, model_id=model_id))
+        code = report(ReportConfig(scores=scores, survey=survey, model_id=model_id, out=page))
         told = info.state
     return page, code
 
 
 def is_told(info: PartitionInfo | None, page: str) -> bool:
-    """Whether the published file is of what the ledger says, and the page was made after it; also when there is nothing
-    to tell. Both times are those of the storage: no clock of this machine matters.
+    """Whether published file and page are up to date; true if there is nothing to publish.
+
+    The published file must match the ledger, and the page must be newer. Both times come from the storage: no clock of
+    this machine matters.
     """
     if info is None or not info.images:
         return True
@@ -76,13 +88,8 @@ def read_known(out: str) -> Known:
         return Known({info.partition: info for info in scores.partitions()}, runs)
 
 
-def count_since(known: Known, partition: Partition) -> dict[str, Any]:
-    """What the ledger has of a partition from runs that it did not know then."""
-    keys: dict[str, Any] = {
-        "survey": partition.survey,
-        "model_id": partition.model_id,
-        "tiling_id": partition.tiling_id,
-    }
+def count_since(known: Known, partition: Partition) -> Counts:
+    """Counts of a partition in the ledger, from runs that were not known earlier."""
     with Scores(partition.out) as scores:
-        (counts,) = scores.sql(_SINCE, keys | {"runs": known.runs}).to_pylist()
-    return dict(counts)
+        (counts,) = scores.sql(_SINCE, {**partition.identity, "runs": known.runs}).to_pylist()
+    return Counts(**counts)

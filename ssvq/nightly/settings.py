@@ -1,4 +1,4 @@
-"""Settings of the command that a schedule runs: all surveys under one root."""
+"""Settings of `ssvq nightly`: all surveys under one root."""
 
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
@@ -24,7 +24,7 @@ class NightlyConfig(SurveyScoring):
     """Folder or s3:// prefix for the page of each survey (default: `reports` in --out)."""
 
     def report(self, survey: str) -> str:
-        """Where the page of a survey lies."""
+        """Address of the page of a survey."""
         return storage.join(self.reports or storage.join(self.out, "reports"), f"{survey}.html")
 
     def of_survey(self, survey: str) -> ScoreConfig:

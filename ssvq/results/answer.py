@@ -1,4 +1,4 @@
-"""How the answer to a query is written: a table for a person, CSV, JSON or Parquet."""
+"""Writes the answer of a query: as a table for a person, as CSV, JSON or Parquet."""
 
 import io
 from typing import Any
@@ -33,7 +33,7 @@ def write_answer(answer: pa.Table, form: str, file: Any) -> None:
 
 
 def _plain(answer: pa.Table) -> pa.Table:
-    """The table with nested and binary columns as text, which CSV has no type for."""
+    """The table with nested and binary columns as text, since CSV has no type for them."""
     connection = duckdb.connect()
     connection.register("answer", answer)
     nested = [f.name for f in answer.schema if pa.types.is_nested(f.type) or pa.types.is_binary(f.type)]
@@ -44,8 +44,8 @@ def _plain(answer: pa.Table) -> pa.Table:
 
 
 def _render(answer: pa.Table) -> str:
-    """The table for a person; wide values are not cut, since they are often paths, whose control characters a terminal
-    does not get to see.
+    """The table for a person. Wide values, often paths, are not cut; control characters are replaced for the
+    terminal.
     """
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for field in answer.schema:

@@ -1,7 +1,7 @@
-"""From pixels to places, as the ledger's row of an image tells: its CRS and its affine transform.
+"""From pixels to positions on the ground, by the CRS and affine transform in the ledger row of an image.
 
 Pixel coordinates are those of the stored raster: (0, 0) is the outer corner of the first pixel, and x runs along its
-row. An image that is placed by ground control points has their least-squares affine in the ledger.
+row. For an image with ground control points, the ledger has their least-squares affine.
 """
 
 import antimeridian
@@ -39,12 +39,12 @@ def affine_of(image: ImageRow, pitch_x: float = 1, pitch_y: float = 1) -> Affine
 
 
 def to_lonlat(crs: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """Longitude, from -180 to 180, and latitude (n, 2) of points of a CRS, NaN for those that have none; or None where
-    GDAL knows no way from the CRS, or gives up.
+    """Longitude, from -180 to 180, and latitude (n, 2) of points of a CRS, NaN for points without any; None if GDAL
+    cannot transform the CRS.
     """
     try:
         longitude, latitude = transform_coordinates(crs, LONGITUDE_LATITUDE, x, y)
-    except (CRSError, CPLE_BaseError):  # GDAL's own for a local system of coordinates, or a place outside of its map
+    except (CRSError, CPLE_BaseError):  # GDAL's own errors: a local coordinate system, or a point outside its map
         return None
     points = np.column_stack([longitude, latitude]).astype(np.float64)
     points[~np.isfinite(points).all(axis=1)] = np.nan
@@ -54,7 +54,7 @@ def to_lonlat(crs: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArr
 
 
 def footprint(image: ImageRow) -> BaseGeometry | None:
-    """The polygon that an image covers, as `footprints` of its tiles."""
+    """The polygon that an image covers, made like the footprints of its tiles."""
     outline: BaseGeometry | None = footprints(image, np.array([[0, 0, image.image_width, image.image_height]]))[0]
     return outline
 
@@ -68,11 +68,11 @@ def footprint_or_camera(image: ImageRow) -> BaseGeometry | None:
 
 
 def on_the_ground(shape: BaseGeometry, image: ImageRow) -> BaseGeometry | None:
-    """A polygon or several of an image's pixels in longitude and latitude, as RFC 7946 wants it: outer rings
-    anticlockwise, cut at the antimeridian. None where it has no place on the map.
+    """A polygon or multipolygon of an image's pixels in longitude and latitude, as RFC 7946 requires: outer rings
+    anticlockwise, cut at the antimeridian. None if it has no place on the map.
     """
     affine = affine_of(image)
-    # Rings have to run anticlockwise on the ground, which tells the inside from the outside around a pole.
+    # Rings must run anticlockwise on the ground, which separates inside from outside around a pole.
     shape = shapely.orient_polygons(shapely.segmentize(shape, LONGEST_STRAIGHT), exterior_cw=affine.determinant < 0)
     pixels = shapely.get_coordinates(shape)
     x = affine.a * pixels[:, 0] + affine.b * pixels[:, 1] + affine.c

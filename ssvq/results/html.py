@@ -1,4 +1,4 @@
-"""What the HTML pages share: one file each, which asks no network for anything, with its pictures inside."""
+"""What the HTML pages share. Each page is one file with its pictures inside, and loads nothing from a network."""
 
 import base64
 import io
@@ -10,7 +10,7 @@ from PIL import Image
 
 
 def page_template(name: str, filters: dict[str, Any]) -> jinja2.Template:
-    """The template of a page, as `read_part` names it; what it includes is named so too."""
+    """The template of a page. It and its includes are named as for `read_part`."""
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,

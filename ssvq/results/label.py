@@ -1,4 +1,6 @@
-"""`ssvq label`: what people say of tiles and findings, as labels for `ssvq train --labels` and states of findings."""
+"""`ssvq label`: turns what people say about tiles and findings into labels for `ssvq train --labels` and states of
+findings.
+"""
 
 import csv
 import getpass
@@ -29,37 +31,38 @@ from ssvq.scores.ledger_row import ImageRow
 from ssvq.scores.objects import put_output
 from ssvq.scores.schema import image_of_tile
 
-NAMED = 5  # of the lines about single findings; the rest is counted
+NAMED = 5  # lines about single findings, at most; the others are counted
 NAMED_UNKNOWN = 3
 
 
 @dataclass
 class Labels:
-    """New labels, and the tiles whose earlier labels they replace."""
+    """New labels, and the positions of tiles whose earlier labels they replace."""
 
     rows: list[LabelRow] = field(default_factory=list)
     places: set[TilePlace] = field(default_factory=set)
 
     def add(self, rows: Sequence[LabelRow], places: set[TilePlace]) -> None:
-        """Add the labels of some tiles, in place of those that these have here."""
+        """Add labels of some tiles; they replace earlier labels of these."""
         self.rows = [*(row for row in self.rows if row.place not in places), *rows]
         self.places |= places
 
 
 def label(config: LabelConfig) -> ExitCode:
-    """Add labels to a table, which is made where there is none, and decisions to those beside the findings. A tile that
-    has a label gets its new one. Decisions on images that have changed since are named and left out, and the exit code
-    says so.
+    """Add labels to a table, which is created if it is missing, and decisions to those beside the findings.
 
-    Raises InputError, and writes nothing, when a tile is not among the scores of the survey, when no decision is of the
-    current scores, and when the file is of another survey or model.
+    A tile that has a label gets the new one. Decisions on images that have changed are named and left out, and the exit
+    code says so.
+
+    Raises InputError, and writes nothing, if a tile is not among the scores of the survey, if no decision is about the
+    current scores, or if the file belongs to another survey or model.
     """
     page = None if config.marks is None else read_page_file(config.marks)
     survey, model_id = _check_source(config, page)
     try:
         choice = choose_images(config.scores, None, survey, model_id)
     except InputError as error:
-        raise InputError(f"{error} (asked for by --from {config.marks})" if page else str(error)) from None
+        raise InputError(f"{error} (requested by --from {config.marks})" if page else str(error)) from None
     images = {image.image_id: image for image in choice.images}
     who = config.who or getpass.getuser()
     out = config.out or labels_file(config.scores, survey)
@@ -84,7 +87,7 @@ def label(config: LabelConfig) -> ExitCode:
 
 
 def _check_source(config: LabelConfig, page: PageFile | None) -> tuple[str, str | None]:
-    """The survey, and the model if one is named. Raises InputError where a page's file is of another one."""
+    """The survey, and the model if one is named. Raises InputError if the page's file belongs to another one."""
     if page is None:
         return str(config.survey), config.model_id
     for name, given in (("survey", config.survey), ("model_id", config.model_id)):
@@ -95,7 +98,7 @@ def _check_source(config: LabelConfig, page: PageFile | None) -> tuple[str, str 
 
 
 def _take(scores: str, survey: str, taken: Sequence[Decision], images: Mapping[str, ImageRow], labels: Labels) -> None:
-    """Put decisions, tell the findings their states, and add the labels of the tiles around them."""
+    """Write decisions, update the states of the findings, and add the labels of the tiles around them."""
     before = read_decisions(scores, survey)
     address = put_decisions(scores, survey, taken)
     people = ", ".join(sorted({one.decided_by for one in taken}))
@@ -152,7 +155,7 @@ def _put_labels(address: str, before: Sequence[LabelRow], labels: Labels) -> Non
 
 
 def _wanted(config: LabelConfig, page: PageFile | None, survey: str) -> dict[str, TileLabel]:
-    """The label of each tile that is named, by its tile_id."""
+    """The label of each named tile, by tile_id."""
     if page is not None:
         return {mark.tile_id: mark.label for mark in page.labels}
     assert config.label is not None
@@ -160,10 +163,10 @@ def _wanted(config: LabelConfig, page: PageFile | None, survey: str) -> dict[str
 
 
 def _read_ids(config: LabelConfig, survey: str) -> list[str]:
-    """The column `tile_id` of a CSV, or the first column of one without such a heading.
+    """The column `tile_id` of a CSV, or its first column if there is no such heading.
 
-    Images of two surveys may have one name, and their tiles one identity. So a column `survey` is heeded; and without
-    one, a tile that another survey has too is refused.
+    Images of two surveys may share a name, and their tiles an id. So a column `survey` is used if there is one; without
+    it, a tile that another survey has too is refused.
     """
     name = f"--tiles {config.tiles}"
     text = decode_csv(read_setting(str(config.tiles), "--tiles"), name)
@@ -187,7 +190,7 @@ def _read_ids(config: LabelConfig, survey: str) -> list[str]:
 
 
 def _check_one_survey(scores: str, survey: str, ids: Sequence[str], name: str) -> None:
-    """Raises InputError for a tile of an image that another survey has by the same name."""
+    """Raises InputError for a tile of an image whose name occurs in another survey too."""
     images = set(map(image_of_tile, ids))
     known = Scores(scores).sql("SELECT DISTINCT survey, image_id FROM images")
     pairs = list(zip(*(known[name].to_pylist() for name in ("survey", "image_id")), strict=True))
@@ -195,7 +198,7 @@ def _check_one_survey(scores: str, survey: str, ids: Sequence[str], name: str) -
     here = {image_id for other, image_id in pairs if other == survey}
     if others and images & here:
         raise InputError(
-            f"{name} does not say which survey its tiles are of, and survey {others[0]} has images of the same names: "
+            f"{name} does not name the survey of its tiles, and survey {others[0]} has images of the same names: "
             "add a column survey"
         )
 
@@ -207,9 +210,9 @@ def _tile_rows(
     survey: str,
     who: str,
 ) -> list[LabelRow]:
-    """Labels of whole tiles. Each tile is looked up in the score map of its image.
+    """Labels of whole tiles, each looked up in the score map of its image.
 
-    Raises InputError when one is not there.
+    Raises InputError if a tile is not there.
     """
     now = datetime.now(UTC)
     rows: list[LabelRow] = []
@@ -229,5 +232,5 @@ def _tile_rows(
 
 
 def _more(lines: Sequence[str], noun: str) -> list[str]:
-    """A line that counts what is not named."""
+    """A line that counts the items that are not named."""
     return [f"and {count(len(lines) - NAMED, f'more {noun}')}"] if len(lines) > NAMED else []

@@ -46,9 +46,9 @@ QUERIES = {
         LIMIT {limit}
     """,
 }
-BINS = 10  # of the population stability index, by deciles of the calibration
-SHIFTED, WATCHED = 0.25, 0.1  # the customary readings of the index
-LEAST_SHARE = 1e-4  # of a bin, so that an empty one has a logarithm
+BINS = 10  # bins of the population stability index: deciles of the calibration
+SHIFTED, WATCHED = 0.25, 0.1  # customary readings of the index
+LEAST_SHARE = 1e-4  # least share of a bin, so that an empty one has a logarithm
 
 
 def named_query(connection: duckdb.DuckDBPyConnection, config: QueryConfig) -> pa.Table:
@@ -59,9 +59,10 @@ def named_query(connection: duckdb.DuckDBPyConnection, config: QueryConfig) -> p
 
 
 def drift(connection: duckdb.DuckDBPyConnection, scores: str) -> pa.Table:
-    """How far the scores of each survey and model are from those of the model's normal calibration tiles: population
-    stability index, and the statistic of Kolmogorov and Smirnov. A survey with many defects is far, too; one whose
-    median is far as well no longer looks like what the model learned. Warns of it.
+    """Distance between the scores of each survey and model, and those of the model's normal calibration tiles.
+
+    Measures are the population stability index and the Kolmogorov-Smirnov statistic. Many defects also move a survey;
+    if its median moves too, it no longer looks like the training images. Then a warning is printed.
     """
     rows = []
     pairs = connection.execute("SELECT DISTINCT survey, model_id FROM tiles ORDER BY ALL").fetchall()
@@ -80,8 +81,8 @@ def drift(connection: duckdb.DuckDBPyConnection, scores: str) -> pa.Table:
         verdict = "shifted" if index >= SHIFTED else "watch" if index >= WATCHED else "as calibrated"
         if verdict == "shifted":
             logs.warning(
-                f"warning: survey {survey} does not look like what model {model_id} was calibrated on (stability "
-                f"index {index:.2f}, over {SHIFTED}): look at its worst tiles before its thresholds are trusted",
+                f"warning: survey {survey} does not look like the calibration images of model {model_id} (stability "
+                f"index {index:.2f}, over {SHIFTED}): look at its worst tiles before you trust its thresholds",
                 survey=survey,
             )
         medians = {"median_score": float(np.median(found)), "calibration_median": float(np.median(normal))}
@@ -93,7 +94,7 @@ def drift(connection: duckdb.DuckDBPyConnection, scores: str) -> pa.Table:
 
 
 def calibration_scores(scores: str, model_id: str) -> NDArray[np.float64] | None:
-    """Scores of a model's normal calibration tiles, ascending; None where its description is missing."""
+    """Scores of a model's normal calibration tiles, ascending; None if its description is missing."""
     try:
         described = read_model(scores, model_id)
     except InputError:

@@ -12,7 +12,7 @@ from ssvq.io import storage
 from ssvq.results.findings.decisions import State
 from ssvq.results.settings import TileLabel
 
-CLOCKS_DIFFER = timedelta(days=1)  # at most; a decision of the future would win over all that follow
+CLOCKS_DIFFER = timedelta(days=1)  # at most; a decision from the future would win over all later ones
 LONGEST_NOTE = 2000
 
 
@@ -28,19 +28,19 @@ class Mark(_Part):
 
 
 def _region(text: object) -> BaseGeometry:
-    """A region from WKT. Raises ValueError for what is no area."""
+    """A region from WKT. Raises ValueError if it is not a valid area."""
     try:
         region = shapely.from_wkt(text)
     except (shapely.errors.ShapelyError, TypeError):
         raise ValueError("is no WKT") from None
     if not isinstance(region, shapely.Polygon | shapely.MultiPolygon) or not region.is_valid or not region.area > 0:
-        raise ValueError("is no valid polygon")
+        raise ValueError("is not a valid polygon")
     return region
 
 
 class PageDecision(_Part):
-    """What a person decided about a finding. The file holds the region, so that it can be taken when the table of
-    findings has been made anew since.
+    """A person's decision about a finding. It holds the region, so that it can be taken after the table of findings was
+    made again.
     """
 
     finding_id: str = Field(min_length=1, max_length=64)
@@ -67,7 +67,7 @@ class PageDecision(_Part):
 
 
 class PageFile(_Part):
-    """What the page downloads."""
+    """The file that the page saves."""
 
     survey: str
     model_id: str
@@ -77,7 +77,7 @@ class PageFile(_Part):
 
 
 def read_page_file(address: str) -> PageFile:
-    """The file at an address. Raises InputError, naming the setting `--from`, for one that is missing or damaged."""
+    """Read the file at an address. Raises InputError, naming the setting `--from`, if it is missing or damaged."""
     data = read_setting(address, "--from")
     try:
         return PageFile.model_validate_json(data)
@@ -86,12 +86,12 @@ def read_page_file(address: str) -> PageFile:
         where = ".".join(str(part) for part in first["loc"])
         reason = first["msg"].removeprefix("Value error, ")
         raise InputError(
-            f"--from {address} is no file that a report page saved: {where or 'it'}: {reason}; save it again"
+            f"--from {address} was not saved by a report page: {where or 'it'}: {reason}; save it again"
         ) from None
 
 
 def read_setting(address: str, setting: str) -> bytes:
-    """What lies at an address. Raises InputError, naming the setting, where nothing can be read."""
+    """The bytes at an address. Raises InputError, naming the setting, if they cannot be read."""
     try:
         return storage.read_bytes(address)
     except FileNotFoundError:

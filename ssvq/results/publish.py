@@ -1,7 +1,7 @@
 """`ssvq publish`: the many small score maps of a survey as one sorted GeoParquet file, for analysts.
 
-Images stand in the order of their worst tile, so that a query for high scores reads the first row groups alone; a Bloom
-filter over image_id and image_uri leads to the row group of one image.
+Images are sorted by their worst tile, so a query for high scores reads only the first row groups. A Bloom filter over
+image_id and image_uri finds the row group of one image.
 """
 
 import json
@@ -34,9 +34,9 @@ Result = TypeVar("Result")
 
 
 def publish(config: PublishConfig) -> ExitCode:
-    """Publish every partition of a survey whose published file is not of the ledger's state.
+    """Publish every partition of a survey whose published file is out of date.
 
-    Raises InputError for a survey or model that is not there, and for score maps that are damaged or missing.
+    Raises InputError for an unknown survey or model, and for score maps that are damaged or missing.
     """
     with Scores(config.scores) as scores:
         scores.check_known(config.survey, config.model_id)
@@ -47,7 +47,7 @@ def publish(config: PublishConfig) -> ExitCode:
             if not info.images:
                 continue
             if is_published(info):
-                print(f"{partition.published} holds what has been scored: nothing to do.")
+                print(f"{partition.published} is up to date: nothing to do.")
                 continue
             rows = scores.rows(partition)
             rows = rows.filter(pc.is_valid(rows["object_version"]))
@@ -58,15 +58,13 @@ def publish(config: PublishConfig) -> ExitCode:
 
 
 def write_published(info: PartitionInfo, images: list[str], runs: list[str]) -> int:
-    """Write the file of a partition from the objects of its images, and put it. Returns its number of rows.
+    """Write the published file of a partition from the objects of its images. Returns its number of rows.
 
-    No more is in memory than a row group and the objects that are read ahead.
+    Memory holds a row group and the objects that are read ahead.
     """
     partition = info.partition
     described = {
-        "survey": partition.survey,
-        "model_id": partition.model_id,
-        "tiling_id": partition.tiling_id,
+        **partition.identity,
         "runs": runs,
         "images": info.images,
         "state": info.state,
@@ -105,13 +103,13 @@ def _write_group(writer: pq.ParquetWriter, tables: Sequence[pa.Table], schema: p
 
 
 def _worst_score(partition: Partition, image: str) -> float:
-    """The highest score of an image: the rest of its object is not decoded."""
+    """The highest score of an image; the rest of its object is not decoded."""
     scores = read_score_map(partition.score_map(image), ["score"])["score"]
     return float(pc.max(scores).as_py() or 0)
 
 
 def _in_parallel(work: Callable[[str], Result], images: Sequence[str], progress: Progress) -> Iterator[Result]:
-    """Results in order, a bounded number of them ahead of whoever takes them."""
+    """Results in order. A bounded number of them is computed ahead of the consumer."""
     with ThreadPoolExecutor(READS_AT_ONCE) as threads:
         for result in in_order(threads, work, images, 2 * READS_AT_ONCE):
             yield result

@@ -19,7 +19,7 @@ NOT_COMPARED = "no survey is compared with an earlier one: run `ssvq findings SC
 
 
 def query(config: QueryConfig) -> ExitCode:
-    """Print or write the answer. Objects that are damaged are named and left out, and the exit code says so.
+    """Print or write the answer. Damaged objects are named and left out, and the exit code says so.
 
     Raises InputError for a folder without score maps, and for wrong SQL.
     """
@@ -50,7 +50,7 @@ def query(config: QueryConfig) -> ExitCode:
 
 def _answer(config: QueryConfig, damaged: Collection[str] = ()) -> pa.Table:
     with Scores(config.scores, damaged) as scores:
-        scores.add_views("tiles")  # also of SQL that finds the views by itself, such as SHOW TABLES
+        scores.add_views("tiles")  # also if the SQL lists the views, as SHOW TABLES does
         with reading(f"score maps of {config.scores} cannot be read: "):
             narrow(scores.connection, config)
             scores.add_views(QUERIES.get(str(config.named), ""))
@@ -67,9 +67,9 @@ def _answer(config: QueryConfig, damaged: Collection[str] = ()) -> pa.Table:
 
 
 def narrow(connection: duckdb.DuckDBPyConnection, config: QueryConfig) -> None:
-    """Narrow the views to the surveys and the model that are asked for, and judge tiles by another threshold.
+    """Narrow the views to the given surveys and model, and judge tiles by another threshold.
 
-    Raises InputError for a survey or model that is not there.
+    Raises InputError for an unknown survey or model.
     """
     where = []
     for column, wanted in (("survey", config.survey), ("model_id", [config.model_id] if config.model_id else None)):
@@ -96,11 +96,11 @@ def narrow(connection: duckdb.DuckDBPyConnection, config: QueryConfig) -> None:
 
 
 def _warn_of_few_tiles(connection: duckdb.DuckDBPyConnection, config: QueryConfig) -> None:
-    """A p-value is at least 1 / (n + 1): with few calibration tiles no tile can be under a small rate."""
+    """Warn if the calibration has too few tiles: no p-value is below 1 / (n + 1), so no tile reaches a smaller rate."""
     for (model_id,) in connection.execute("SELECT DISTINCT model_id FROM images").fetchall():
         normal = calibration_scores(config.scores, model_id)
         if normal is not None and 1 / (len(normal) + 1) > float(config.false_positive_rate or 0):
             logs.warning(
-                f"warning: model {model_id} was calibrated on {len(normal)} normal tiles, so that no p-value is under "
+                f"warning: model {model_id} was calibrated on {len(normal)} normal tiles, so no p-value is below "
                 f"{1 / (len(normal) + 1):.3g}: no tile is anomalous at {config.false_positive_rate:g}"
             )

@@ -1,7 +1,7 @@
-"""The actor through which a job hands out its images and counts how often its work was begun.
+"""The actor that hands out a job's images and counts attempts at its work.
 
-Ray Data tries a task again as often as its process dies. A task whose work kills every process would be tried for ever;
-here it finds out that it has been begun before, and can give up the part that is to blame.
+Ray Data retries a task whenever its process dies. A task that kills every process would be retried for ever. Through
+this actor it learns that it was tried before, and can give up the part that causes it.
 """
 
 import asyncio
@@ -16,19 +16,19 @@ import ray
 from ssvq.errors import ImageError
 from ssvq.runtime.placement import here
 
-ATTEMPTS = 2  # of a piece of work whose process dies
+ATTEMPTS = 2  # attempts at work whose process dies
 DIED = ImageError("read", f"the process that read it died {ATTEMPTS} times (out of memory?)")
-CHUNKS_AHEAD = 4  # that are handed in before they are asked for
+CHUNKS_AHEAD = 4  # chunks that wait to be fetched
 
 
 @dataclass
 class _Attempts:
     nodes: list[str] = field(default_factory=list)
-    noted: list[str] = field(default_factory=list)  # what each attempt was at when it was last heard of
+    noted: list[str] = field(default_factory=list)  # the last known item of each attempt
 
 
 class _Dispatcher:
-    """Chunks of images by their number, and attempts by the name of the work."""
+    """Chunks of images by number, and attempts by the name of the work."""
 
     def __init__(self) -> None:
         self._chunks: deque[str] = deque()
@@ -40,7 +40,7 @@ class _Dispatcher:
         self._refusal: str | None = None
 
     async def put(self, chunk: str | None) -> None:
-        """Hand in the next chunk, None after the last. Returns when more are wanted."""
+        """Add the next chunk, None after the last. Returns when more are wanted."""
         async with self._changed:
             if chunk is None:
                 self._is_whole = True
@@ -50,8 +50,8 @@ class _Dispatcher:
             await self._changed.wait_for(lambda: len(self._chunks) < CHUNKS_AHEAD)
 
     async def chunk(self, planner: int, number: int) -> str | None:
-        """The chunk that a planner takes as its first, second and so on; None when there is none left. A planner that
-        is run again finds the same.
+        """The first, second, ... chunk of a planner; None when none is left. A planner that is run again gets the
+        same chunks.
         """
         given = self._given[planner]
         if number < len(given):
@@ -65,8 +65,9 @@ class _Dispatcher:
             return given[-1]
 
     async def begin(self, work: str, node: str) -> list[str]:
-        """Note that work begins on a node. Returns what each earlier attempt was at when its process died; one whose
-        node is gone does not count, since its work is not to blame.
+        """Record that work begins on a node. Returns the item at which each earlier attempt died.
+
+        An attempt whose node is gone does not count, since its work did not cause that.
         """
         attempts = self._attempts[work]
         if attempts.nodes:
@@ -79,7 +80,7 @@ class _Dispatcher:
         return counted
 
     async def warn(self, text: str) -> None:
-        """Take a warning for whoever runs the job, to whom what a process on a node prints is not shown."""
+        """Pass a warning to the driver: a person does not see what processes on nodes print."""
         if text not in self._warnings:
             self._warnings.append(text)
 
@@ -88,20 +89,20 @@ class _Dispatcher:
         return self._warnings
 
     async def refuse(self, text: str) -> None:
-        """Take what is wrong with the settings, as a process on a node found out; the job fails by it."""
+        """Report wrong settings that a process on a node found; the job fails with this message."""
         self._refusal = text
 
     async def refusal(self) -> str | None:
-        """What was wrong, if anything was."""
+        """The reported error in the settings, if any."""
         return self._refusal
 
     async def note(self, work: str, item: str) -> None:
-        """Note what the latest attempt at some work is at."""
+        """Record the current item of the latest attempt at some work."""
         self._attempts[work].noted[-1] = item
 
 
 class Dispatcher:
-    """The actor as its job and its tasks see it; it lives on the node of the job."""
+    """The actor as seen by its job and its tasks. It lives on the job's node."""
 
     def __init__(self) -> None:
         self._actor = ray.remote(_Dispatcher).options(num_cpus=0, **here()).remote()
@@ -111,7 +112,7 @@ class Dispatcher:
         ray.get(self._actor.put.remote(chunk))
 
     def chunks(self, planner: int) -> "Iterator[tuple[str, Attempt]]":
-        """The chunks of a planner, as they come, and this attempt at each; see `_Dispatcher.chunk`."""
+        """The chunks of a planner, as they come, with this attempt at each; see `_Dispatcher.chunk`."""
         for number in count():
             chunk: str | None = ray.get(self._actor.chunk.remote(planner, number))
             if chunk is None:
@@ -119,7 +120,7 @@ class Dispatcher:
             yield chunk, self.begin(f"plan {planner} {number}")
 
     def begin(self, work: str) -> "Attempt":
-        """Begin some work, whose name is the same each time that it is tried."""
+        """Begin some work. Its name is the same for every attempt."""
         node = ray.get_runtime_context().get_node_id()
         return Attempt(self._actor, work, ray.get(self._actor.begin.remote(work, node)))
 
@@ -148,7 +149,7 @@ class Dispatcher:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One attempt at some work. `earlier`: what each earlier one was at when its process died."""
+    """One attempt at some work. `earlier`: the item at which each earlier attempt died."""
 
     actor: Any
     work: str
@@ -156,15 +157,17 @@ class Attempt:
 
     @property
     def is_over(self) -> bool:
-        """Whether the work has been tried as often as it may."""
+        """Whether the work has used up its attempts."""
         return len(self.earlier) >= ATTEMPTS
 
     def may_try(self, item: str, items: int) -> bool:
-        """Whether an item of so many may be tried: not one that an earlier attempt was at when its process died, and
-        none after as many attempts as there are items. It is noted, from the second attempt on, as what this one is at.
+        """Whether to try one of `items` items: not one at which an earlier attempt died, and none after as many
+        attempts as there are items.
+
+        From the second attempt on, the item is recorded as the current one.
         """
         if not self.earlier:
-            return True  # it takes a millisecond to note it, and most work is begun once
+            return True  # recording takes a millisecond, and most work is begun once
         if item in self.earlier[ATTEMPTS - 1 :] or len(self.earlier) >= ATTEMPTS + items:
             return False
         ray.get(self.actor.note.remote(self.work, item))

@@ -1,4 +1,4 @@
-"""Reading a unit within a task of Ray that may have been tried before."""
+"""Reads a unit in a Ray task that may have been tried before."""
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -14,8 +14,10 @@ from ssvq.runtime.planning import Unit
 
 
 def read_bundles(unit: Unit, limits: ReadLimits, dispatcher: Dispatcher) -> Iterator[DecodedBundle]:
-    """Read a unit in bundles, as `Decoder.read_bundles`. Images whose header could not be read come first, with their
-    errors, and an image of which the process of the task has died twice fails.
+    """Read a unit in bundles, as `Decoder.read_bundles`.
+
+    Images without a readable header come first, with their errors. An image at which the task's process has died twice
+    fails.
     """
     failed = [(part, error) for part, error in unit if error is not None]
     if failed:
@@ -31,7 +33,7 @@ def read_bundles(unit: Unit, limits: ReadLimits, dispatcher: Dispatcher) -> Iter
 
 
 def _read_warily(parts: list[ImagePart], limits: ReadLimits, attempt: Attempt) -> Iterator[DecodedBundle]:
-    """Read what an earlier attempt died of image by image, without the images that are to blame."""
+    """Read image by image what an earlier attempt died of, without the images that caused it."""
     images = [list(group) for _, group in groupby(parts, key=lambda part: part.source)]
     for image in images:
         if attempt.may_try(image[0].name, len(images)):

@@ -1,4 +1,4 @@
-"""Connecting to Ray: the cluster that the environment names, else one started on this machine."""
+"""Connects to Ray: to the cluster of the environment, or to one started on this machine."""
 
 import logging
 import os
@@ -22,23 +22,24 @@ from ssvq.runtime import placement
 # process sets its number of threads itself.
 MIN_LOGICAL_CPUS = 4
 
-# Ray Data reads ahead until its share of the object store is full: by Ray's default a third of the machine. Blocks for
-# each task and a few between them keep every stage busy.
+# Ray Data reads ahead until its share of the object store is full: by default a third of the machine. Blocks for each
+# task and a few in between keep every stage busy.
 BYTES_OF_A_TASK = 256 * 2**20
 QUEUED_TASKS = 4
 SHARE_OF_MEMORY = 0.3
 
-# Ray ends worker processes that are idle for a second where there are more than CPUs. Each has a process that decodes,
-# and takes seconds to start. Set for nodes in cluster/ too.
+# Ray ends worker processes that are idle for a second if there are more than CPUs. Each has a decoding process that
+# takes seconds to start. Set for nodes in cluster/ too.
 NODE_SETTINGS = {"RAY_idle_worker_killing_time_threshold_ms": "600000"}
 
 
 @contextmanager
 def ray_session(*, debug: bool, min_cpus: int = MIN_LOGICAL_CPUS) -> Iterator[None]:
-    """Connect to the cluster of `RAY_ADDRESS` (set within `ray job submit`), or start Ray on this machine and
-    stop it afterwards. A connection that is already there is used and kept.
+    """Connect to the cluster of `RAY_ADDRESS` (set within `ray job submit`), or start Ray on this machine and stop it
+    afterwards.
 
-    Raises InputError when `RAY_ADDRESS` names a cluster that does not answer, OSError when no node of it can work.
+    An existing connection is used and kept. Raises InputError if no cluster answers at `RAY_ADDRESS`, and OSError if
+    none of its nodes works.
     """
     if ray.is_initialized():
         yield
@@ -67,21 +68,22 @@ def ray_session(*, debug: bool, min_cpus: int = MIN_LOGICAL_CPUS) -> Iterator[No
 
 
 def connection(address: str | None, *, debug: bool, min_cpus: int = MIN_LOGICAL_CPUS) -> dict[str, Any]:
-    """Options of `ray.init`: to connect to the cluster at an address, or without one to start Ray on this machine."""
+    """Options of `ray.init`: connect to the cluster at an address, or start Ray on this machine."""
     quiet: dict[str, Any] = {"log_to_driver": debug, "logging_level": logging.INFO if debug else logging.ERROR}
     if address:
         return {"runtime_env": _worker_environment(), **quiet}
     cpus = max(os.cpu_count() or 1, min_cpus)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     store = min((cpus + QUEUED_TASKS) * BYTES_OF_A_TASK, int(SHARE_OF_MEMORY * memory))
-    # A Ray of its own, also where another runs on this machine or died and left its address behind.
+    # A separate Ray, also if another runs on this machine or died and left its address behind.
     local = {"address": "local", "num_cpus": cpus, "object_store_memory": store, "include_dashboard": False}
     return local | quiet
 
 
 def _worker_environment() -> dict[str, dict[str, str]] | None:
-    """What the workers of a cluster, which do not inherit the environment of this process, are handed of it. Never
-    credentials: they would be shown with the job's description.
+    """The part of this process's environment that workers of a cluster get, since they do not inherit it.
+
+    Never credentials: they would be shown with the job's description.
     """
     names = (storage.TIMEOUT_VARIABLE, logs.INHERITED)
     variables = {name: os.environ[name] for name in names if name in os.environ}
@@ -92,7 +94,7 @@ def _worker_environment() -> dict[str, dict[str, str]] | None:
 
 
 def _quieten() -> None:
-    """Keep Ray's own talk off the terminal, where it would bury ours; its log files and --debug have it."""
+    """Keep Ray's own output off the terminal, where it would hide ours; its log files and --debug have it."""
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     logging.getLogger("ray").setLevel(logging.ERROR)
@@ -102,7 +104,7 @@ def _quieten() -> None:
 
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Drop what Ray's C++ side prints while it starts, past Python's logging; failures are exceptions."""
+    """Drop what Ray's C++ side prints while it starts, past Python's logging. Failures are exceptions."""
     sys.stderr.flush()
     saved = os.dup(2)
     try:

@@ -7,7 +7,7 @@ from ssvq.settings import HOW_IT_RUNS, Device, Precision
 
 
 class ImageJob(ImageReading):
-    """A job over many images with a model, on Ray."""
+    """A job with a model over many images, on Ray."""
 
     device: Annotated[Device, HOW_IT_RUNS] = "auto"
     """Device of the model. auto: CUDA if the cluster has a GPU when the job starts, else CPU."""

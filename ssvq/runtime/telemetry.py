@@ -1,8 +1,8 @@
-"""What a job tells Prometheus of itself, by way of Ray's agents, which export each metric with `ray_` before its name.
+"""A job's metrics for Prometheus, exported by Ray's agents with the prefix `ray_`.
 
-The driver counts what comes out of the pipeline. A task that is run again would count twice, and a worker that dies
-not at all; here the counts are the ledger's, and readers and scorers do nothing for them. Ray's own metrics say the
-rest by node: tasks, queues between stages, object store, GPUs.
+The driver counts what leaves the pipeline. If tasks counted, a repeated task would count twice, and a dead worker not
+at all; here the counts equal the ledger's, at no cost to readers and scorers. Ray's own metrics cover the rest by node:
+tasks, queues between stages, object store, GPUs.
 """
 
 import time
@@ -17,7 +17,7 @@ SECONDS_BETWEEN_UPDATES = 1.0  # an update takes some 3 us, which is much for ea
 
 
 class MetricSpec(NamedTuple):
-    """A metric: its kind in Ray, what it means, and the tags that each of its values has."""
+    """A metric: its kind in Ray, its meaning, and the tags of its values."""
 
     kind: type[Counter] | type[Gauge]
     description: str
@@ -50,7 +50,7 @@ METRICS = {
 
 @cache
 def _metric(name: str) -> Any:
-    """The metric of this process, a Counter or a Gauge, made when it is first used."""
+    """The metric of this process, a Counter or a Gauge, created at first use."""
     spec = METRICS[name]
     return spec.kind(name, spec.description, spec.tags)
 
@@ -65,8 +65,8 @@ def tell_ray(name: str, value: float, tags: dict[str, str]) -> None:
 
 
 class ScoringMetrics:
-    """The metrics of one run, gathered here and handed over (`tell`: name, value, tags) once in `seconds`, and when the
-    context ends, which must be before Ray is left.
+    """The metrics of one run, collected here and sent (`tell`: name, value, tags) every `seconds` seconds and when
+    the context ends. Ray must still be connected then.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class ScoringMetrics:
         self.update()
 
     def count_part(self, *, tiles: int, anomalous_tiles: int, size: float, seconds: Mapping[str, float]) -> None:
-        """Count a part of an image, of `size` bytes of its file, that went through all stages."""
+        """Count a part of an image, of `size` bytes of its file, that passed all stages."""
         self._sums["ssvq_tiles_scored_total", ""] += tiles
         self._sums["ssvq_tiles_anomalous_total", ""] += anomalous_tiles
         self._sums["ssvq_read_bytes_total", ""] += size
@@ -99,17 +99,17 @@ class ScoringMetrics:
         self._update_now_and_then()
 
     def count_seconds(self, stage: str, seconds: float) -> None:
-        """Count time that a stage took."""
+        """Count seconds of a stage."""
         self._sums["ssvq_stage_seconds_total", stage] += seconds
 
     def count_image(self, failed_stage: str | None) -> None:
-        """Count an image that has its row in the ledger."""
+        """Count an image whose row is in the ledger."""
         name = "ssvq_images_failed_total" if failed_stage else "ssvq_images_scored_total"
         self._sums[name, failed_stage or ""] += 1
         self._update_now_and_then()
 
     def set_queue(self, queue: str, length: int) -> None:
-        """Note how much waits in a queue."""
+        """Set the length of a queue."""
         self._queues[queue] = length
 
     def _update_now_and_then(self) -> None:
@@ -117,7 +117,7 @@ class ScoringMetrics:
             self.update()
 
     def update(self) -> None:
-        """Hand over what was gathered."""
+        """Send what was collected."""
         for (name, stage), value in self._sums.items():
             if value > 0:  # Ray's counters refuse 0
                 self._tell(name, value, {**self._tags, "stage": stage} if stage else self._tags)
@@ -128,7 +128,7 @@ class ScoringMetrics:
 
 
 def show_training(run: str, figures: Mapping[str, float]) -> None:
-    """The figures of a step of a training, as metrics."""
+    """Show the figures of a training step as metrics."""
     for figure, name in (
         ("step", "ssvq_training_step"),
         ("samples_per_second", "ssvq_training_samples_per_second"),

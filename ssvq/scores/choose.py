@@ -1,4 +1,4 @@
-"""Which images of an output are meant, and the rows of their tiles. Nothing here reads an image or a model."""
+"""Selects images of an output and reads the rows of their tiles. Reads no image and no model."""
 
 import math
 from collections.abc import Sequence
@@ -19,17 +19,19 @@ from ssvq.scores.views import KEY, narrowed
 
 @dataclass(frozen=True)
 class Choice:
-    """Scored images, at least one; and what of the same surveys was left out, in words."""
+    """At least one scored image, and notes on what was left out of the same surveys."""
 
     images: list[ImageRow]
     left_out: list[str]
 
 
 def choose_images(scores: str, name: str | None, survey: str | None, model_id: str | None) -> Choice:
-    """The image whose address is or ends with `name`, else all images, of a survey and a model where these are given.
+    """Select the image whose address is `name` or ends with it, or else all images, of a survey and a model if they are
+    given.
 
-    Of several models or tilings the one that scored last is taken, for each survey or for the one image. Raises
-    InputError when no image is left, when a name fits several, and when the one image failed.
+    If there are several models or tilings, it takes the one that scored last, for each survey or for the one image.
+
+    Raises InputError if no image is left, if a name fits several, and if the one image failed.
     """
     with Scores(scores) as known:
         if name is not None:
@@ -47,10 +49,10 @@ def choose_images(scores: str, name: str | None, survey: str | None, model_id: s
 
 
 def read_tiles(scores: str, images: Sequence[ImageRow], columns: Sequence[str]) -> pa.Table:
-    """Some columns of the tiles of images, but not their score maps, and `position` of their image among these; in
-    the order of these, and then by row and column.
+    """Columns of the tiles of images, in the order of the images, then by row and column. `position` is the index of
+    the image. Score maps are not read.
 
-    Raises InputError where the object of an image is missing or damaged.
+    Raises InputError if the object of an image is missing or damaged.
     """
     keys = pa.Table.from_pylist([{name: getattr(image, name) for name in KEY} for image in images])
     keys = keys.append_column("position", pa.array(range(len(images)), pa.int64()))
@@ -59,21 +61,21 @@ def read_tiles(scores: str, images: Sequence[ImageRow], columns: Sequence[str]) 
     with Scores(scores) as known:
         known.connection.register("chosen", keys)
         source = "tiles"
-        if len(images) == 1:  # an image has one object: the others need not be looked at
+        if len(images) == 1:  # an image has one object, so the other folders are skipped
             known.connection.register("object", read_object(scores, images[0], [*KEY, "row", "col", *columns]))
             source = "object"
         return known.sql(f"{selected} FROM {source} {joined}")
 
 
 def read_object(scores: str, image: ImageRow, columns: Sequence[str]) -> pa.Table:
-    """Some columns of the one object of an image. Raises InputError as `read_score_map`."""
+    """Columns of the object of an image. Raises InputError as `read_score_map`."""
     return read_score_map(image.partition(scores).score_map(image.image_id), columns)
 
 
 def read_heat(scores: str, image: ImageRow) -> tuple[HeatMap, float] | None:
-    """The stitched heat map of an image and the distance at its threshold, or None for one without a scored tile.
+    """The stitched heat map of an image and its cell distance at the threshold; None for an image without scored tiles.
 
-    Raises InputError when its object is missing or damaged.
+    Raises InputError if its object is missing or damaged.
     """
     table = read_object(scores, image, COLUMNS)
     if not len(table):
@@ -88,7 +90,7 @@ def count(number: int, noun: str) -> str:
 
 
 def finite(value: float | None) -> float | None:
-    """A number as JSON takes it, which has no NaN."""
+    """A number for JSON; NaN and infinity become None."""
     return value if value is not None and math.isfinite(value) else None
 
 

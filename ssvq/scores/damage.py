@@ -1,4 +1,4 @@
-"""Which objects of an output are damaged: looked for only when a query has failed, since it reads every one of them."""
+"""Finds damaged objects of an output. It reads every object, so it runs only after a query has failed."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,15 +16,15 @@ READS_AT_ONCE = 16
 
 
 def damaged_objects(scores: str) -> dict[str, str]:
-    """By address, score maps, published files and segments of the ledger that cannot be read, and why.
+    """Score maps, published files and ledger segments that cannot be read, by address, with the reason.
 
-    Raises OSError where the storage fails.
+    Raises OSError if the storage fails.
     """
     objects = list(_objects(scores))
     with ThreadPoolExecutor(READS_AT_ONCE) as threads:
         reasons = list(threads.map(lambda item: _damage(*item), objects))
     found = {address: reason for (address, _), reason in zip(objects, reasons, strict=True) if reason is not None}
-    # What pyarrow can read, DuckDB may not.
+    # pyarrow reads some files that DuckDB cannot.
     return found or {address: reason for address, _ in objects if (reason := _damage_to_duckdb(address)) is not None}
 
 
@@ -39,9 +39,9 @@ def _objects(scores: str) -> Iterator[tuple[str, pa.Schema]]:
 
 def _damage(address: str, schema: pa.Schema) -> str | None:
     try:
-        # Not within the next: a storage that fails is no damage.
+        # Outside the next `try`: a failing storage is not damage.
         source = parquet.opened(address)
-    except FileNotFoundError:  # it was removed since it was listed
+    except FileNotFoundError:  # it was removed after it was listed
         return None
     try:
         with source, pq.ParquetFile(source) as file:

@@ -1,4 +1,4 @@
-"""What an output holds: surveys, models, tilings, images and tiles, and which of them is the latest."""
+"""The content of an output: surveys, models, tilings, images and tiles, and which of them are the latest."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -16,7 +16,7 @@ from ssvq.scores.partitions import PartitionInfo, partitions
 from ssvq.scores.schema import LATEST_FIRST
 from ssvq.scores.views import create_findings, create_gone, create_images, create_tiles, narrowed, reading
 
-# The views themselves could be bound before, so that these are not for a damaged object.
+# The views themselves were bound before, so these errors are not about damaged objects.
 WRONG_SQL = (duckdb.ParserException, duckdb.CatalogException, duckdb.BinderException)
 
 
@@ -59,7 +59,7 @@ class Scores:
         return connection
 
     def add_views(self, sql: str) -> None:
-        """Make those of the views `tiles`, `findings` and `gone` that some SQL names. Raises as `connection`."""
+        """Create those of the views `tiles`, `findings` and `gone` that the SQL names. Raises as `connection`."""
         if re.search(r"\btiles\b", sql, re.IGNORECASE) and not self._has_tiles:
             with self._reading():
                 create_tiles(self.connection, self.root, self._damaged)
@@ -70,9 +70,10 @@ class Scores:
             self.has_gone = create_gone(self.connection, self.root)
 
     def sql(self, sql: str, parameters: object = None) -> pa.Table:
-        """The answer of some SQL, in DuckDB's dialect, over the views `tiles`, `images`, `findings` and `gone`; an
-        empty table for what is not a SELECT. Raises InputError for wrong SQL, UnreadableError for objects that cannot
-        be read.
+        """Run SQL in DuckDB's dialect over the views `tiles`, `images`, `findings` and `gone`.
+
+        Returns a table; an empty one for statements that are not a SELECT. Raises InputError for wrong SQL, and
+        UnreadableError for objects that cannot be read.
         """
         connection = self.connection
         self.add_views(sql)
@@ -88,12 +89,14 @@ class Scores:
         return list(self.sql("SELECT DISTINCT survey FROM images ORDER BY 1")["survey"].to_pylist())
 
     def partitions(self) -> list[PartitionInfo]:
-        """All partitions, by survey and then by their latest row, oldest first."""
+        """All partitions, by survey, then by their latest row, oldest first."""
         return partitions(self.connection, self.root)
 
     def latest(self, survey: str | None = None, model_id: str | None = None) -> list[Partition]:
-        """The partition of each survey, or of the one that is named, that has scored last; of one in which every image
-        failed, the one that did so last. Raises InputError for a survey or model that is not there.
+        """The partition that scored last, for each survey or for the one named. If every image of it failed, the one
+        that failed last.
+
+        Raises InputError for an unknown survey or model.
         """
         where = narrowed(survey=survey, model_id=model_id)
         found = self.sql(f"""
@@ -108,30 +111,26 @@ class Scores:
         return [Partition(self.root, **row) for row in found]
 
     def latest_model(self, survey: str | None = None) -> str:
-        """The model that scored last, of a survey or of all. Raises InputError as `latest`."""
+        """The model that scored last, in one survey or in all. Raises InputError as `latest`."""
         if survey is not None:
             return self.latest(survey)[0].model_id
-        # Runs are numbered within a survey, so that those of several compare by time alone.
+        # Runs are numbered within a survey: only times compare across surveys.
         (model_id,) = self.sql("SELECT model_id FROM images ORDER BY recorded_at DESC LIMIT 1")["model_id"].to_pylist()
         return str(model_id)
 
     def rows(self, partition: Partition) -> pa.Table:
-        """The latest row of the ledger for each image of a partition, by their addresses."""
-        keys = [partition.survey, partition.model_id, partition.tiling_id]
-        return self.sql(
-            "SELECT * FROM images WHERE survey = $1 AND model_id = $2 AND tiling_id = $3 ORDER BY image_uri", keys
-        )
+        """The latest ledger row of each image of a partition, by address."""
+        where = "survey = $survey AND model_id = $model_id AND tiling_id = $tiling_id"
+        return self.sql(f"SELECT * FROM images WHERE {where} ORDER BY image_uri", partition.identity)
 
     def others(self, partitions: Sequence[Partition], model_id: str | None = None) -> list[Partition]:
-        """What else there is of the same surveys, by this model where one is named."""
+        """The other partitions of the same surveys, by this model if one is named."""
         surveys = {partition.survey for partition in partitions}
         known = [info.partition for info in self.partitions() if model_id in (None, info.partition.model_id)]
         return [one for one in known if one.survey in surveys and one not in partitions]
 
     def check_known(self, survey: str | None, model_id: str | None) -> None:
-        """Raises InputError for a survey that is not there, and for a model that has not scored it, with those that
-        are.
-        """
+        """Raises InputError, with the known names, for an unknown survey or a model that has not scored it."""
         if survey is not None and survey not in (surveys := self.surveys()):
             raise InputError(f"--survey {survey}: {self.root} has no such survey, but {', '.join(surveys[:5])}")
         if model_id is None:

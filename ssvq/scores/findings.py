@@ -1,4 +1,4 @@
-"""The table of findings, and a finding: a row of it."""
+"""The table of findings, one row each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,16 +51,16 @@ FINDINGS = pa.schema(
     ],
     GEO_METADATA,
 )
-"""finding_id: of image, model, tiling and the place of its largest distance, so that it lasts over other thresholds.
-state: `new`, or what a person decided, with who, when (UTC) and a note, all null where nobody did. x, y, width, height:
-of the smallest rectangle of pixels around it. area_from: `georeference`, `gsd`, `camera` (an estimate), or null where
-the area in square metres is not known. p_value_worst, p_value_mean: of the tiles that it lies in, of which
-there are `tiles`. outline: WKB in pixels; geometry: WKB in longitude and latitude, null without a place on the map.
+"""finding_id: from image, model, tiling and the place of the largest distance, so that it survives other thresholds.
+state: `new`, or a person's decision, with who, when (UTC) and a note. x, y, width, height: bounding box in pixels.
+area_from: `georeference`, `gsd`, `camera` (an estimate), or null if the area in square metres is not known.
+p_value_worst, p_value_mean: over the `tiles` tiles that it touches. outline: WKB in pixels. geometry: WKB in longitude
+and latitude, null without a place on the map.
 
-Of a comparison with an earlier survey, `previous_survey`, without which the next are null. change: `new`, `grown`,
-`unchanged`, `shrunk`, or null where the earlier survey did not see the place. previous_id: finding_id of the largest
-counterpart. previous_area: what it covered then, in pixels of this image. growth: area now over area then, both where
-both surveys saw it.
+The next columns compare with an earlier survey, `previous_survey`; without one they are null. change: `new`, `grown`,
+`unchanged`, `shrunk`, or null if the earlier survey did not see the place. previous_id: finding_id of the largest
+counterpart. previous_area: its area in pixels of this image. growth: area now divided by area then, both where both
+surveys saw it.
 """
 
 State = Literal["new", "confirmed", "rejected", "resolved"]

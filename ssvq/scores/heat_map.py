@@ -1,4 +1,4 @@
-"""From rows of tiles back to one map of an image: cell distances where they belong, overlaps averaged."""
+"""Stitches the score maps of tiles to one map of an image. Overlaps are averaged."""
 
 import math
 from dataclasses import dataclass
@@ -13,8 +13,10 @@ from ssvq.scores.score_map import ScoreMap
 
 @dataclass(frozen=True)
 class HeatMap:
-    """`values`: float32 (rows, cols), NaN where nothing was scored. Cell (i, j) covers the source's pixels from
-    y = i x `pitch_y` and x = j x `pitch_x`, and as many each way; the last ones may be cut by the image's edge.
+    """A map of cell distances. `values`: float32 (rows, cols), NaN where nothing was scored.
+
+    Cell (i, j) covers `pitch_y` x `pitch_x` source pixels from y = i x `pitch_y` and x = j x `pitch_x` on. The image's
+    edge may cut the last cells.
     """
 
     values: NDArray[np.float32]
@@ -28,20 +30,21 @@ class HeatMap:
         return 0, cols * self.pitch_x, rows * self.pitch_y, 0
 
     def rows_under(self, y: int, height: int) -> NDArray[np.int64]:
-        """The map's row under the centre of each of `height` rows of pixels from `y`, int64 (height,)."""
+        """The row of the map under the centre of each of `height` pixel rows from `y` on, int64 (height,)."""
         return _under_pixels(y, height, self.pitch_y, self.values.shape[0])
 
     def cols_under(self, x: int, width: int) -> NDArray[np.int64]:
-        """The map's column under the centre of each of `width` columns of pixels from `x`, int64 (width,)."""
+        """The column of the map under the centre of each of `width` pixel columns from `x` on, int64 (width,)."""
         return _under_pixels(x, width, self.pitch_x, self.values.shape[1])
 
 
 def stitch(tiles: ScoreMap, image_width: int, image_height: int, cell: int = CELL) -> HeatMap:
-    """Stitch the cells of one image's tiles; a tile without cells counts as one large cell.
+    """Stitch the cells of one image's tiles. A tile without cells counts as one large cell.
 
-    `cell`: side of a latent cell of the model, in pixels of a tile. The map has the pitch of the tiles' own cells. The
-    last tiles are shifted inward by any number of pixels, so a cell of the map takes the cell of each tile that lies
-    under its centre.
+    `cell`: side of a latent cell in pixels of a tile.
+
+    The map has the pitch of the tiles' cells. The last tiles of a row or column are shifted inward by any number of
+    pixels, so a cell of the map takes the tile cell under its own centre.
     """
     cells = tiles.score[:, None, None] if tiles.cells is None else tiles.cells
     if tiles.tiling.whole:  # the one tile was squeezed into a square: its cells lie over the image's rectangle
@@ -50,7 +53,7 @@ def stitch(tiles: ScoreMap, image_width: int, image_height: int, cell: int = CEL
     pitch = math.ceil(tiles.tiling.tile_size / cell / cells.shape[1]) * cell
     shape = (math.ceil(image_height / pitch), math.ceil(image_width / pitch))
     total, weight = np.zeros(shape), np.zeros(shape, np.int32)
-    axis = cache(_under_centres)  # the tiles of a row or column lie alike along one axis
+    axis = cache(_under_centres)  # all tiles of a row or column have the same position along one axis
     places = zip(*(column.tolist() for column in (tiles.x, tiles.y, tiles.width, tiles.height)), strict=True)
     for own, (x, y, width, height) in zip(cells, places, strict=True):
         map_rows, tile_rows = axis(y, height, image_height, shape[0], pitch)
@@ -66,9 +69,9 @@ def stitch(tiles: ScoreMap, image_width: int, image_height: int, cell: int = CEL
 def _under_centres(
     start: int, length: int, image_length: int, cells: int, pitch: int
 ) -> tuple[slice, NDArray[np.int64]]:
-    """The map's cells whose centres lie within a tile, along one axis, and the tile's cell under each."""
+    """The cells of the map whose centres lie within a tile, along one axis, and the tile cell under each."""
     edges = np.arange(cells) * pitch
-    centres = (edges + np.minimum(edges + pitch, image_length)) / 2  # the last cell may be cut by the image's edge
+    centres = (edges + np.minimum(edges + pitch, image_length)) / 2  # the image's edge may cut the last cell
     first, stop = np.searchsorted(centres, [start, start + length])
     return slice(int(first), int(stop)), ((centres[first:stop] - start) // pitch).astype(np.int64)
 

@@ -33,6 +33,11 @@ class Partition:
     tiling_id: str
 
     @property
+    def identity(self) -> dict[str, str]:
+        """Survey, model_id and tiling_id, as the columns of a row have them."""
+        return {"survey": self.survey, "model_id": self.model_id, "tiling_id": self.tiling_id}
+
+    @property
     def tiles(self) -> str:
         """Folder of its score maps."""
         return storage.join(self.out, "tiles", self.survey, self.model_id, self.tiling_id)
@@ -44,12 +49,12 @@ class Partition:
 
     @property
     def findings(self) -> str:
-        """The table of its findings."""
+        """The table of findings."""
         return storage.join(findings_folder(self.out), self.survey, self.model_id, self.tiling_id + SUFFIX)
 
     @property
     def gone(self) -> str:
-        """The table of what an earlier survey found at places where nothing is found any more."""
+        """The table of earlier findings whose place shows nothing any more."""
         return storage.join(gone_folder(self.out), self.survey, self.model_id, self.tiling_id + SUFFIX)
 
     def score_map(self, image_id: str) -> str:
@@ -63,7 +68,7 @@ class Partition:
 
 
 def images_folder(out: str) -> str:
-    """Folder of the ledger's segments."""
+    """Folder of the ledger segments."""
     return storage.join(out, "images")
 
 
@@ -73,7 +78,7 @@ def findings_folder(out: str) -> str:
 
 
 def gone_folder(out: str) -> str:
-    """Folder of the tables of what is gone."""
+    """Folder of the tables of gone findings."""
     return storage.join(out, "gone")
 
 
@@ -85,17 +90,17 @@ def partitions_with_findings(out: str, survey: str) -> list[Partition]:
 
 
 def decisions_folder(out: str, survey: str) -> str:
-    """Folder of the segments that hold the decisions on a survey's findings."""
+    """Folder of the decisions on a survey's findings."""
     return storage.join(out, "decisions", survey)
 
 
 def labels_file(out: str, survey: str) -> str:
-    """The labels of a survey's tiles, where no other place is given."""
+    """Default file for the labels of a survey's tiles."""
     return storage.join(out, "labels", survey + SUFFIX)
 
 
 def staging_folder(out: str) -> str:
-    """Where unfinished puts lie."""
+    """Folder of unfinished writes."""
     return storage.join(out, "staging")
 
 
@@ -105,22 +110,22 @@ def model_file(out: str, model_id: str) -> str:
 
 
 def runs_folder(out: str) -> str:
-    """Folder of what runs say of themselves, whose names begin with their time."""
+    """Folder of run records. Their names begin with the time."""
     return storage.join(out, "runs")
 
 
 def run_file(out: str, run_id: str) -> str:
-    """The configuration and summary of a run."""
+    """The settings and summary of a run."""
     return storage.join(runs_folder(out), f"{run_id}.json")
 
 
 def new_run_id() -> str:
-    """A run's name: its start in UTC, and a few random digits to keep runs of one second apart."""
+    """A run name: start time in UTC and a few random digits, so that runs of one second differ."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
 
 
 def check_survey_name(name: str) -> str:
-    """The name itself. Raises InputError when it cannot be the plain name of a folder that every reader opens."""
+    """Returns the name. Raises InputError if it is not the plain name of a folder that every reader opens."""
     if not name or name[0] in "._" or re.search(r"[/\\=*?\[\]\x00-\x1f]", name):
         raise InputError(
             f"--survey-name {name!r} cannot name a folder of score maps: it must not be empty, start with . or _, "

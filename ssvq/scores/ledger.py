@@ -1,8 +1,8 @@
-"""The ledger: one row for each image and run, in immutable segments written after the objects they speak of.
+"""The ledger: one row for each image and run, in immutable segments that are written after the objects they describe.
 
-The state of an image is its latest row. An image is done when that row says `scored`, the source still has the
-row's fingerprint, and its object is there with the version that the row noted. This heals a crash between object and
-row, an object that was lost, and an older job that overwrote a newer result.
+The state of an image is its latest row. An image is done if that row says `scored`, the source still has the row's
+fingerprint, and the object exists in the version of the row. This repairs a crash between object and row, a lost
+object, and an older job that overwrote a newer result.
 """
 
 import time
@@ -29,15 +29,14 @@ SECONDS_BETWEEN_SEGMENTS = 20.0
 SEGMENTS_KNOWN = 65_536
 
 _surveys_in: OrderedDict[tuple[str, str], frozenset[str]] = OrderedDict()
-"""By address and version of a segment that this process has read, the surveys of its rows: of the latest
-SEGMENTS_KNOWN, some 20 MB. A segment never changes, so that many surveys of one output are planned with hardly more
-reads than one.
+"""Surveys by address and version of ledger segments that this process has read: the latest SEGMENTS_KNOWN, some 20 MB.
+Segments never change, so planning many surveys of one output reads each segment about once.
 """
 
 
 class LedgerWriter:
-    """Collects rows and puts a segment of at most `rows_in_segment` now and then; use as a context manager so that none
-    is lost.
+    """Collects rows and writes segments of at most `rows_in_segment`. Use it as a context manager, so that no row is
+    lost.
     """
 
     def __init__(self, out: str, run_id: str, *, rows_in_segment: int = ROWS_IN_SEGMENT) -> None:
@@ -53,13 +52,13 @@ class LedgerWriter:
         self.flush()
 
     def add(self, row: LedgerRow) -> None:
-        """Note an image whose object has been put."""
+        """Add the row of an image whose object has been written."""
         self.rows.append(row)
         if len(self.rows) >= self.rows_in_segment or time.monotonic() - self.last > SECONDS_BETWEEN_SEGMENTS:
             self.flush()
 
     def flush(self) -> None:
-        """Put what has been collected."""
+        """Write the collected rows."""
         if self.rows:
             name = f"{self.run_id}-{self.segments:05d}.parquet"
             address = storage.join(images_folder(self.out), name)
@@ -70,8 +69,9 @@ class LedgerWriter:
 
 
 def read_ledger(out: str, survey: str) -> pa.Table:
-    """All rows of a survey, of all runs, models and tilings; none whose image_id, the name of an object, would lead to
-    another folder.
+    """All rows of a survey, over all runs, models and tilings.
+
+    Rows are dropped if their image_id, which names an object, would lead to another folder.
     """
     folder = images_folder(out)
     segments = [(storage.join(folder, info.path), info.version) for info in storage.list_files(folder)]
@@ -83,20 +83,20 @@ def read_ledger(out: str, survey: str) -> pa.Table:
             if len(_surveys_in) > SEGMENTS_KNOWN:
                 _surveys_in.popitem(last=False)
             plain = pc.match_substring_regex(rows["image_id"], "^[^/]+$")
-            # By segment: the rows of all surveys together are in memory at no time.
+            # Segment by segment: rows of all surveys are never in memory at once.
             own.append(rows.filter(pc.and_(pc.equal(rows["survey"], survey), plain)))
     return pa.concat_tables(own)
 
 
 def _read_segment(address: str) -> pa.Table:
     try:
-        return parquet.read(address, schema=LEDGER, optional=LEDGER.names)  # an earlier version has fewer columns
+        return parquet.read(address, schema=LEDGER, optional=LEDGER.names)  # earlier versions have fewer columns
     except DamagedError as error:
         raise InputError(f"ledger segment {address} is damaged ({error}); remove it and score again") from None
 
 
 def check_survey_root(ledger: pa.Table, survey: str, root: str) -> None:
-    """Raises InputError when the name belongs to a survey with another root: two surveys would mix."""
+    """Raises InputError if the name belongs to a survey with another root, since the two would mix."""
     roots = set(ledger["survey_root"].to_pylist()) - {root}
     if roots:
         raise InputError(
@@ -105,10 +105,10 @@ def check_survey_root(ledger: pa.Table, survey: str, root: str) -> None:
 
 
 def latest_rows(ledger: pa.Table, partition: Partition) -> pa.Table:
-    """The state of each image of a partition: its latest row, by LATEST."""
+    """The latest row, by LATEST, of each image of a partition."""
     here = pc.and_(pc.equal(ledger["model_id"], partition.model_id), pc.equal(ledger["tiling_id"], partition.tiling_id))
     rows = ledger.filter(here)
-    # Rows of earlier versions have no number, and come first. Versions of pyarrow differ in how they sort nulls.
+    # Rows of earlier versions have no run number and come first. Versions of pyarrow sort nulls differently.
     keys = rows.set_column(rows.column_names.index("run_number"), "run_number", pc.fill_null(rows["run_number"], 0))
     rows = rows.take(pc.sort_indices(keys, [(name, "ascending") for name in LATEST]))
     last = {image_id: index for index, image_id in enumerate(rows["image_id"].to_pylist())}
@@ -117,8 +117,8 @@ def latest_rows(ledger: pa.Table, partition: Partition) -> pa.Table:
 
 @dataclass(frozen=True)
 class PartitionState:
-    """What is known of a partition's images: `latest`, the latest row of each, and `versions` of the objects that are
-    there, by image_id. `next_run`: number of a run of the survey that begins now.
+    """The state of a partition. `latest`: the latest row of each image. `versions`: versions of the existing objects,
+    by image_id. `next_run`: number for a run that begins now.
     """
 
     latest: pa.Table
@@ -127,19 +127,19 @@ class PartitionState:
 
 
 def read_state(ledger: pa.Table, partition: Partition) -> PartitionState:
-    """The state of a partition, from the ledger's rows and a listing of its objects."""
+    """The state of a partition, from the ledger rows and a listing of its objects."""
     next_run = 1 + (pc.max(ledger["run_number"]).as_py() or 0)
     return PartitionState(latest_rows(ledger, partition), partition.versions(), next_run)
 
 
 def not_done(images: Iterable[SourceImage], state: PartitionState, *, retry_failed: bool = True) -> list[SourceImage]:
-    """The images that are still to be scored; those that failed are among them unless not `retry_failed`."""
+    """Images that still have to be scored; failed ones only with `retry_failed`."""
     is_done = done_test(state, retry_failed=retry_failed)
     return [image for image in images if not is_done(image)]
 
 
 def done_test(state: PartitionState, *, retry_failed: bool = True) -> Callable[[SourceImage], bool]:
-    """Tells of an image whether it is done, by what the ledger and the listing of objects say."""
+    """A function that tells whether an image is done, from the ledger and the listing of objects."""
     columns = (state.latest[name].to_pylist() for name in ("image_id", "status", "fingerprint", "object_version"))
     latest = {image_id: known for image_id, *known in zip(*columns, strict=True)}
     final = ("scored",) if retry_failed else ("scored", "failed")
@@ -153,14 +153,15 @@ def done_test(state: PartitionState, *, retry_failed: bool = True) -> Callable[[
 
 
 def passed_over_before(state: PartitionState) -> set[tuple[str, str]]:
-    """image_id and fingerprint of the pictures of which the latest row says that they were passed over."""
+    """image_id and fingerprint of pictures that the latest row calls `passed over`."""
     rows = state.latest.filter(pc.equal(state.latest["status"], PASSED_OVER))
     return set(zip(rows["image_id"].to_pylist(), rows["fingerprint"].to_pylist(), strict=True))
 
 
 def no_longer_there(there: AbstractSet[str], state: PartitionState) -> dict[str, LedgerRow | None]:
-    """By image_id, the images of a partition that are not `there` in the survey, and not pruned yet: their latest
-    row, or None for one of which there is only the object, since its run was killed between the two.
+    """Images of a partition that are not `there` in the survey and not pruned yet, by image_id, with their latest row.
+
+    The row is None if only the object exists, because its run was killed between writing the two.
     """
     known: dict[str, LedgerRow | None] = dict.fromkeys(state.versions)
     known |= {row.image_id: row for row in LedgerRow.from_table(state.latest) if row.status != "removed"}
@@ -168,9 +169,11 @@ def no_longer_there(there: AbstractSet[str], state: PartitionState) -> dict[str,
 
 
 def prune(image_id: str, row: LedgerRow | None, partition: Partition, run_id: str, run_number: int) -> LedgerRow | None:
-    """Remove the object of an image that is no longer in its survey. Returns the row that says so, if it had one.
+    """Remove the object of an image that is no longer in its survey. Returns the ledger row for it, if the image had a
+    row.
 
-    The object goes first: after a crash between the two the row still says `scored`, and the image is pruned again.
+    The object goes first. After a crash between the two steps the row still says `scored`, and the image is pruned
+    again.
     """
     storage.remove(partition.score_map(image_id))
     if row is None:

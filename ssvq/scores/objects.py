@@ -1,4 +1,4 @@
-"""What lies in an output, read and written with an error in words for a person."""
+"""Reads and writes the objects of an output, with errors in words for a person."""
 
 import json
 import math
@@ -27,22 +27,21 @@ def read_model(scores: str, model_id: str) -> dict[str, Any]:
     try:
         described: dict[str, Any] = json.loads(storage.read_text(address))
     except FileNotFoundError:
-        raise InputError(f"{address} is missing: copy the score maps whole") from None
+        raise InputError(f"{address} is missing: copy the complete output") from None
     return described
 
 
 def read_pixel_rule(scores: str, model_id: str) -> PixelRule:
-    """The rule by which a model sees pixels, from the copy of its description beside its score maps.
-
-    Raises InputError as `read_model`.
+    """The rule by which a model reads pixels, from its description beside the score maps. Raises InputError as
+    `read_model`.
     """
     return PixelRule.model_validate(read_model(scores, model_id)["preprocessing"].get("pixels", {}))
 
 
 @dataclass(frozen=True)
 class HeatScale:
-    """What the heat of a model means: the side of its latent cells in pixels of a tile, and the distance of a cell at
-    the threshold, None where that follows from the score's.
+    """The scale of a model's heat: the side of its latent cells in tile pixels, and the cell distance at the threshold.
+    The distance is None if it follows from the threshold of `score`.
     """
 
     cell: int
@@ -53,15 +52,15 @@ class HeatScale:
         return ("score", tiles.threshold) if self.worst_threshold is None else ("score_worst", self.worst_threshold)
 
     def at_threshold(self, tiles: ScoreMap) -> float:
-        """The cell distance at which the heat of a tile passes the threshold that decides.
+        """The uniform cell distance at which a tile reaches the threshold.
 
-        The score is the norm over all n cells of a tile (Eq. 5), so that cells that all have threshold / sqrt(n)
-        give the threshold; `score_worst` is a distance of cells itself, and so is the score of a method without cells.
+        `score` is the norm over all n cells of a tile (Eq. 5), so the distance is threshold / sqrt(n). `score_worst`,
+        and the score of a method without cells, are cell distances already.
         """
         return self.distance_at(self.decided_by(tiles)[1], tiles)
 
     def distance_at(self, value: float, tiles: ScoreMap) -> float:
-        """The uniform cell distance of a tile whose deciding column has this value."""
+        """The uniform cell distance at which the deciding column of a tile has this value."""
         if tiles.cells is None or self.worst_threshold is not None:
             return value
         return value / (tiles.tiling.tile_size / self.cell)
@@ -79,28 +78,28 @@ def read_heat_scale(scores: str, model_id: str) -> HeatScale:
 
 
 def score_at_rate(scores: str, model_id: str, rate: float) -> float:
-    """The least value, of the column that decides, whose p-value is at most a rate of false alarms.
+    """The smallest value of the deciding column whose p-value is at most `rate`.
 
-    Raises InputError where the model was calibrated on too few tiles to know it.
+    Raises InputError if the model was calibrated on too few tiles to know the rate.
     """
     calibration = read_model(scores, model_id)["calibration"]
     deciding = calibration["worst"] if calibration.get("decides") == "score_worst" else calibration
     normal = deciding["normal_scores"]
-    above = math.floor(rate * (len(normal) + 1)) - 1  # of the normal tiles, that may be at or over it
+    above = math.floor(rate * (len(normal) + 1)) - 1  # normal tiles that may reach it
     if above < 0:
         raise InputError(
-            f"--false-positive-rate {rate:g}: model {model_id} was calibrated on {len(normal)} normal tiles, and knows "
-            f"no rate under {1 / (len(normal) + 1):.3g}"
+            f"--false-positive-rate {rate:g}: model {model_id} was calibrated on {len(normal)} normal tiles, so it "
+            f"knows no rate below {1 / (len(normal) + 1):.3g}"
         )
     return math.nextafter(normal[len(normal) - 1 - above], math.inf)
 
 
 def read_score_map(address: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """A score map, or some of its columns. Raises InputError when it is missing or damaged, or storage fails."""
+    """A score map, or some of its columns. Raises InputError if it is missing or damaged, or if the storage fails."""
     try:
         return parquet.read(address, columns, SCORE_MAP, optional=ADDED)
     except FileNotFoundError:
-        raise InputError(f"{address} is missing: run `ssvq score` again, or copy the score maps whole") from None
+        raise InputError(f"{address} is missing: run `ssvq score` again, or copy the complete output") from None
     except DamagedError as error:
         raise InputError(f"{address} is damaged ({error}): remove it and run `ssvq score` again") from None
     except OSError as error:
@@ -109,8 +108,8 @@ def read_score_map(address: str, columns: Sequence[str] | None = None) -> pa.Tab
 
 @contextmanager
 def temporary_folder(out: str) -> Iterator[Path]:
-    """A folder of this machine for a file that `storage.put_file` will put into an output; for a local output on its
-    own filesystem, where that is a rename. It is gone afterwards.
+    """A temporary folder for a file that `storage.put_file` will move into an output. For a local output it is on the
+    same filesystem, so that the move is a rename.
     """
     folder = None if storage.is_remote(out) else staging_folder(out)
     if folder is not None:
@@ -120,7 +119,7 @@ def temporary_folder(out: str) -> Iterator[Path]:
 
 
 def put_output(location: str, data: bytes, out: str) -> None:
-    """Put an object for the setting --out. Raises InputError when it cannot be written."""
+    """Write an object for the setting --out. Raises InputError if it cannot be written."""
     try:
         storage.put(location, data)
     except storage.StorageError as error:

@@ -1,5 +1,6 @@
-"""The two tables of an output: score maps (a row a tile) and the ledger (a row an image). One schema each, for
-every image and survey, so that a folder of them opens as one table.
+"""The two tables of an output: score maps (a row for each tile) and the ledger (a row for each image).
+
+Each has one schema for all images and surveys, so that a folder of them opens as one table.
 """
 
 import json
@@ -9,7 +10,7 @@ import pyarrow as pa
 BBOX = pa.struct([(name, pa.float64()) for name in ("xmin", "ymin", "xmax", "ymax")])
 TIME = pa.timestamp("us", tz="UTC")
 
-# What was scored, by what, in which run.
+# source, model, tiling and run of a row
 IDENTITY = [
     (name, pa.string())
     for name in ("survey", "image_uri", "image_id", "fingerprint", "model_id", "tiling_id", "run_id")
@@ -98,16 +99,16 @@ LEDGER = pa.schema(
         ("gsd_estimate", pa.float64()),
     ]
 )
-"""status: `scored`, `failed`, `removed` or `passed over`. captured_at: local time of the camera, which EXIF gives
-without a zone. pages: of a TIFF, whose first alone is scored. run_number: one over the greatest that the survey had
-when the run began, so that what is latest depends on no clock. gsd_estimate: metres on the object that a pixel covers,
-from the notes of the camera.
+"""status: `scored`, `failed`, `removed` or `passed over`. captured_at: local time of the camera; EXIF has no time zone.
+pages: number of pages of a TIFF, of which only the first is scored. run_number: one more than the largest of the survey
+when the run began; it orders rows without a clock. gsd_estimate: metres per pixel on the object, from the camera's
+notes.
 """
 
 LATEST = ("run_number", "recorded_at", "run_id")
 LATEST_FIRST = ", ".join(f"{column} DESC NULLS LAST" for column in LATEST)
-"""How the latest row of an image is found, also in SQL; rows of earlier versions have no number."""
+"""Sort order of the rows of an image, also in SQL. Rows of earlier versions have no number."""
 
 
 ADDED = frozenset({"score_worst", "p_value_worst", "threshold_worst"})
-"""Columns of the score map that version 0.1 did not have: null in its objects."""
+"""Columns of the score map that objects of version 0.1 lack. They are read as null."""

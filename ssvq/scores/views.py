@@ -1,4 +1,4 @@
-"""The views that DuckDB shows of an output: `tiles`, `images`, `findings` and `gone`."""
+"""The DuckDB views of an output: `tiles`, `images`, `findings` and `gone`."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -20,12 +20,12 @@ MAP_AS_READ = pa.list_(pa.list_(pa.float32()))
 
 
 class UnreadableError(InputError):
-    """Something could not be read, which may be for damaged objects."""
+    """Something could not be read, perhaps because objects are damaged."""
 
 
 @contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Turn errors of reading objects into UnreadableError, in one line."""
+    """Turn read errors into UnreadableError with a message of one line."""
     try:
         yield
     except UNREADABLE as error:
@@ -44,8 +44,8 @@ def create_images(connection: duckdb.DuckDBPyConnection, scores: str, damaged: C
     files = _without(folder, segments, damaged)
     if not files:
         raise InputError(f"every segment of the ledger of {scores} is damaged: remove them and run `ssvq score` again")
-    # Without its key a row, of a table of something else, is of no image. Keys are names of folders and objects: one
-    # that leads elsewhere would have other files read, or written, in their place.
+    # A row without its key, from another kind of table, belongs to no image. Keys are names of folders and objects: one
+    # that leads to another folder would make us read or write files there.
     plain = " AND ".join(f"regexp_full_match({name}, '[^/]+') AND {name} NOT IN ('.', '..')" for name in KEY)
     connection.register("no_images", LEDGER.empty_table())
     connection.execute(
@@ -60,7 +60,7 @@ def create_images(connection: duckdb.DuckDBPyConnection, scores: str, damaged: C
 
 
 def create_tiles(connection: duckdb.DuckDBPyConnection, scores: str, damaged: Collection[str]) -> None:
-    """The view `tiles`: the rows of all score maps; needs the view `images`."""
+    """Create the view `tiles`: the rows of all score maps. It needs the view `images`."""
     files, old = _tile_files(connection, scores, damaged)
     # DuckDB reads half floats from Parquet, as floats, but not from Arrow.
     as_read = pa.schema([f.with_type(MAP_AS_READ) if f.name == "score_map" else f for f in SCORE_MAP])
@@ -72,14 +72,14 @@ def create_tiles(connection: duckdb.DuckDBPyConnection, scores: str, damaged: Co
 
 
 def create_findings(connection: duckdb.DuckDBPyConnection, scores: str) -> bool:
-    """The view `findings`, of images that are in the view `images`, scored and the same still. Returns whether there is
-    any table of findings.
+    """Create the view `findings`: findings of images that are scored and unchanged. Returns whether a table of findings
+    exists.
     """
     return _create_findings(connection, scores, "findings", findings_folder(scores))
 
 
 def create_gone(connection: duckdb.DuckDBPyConnection, scores: str) -> bool:
-    """The view `gone`, as `create_findings`: what an earlier survey found at places where nothing is found any more."""
+    """Create the view `gone`, as `create_findings`: earlier findings whose place shows nothing any more."""
     return _create_findings(connection, scores, "gone", gone_folder(scores))
 
 
@@ -98,8 +98,8 @@ def _create_findings(connection: duckdb.DuckDBPyConnection, scores: str, view: s
 def _tile_files(
     connection: duckdb.DuckDBPyConnection, scores: str, damaged: Collection[str]
 ) -> tuple[list[str], list[str]]:
-    """What the score maps are read from, as patterns: the published file of each partition where it holds what the
-    ledger says, else the objects of its images; those of partitions with objects of an earlier version by themselves.
+    """Patterns of the files that hold the score maps: the published file of a partition if it is up to date, else the
+    objects of its images. Partitions with objects of an earlier version are separate.
     """
     of_now: list[str] = []
     of_before: list[str] = []
@@ -116,7 +116,7 @@ def _tile_files(
 
 
 def _without(folder: str, names: list[str], damaged: Collection[str]) -> list[str]:
-    """What to read of a folder's Parquet objects, as patterns: one for all, unless some are damaged."""
+    """Patterns of the Parquet objects of a folder: one for all, unless some are damaged."""
     if not damaged:
         return [storage.join(no_pattern(folder), "*.parquet")]
     addresses = [storage.join(folder, name) for name in names if name.endswith(".parquet")]
@@ -124,27 +124,28 @@ def _without(folder: str, names: list[str], damaged: Collection[str]) -> list[st
 
 
 def _read(files: list[str], option: str = "") -> str:
-    """SQL that reads Parquet files, which are patterns."""
+    """SQL that reads Parquet files; `files` are patterns."""
     return f"read_parquet([{', '.join(map(literal, files))}]{option})"
 
 
 def _read_old(files: list[str], empty: str) -> str:
-    """The same for files that may lack columns of the empty table of that name, which are null there. Slower, since
-    DuckDB looks at every file first.
+    """SQL that reads Parquet files which may lack columns of the empty table of that name; these become null.
+
+    It is slower, since DuckDB opens every file first.
     """
     return f"(SELECT * FROM {_read(files, ', union_by_name = true')} UNION ALL BY NAME SELECT * FROM {empty})"
 
 
 def literal(text: str) -> str:
-    """A SQL string."""
+    """A string literal of SQL."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def no_pattern(location: str) -> str:
-    """A location as DuckDB's globs take it literally."""
+    """A location with the characters of DuckDB's patterns escaped."""
     return re.sub(r"([*?\[])", r"[\1]", location)
 
 
 def narrowed(**wanted: str | None) -> str:
-    """Conditions that columns have these values, where one is given; each begins with AND."""
+    """SQL conditions for the columns that have a value; each begins with AND."""
     return "".join(f" AND {name} = {literal(value)}" for name, value in wanted.items() if value is not None)

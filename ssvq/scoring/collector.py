@@ -1,4 +1,4 @@
-"""What becomes of scored parts: whole images are put, and each ends as one row of the ledger."""
+"""Collects scored parts: writes each image once all its parts are there, and adds its row to the ledger."""
 
 import time
 from collections import Counter
@@ -33,8 +33,9 @@ class Collector:
         self._waiting: dict[str, list[PartOutcome]] = {}
 
     def take(self, outcome: PartOutcome) -> float:
-        """Note an image that has been put; put one whose last part this is. Returns the share of the image that the
-        part is. Raises StorageError when it cannot be put.
+        """Take one outcome. If it is the last part of an image, write the image.
+
+        Returns the share of the image that this part covers. Raises StorageError if the image cannot be written.
         """
         if outcome.storage_error is not None:
             raise StorageError(outcome.storage_error)
@@ -42,7 +43,7 @@ class Collector:
         self.metrics.count_part(
             tiles=row.tiles if row else 0,
             anomalous_tiles=row.anomalous_tiles if row else 0,
-            size=part.source.size / part.count if part.header else 0.0,  # no file was read that had no header
+            size=part.source.size / part.count if part.header else 0.0,  # without a header no file was read
             seconds={"read": outcome.read_seconds, "score": outcome.score_seconds, "write": outcome.write_seconds},
         )
         if part.count == 1:

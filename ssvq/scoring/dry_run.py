@@ -1,4 +1,4 @@
-"""`ssvq score --dry-run`: what a run would do, and how long it would take at a rate that was measured."""
+"""`ssvq score --dry-run`: prints what a run would do, and how long it would take at a measured rate."""
 
 import json
 import time
@@ -18,11 +18,11 @@ from ssvq.scoring.plan import ScorePlan
 from ssvq.scoring.settings import ScoreConfig
 
 RUNS_LOOKED_AT = 50
-TILES_THAT_TELL = 200  # the rate of a shorter run is that of its start
+TILES_THAT_TELL = 200  # a shorter run mostly measures its own start
 
 
 def describe(plan: ScorePlan, config: ScoreConfig) -> None:
-    """Print what a run would do; nothing is written. The headers of the images to do are read."""
+    """Print what a run would do. Reads the headers of the images to score, and writes nothing."""
     tiles = size = images = more_pages = 0
     failed: list[tuple[SourceImage, ImageError]] = []
     if plan.to_score:
@@ -53,13 +53,13 @@ def describe(plan: ScorePlan, config: ScoreConfig) -> None:
 
 
 def print_more_pages(number: int) -> None:
-    """Say how many pages of TIFFs a run does not score, if there are any."""
+    """Print how many pages of TIFFs a run skips, if there are any."""
     if number:
-        print(f"{number} further pages of TIFFs are not scored, only first pages are: split such files")
+        print(f"{number} further pages of TIFFs are not scored, only the first page of each: split such files")
 
 
 def _rate(plan: ScorePlan, config: ScoreConfig) -> tuple[float, str]:
-    """Tiles a second, and where they were measured: in the latest run of this model, else here and now."""
+    """Tiles a second, and where the rate was measured: in the latest run of this model, or here and now."""
     folder = runs_folder(config.out)
     for info in sorted(storage.list_files(folder), key=lambda info: info.path, reverse=True)[:RUNS_LOOKED_AT]:
         run = json.loads(storage.read_text(storage.join(folder, info.path)))
@@ -71,7 +71,7 @@ def _rate(plan: ScorePlan, config: ScoreConfig) -> tuple[float, str]:
     )
     size = plan.tiling.tile_size
     batch = np.random.default_rng(0).integers(0, 256, (scorer.batch_size, size, size, 3), np.uint8)
-    scorer.score(batch)  # the first is slower
+    scorer.score(batch)  # the first batch is slower
     started = time.perf_counter()
     scorer.score(batch)
     return len(batch) / (time.perf_counter() - started), "the model alone, measured on this machine"

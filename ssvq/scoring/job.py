@@ -1,4 +1,4 @@
-"""The scoring job: a survey in, score maps and a ledger out; only new and changed images are scored."""
+"""The scoring job: reads a survey, writes score maps and a ledger. It scores only new and changed images."""
 
 import json
 import time
@@ -25,14 +25,15 @@ from ssvq.scoring.settings import ScoreConfig
 from ssvq.scoring.stages import MakeScorer, load_scorer, score_images, write_units
 from ssvq.scoring.writer import ScoringRun, passed_over_row
 
-PASSES = 3  # over images that change while they are read
+PASSES = 3  # over images that change during the run
 
 
 def score(config: ScoreConfig, plan: ScorePlan | None = None, make_scorer: MakeScorer = load_scorer) -> ExitCode:
-    """Run the job; running it again goes on where it stopped, and scores what is new or changed. A plan of these
-    settings that has been made already is used. `make_scorer` makes the scorer of a process.
+    """Score a survey. A second run continues where the first stopped, and scores new and changed images.
 
-    Raises InputError for wrong input, and OSError for an output that cannot be written (any more).
+    `plan`: a plan of these settings, if there is one already. `make_scorer`: makes the scorer of a process.
+
+    Raises InputError for wrong input, and OSError if the output cannot be written.
     """
     plan = plan or plan_scoring(config)
     if config.dry_run:
@@ -84,7 +85,10 @@ def score(config: ScoreConfig, plan: ScorePlan | None = None, make_scorer: MakeS
 
 
 def _score(config: ScoreConfig, plan: ScorePlan, collector: Collector, make_scorer: MakeScorer) -> float:
-    """Score the images that are to do; those that change meanwhile again. Returns seconds without Ray's start."""
+    """Score the images of the plan, and score images that change during the run once more.
+
+    Returns seconds, without Ray's start.
+    """
     with collector.metrics:
         started = time.monotonic()
         todo: Iterable[SourceImage] = plan.todo()
@@ -125,9 +129,7 @@ def _save_run(config: ScoreConfig, run: ScoringRun, summary: dict[str, Any] | No
     partition = run.partition
     record = {
         "run_id": run.run_id,
-        "survey": partition.survey,
-        "model_id": partition.model_id,
-        "tiling_id": partition.tiling_id,
+        **partition.identity,
         "config": config.saved(),
         "summary": summary,
     }
@@ -135,7 +137,7 @@ def _save_run(config: ScoreConfig, run: ScoringRun, summary: dict[str, Any] | No
 
 
 def _print_false_alarms(tiles: int, rate: float) -> None:
-    """How many of the tiles that the model calls anomalous may be normal, by its calibration."""
+    """Print how many false alarms to expect among the tiles, by the model's calibration."""
     if tiles:
         expected = f"up to {round(rate * tiles):,} of the {tiles:,} tiles"
         print(f"expected false alarms: {expected}, {100 * rate:.2g} % of normal tiles")
@@ -161,9 +163,9 @@ def _print_summary(config: ScoreConfig, partition: Partition, summary: dict[str,
     print_more_pages(summary["more_pages"])
     print(f"score maps: {partition.tiles} ({summary['object_bytes'] / 1e6:.1f} MB in {summary['seconds']:.0f} s)")
     if summary["left"]:
-        print(f"{summary['left']} images are left by --limit: run the same command again")
+        print(f"{summary['left']} images are left because of --limit: run the same command again")
     if summary["changing"]:
-        print(f"{summary['changing']} images kept changing while they were read: run the same command again")
+        print(f"{summary['changing']} images kept changing during the run: run the same command again")
     if summary["failed"]:
         where = f"status = 'failed' AND survey = '{partition.survey.replace(chr(39), chr(39) * 2)}'"
         print(f'failures: ssvq query {config.out} "SELECT image_uri, error_message FROM images WHERE {where}"')

@@ -1,4 +1,4 @@
-"""JPEG files that travel to the scorer as bytes, to be decoded on its device."""
+"""JPEG files that go to the scorer undecoded, to be decoded on its device."""
 
 import time
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ CPU_DECODER = "GDAL"
 
 
 def is_for_gpu(part: ImagePart) -> bool:
-    """Whether a part is a whole photograph in JPEG of which tiles are cut as they are: neither padded, nor resized, nor
-    labelled, nor mapped by a rule.
+    """Whether the scorer can decode a part itself: a whole JPEG photograph whose tiles need no padding, resizing,
+    labels or pixel rule.
     """
     header, source, size = part.header, part.source, part.tiling.tile_size
     return (
@@ -45,7 +45,9 @@ def is_for_gpu(part: ImagePart) -> bool:
 
 
 def file_row(parts: Sequence[ImagePart]) -> pa.Table:
-    """A READ row of parts that `is_for_gpu`, with their files; one that cannot be read has failed."""
+    """A READ row of parts for which `is_for_gpu` is true, with the bytes of their files. A file that cannot be read
+    marks its part as failed.
+    """
     files: list[bytes | None] = []
     messages: list[str | None] = []
     seconds = []
@@ -82,8 +84,9 @@ def file_row(parts: Sequence[ImagePart]) -> pa.Table:
 def score_files(
     scorer: "TileScorer", row: pa.Table, limits: ReadLimits
 ) -> "tuple[TileScores | None, dict[str, pa.Array]]":
-    """Scores of the tiles of a `file_row`, and the columns that decoding changes: a file that the device's decoder
-    refuses is decoded on the CPU, and fails where that cannot either.
+    """Scores of the tiles of a `file_row`, and the columns that decoding sets.
+
+    The CPU decodes what the device's decoder refuses. If it cannot either, the part fails.
     """
     from ssvq.inference.jpeg import cut_on_device
     from ssvq.inference.scorer import TileScores

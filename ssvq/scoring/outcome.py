@@ -22,7 +22,7 @@ OUTCOME_STRUCT = pa.struct(
     ]
 )
 WRITTEN = pa.schema([("outcomes", pa.list_(OUTCOME_STRUCT))])
-"""An outcome for each part of a SCORED row."""
+"""The outcome of each part of a SCORED row."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What a scoring job is about to do: which images of a survey, by which model, less what is done already."""
+"""The plan of a scoring run: which images of a survey a model still has to score."""
 
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
@@ -23,14 +23,14 @@ from ssvq.scores.ledger import (
 from ssvq.scores.ledger_row import LedgerRow
 from ssvq.scoring.settings import ScoreConfig
 
-LOOK_AHEAD = 10_000  # images to score that are listed before any is; the others while these are scored
+LOOK_AHEAD = 10_000  # the first images to score are listed before scoring starts; the others during it
 
 
 class ScorePlan:
-    """The images of a survey that are to be scored, in order of their paths, as they are listed.
+    """The images of a survey to score, in order of their paths. They are listed while scoring runs.
 
-    So far listed: `images` that the patterns choose; `left`, how many of them are not done; `to_score`, how many of
-    those this run is to score; `passed_over`, the pictures that are not read. `is_listed` tells whether these are all.
+    Counts of what has been listed so far: `images` match the patterns; `left` of them are not done; `to_score` of those
+    belong to this run. `passed_over`: pictures that are not read. `is_listed`: whether the listing is complete.
     """
 
     def __init__(
@@ -47,18 +47,18 @@ class ScorePlan:
         self._listed_ahead = list(islice(self._listing, LOOK_AHEAD))
 
     def todo(self) -> Iterator[SourceImage]:
-        """The images to score. May raise InputError as the rest of the survey is listed; ask once."""
+        """The images to score. Call it once. Raises InputError if the rest of the survey cannot be listed."""
         return chain(self._listed_ahead, self._listing)
 
     @property
     def removed(self) -> dict[str, LedgerRow | None]:
-        """What is to be pruned, as `ledger.no_longer_there` gives it; known once the whole survey is listed."""
+        """Images to prune, as `ledger.no_longer_there` gives them. Known once the survey is listed."""
         if not (self.config.prune and self.is_listed):
             return {}
         return no_longer_there(self._there | {other.image_id for other in self.passed_over}, self._state)
 
     def newly_passed_over(self) -> list[PassedOver]:
-        """Those of which the ledger does not say so yet; known once the whole survey is listed."""
+        """Pictures that are passed over and not yet in the ledger as such. Known once the survey is listed."""
         known = passed_over_before(self._state)
         return [other for other in self.passed_over if (other.image_id, other.fingerprint) not in known]
 
@@ -96,7 +96,9 @@ class ScorePlan:
 
 
 def plan_scoring(config: ScoreConfig, bundle: Bundle | None = None) -> ScorePlan:
-    """Look at the survey and the ledger, and at the model unless its description is given; nothing is written.
+    """Plan a run from the survey, the ledger and the model's description. Writes nothing.
+
+    `bundle`: the description, if the caller has read it.
 
     Raises InputError for wrong input.
     """
@@ -110,10 +112,9 @@ def plan_scoring(config: ScoreConfig, bundle: Bundle | None = None) -> ScorePlan
 
 
 def list_survey(config: ScoreConfig, passed_over: list[PassedOver] | None = None) -> Iterator[SourceImage]:
-    """The images of the survey that do not lie in the output, which may be a folder within it, as they are listed;
-    `passed_over` as in `iter_images`.
+    """Images of the survey as they are listed, without those in the output, which may be a folder inside the survey.
 
-    Raises InputError when there is none.
+    `passed_over`: as in `iter_images`. Raises InputError if there is no image.
     """
     inside = config.out.rstrip("/") + "/"
     found = False
@@ -131,7 +132,7 @@ def _tiling(trained: Tiling, stride: int | None) -> Tiling:
     if trained.whole:
         raise InputError("--stride: this model takes images whole, there are no tiles to overlap")
     if stride > trained.tile_size:
-        raise InputError(f"--stride {stride} is over the model's tile size {trained.tile_size}: pixels would be missed")
+        raise InputError(f"--stride {stride} exceeds the model's tile size {trained.tile_size}: pixels would be missed")
     return Tiling(tile_size=trained.tile_size, stride=stride)
 
 

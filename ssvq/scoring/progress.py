@@ -1,4 +1,4 @@
-"""Progress of a scoring: images of the survey, and tiles a second."""
+"""Progress of scoring: images of the survey, and tiles a second."""
 
 import time
 

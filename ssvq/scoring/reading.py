@@ -1,4 +1,4 @@
-"""The reading stage: the tiles of a unit, by column."""
+"""The reading stage: from units to the tiles of their parts, in columns."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,8 +26,9 @@ from ssvq.scoring.rows import LABELS, READ, binary_of, list_of, one_row
 def read_parts(
     batch: pa.Table, limits: ReadLimits, cell: int, dispatcher: Dispatcher, jpegs_as_files: bool = False
 ) -> Iterator[pa.Table]:
-    """READ rows of the units in a batch, as they are read. `cell`: side of a latent cell in pixels. `jpegs_as_files`:
-    hand JPEG files on for the scorer to decode.
+    """READ rows of the units in a batch, as they are read.
+
+    Args: `cell`: side of a latent cell in pixels. `jpegs_as_files`: pass JPEG files on undecoded.
     """
     for unit in units_of(batch):
         if jpegs_as_files:
@@ -39,13 +40,15 @@ def read_parts(
                 continue
         for bundle in read_bundles(unit, limits, dispatcher):
             yield _row(bundle, cell)
-            del bundle  # its memory is used for what is read next
+            del bundle  # the next unit reuses its memory
 
 
 @dataclass(frozen=True)
 class _PartTiles:
-    """The n tiles of a part that have a valid cell: their positions int32 (n,), pixels uint8 (n, t, t, 3), valid cells
-    bool (n, h, w) or None for all, valid share float32 (n,), and labels as columns where they are known.
+    """The n tiles of a part that have a valid cell.
+
+    Positions int32 (n,), pixels uint8 (n, t, t, 3), valid cells bool (n, h, w) or None for all, valid share float32
+    (n,), and columns of labels if they are known.
     """
 
     kept: NDArray[np.int32]
@@ -56,7 +59,7 @@ class _PartTiles:
 
 
 def _row(bundle: DecodedBundle, cell: int) -> pa.Table:
-    """One READ row of a bundle, whose pixels are not copied."""
+    """One READ row of a bundle of parts; its pixels are not copied."""
     errors = [result if isinstance(result, ImageError) else None for _, result in bundle.parts]
     tiles = [
         None if isinstance(result, ImageError) else _part_tiles(part, result, cell) for part, result in bundle.parts
@@ -117,8 +120,7 @@ def _labels(
 
 
 def _defects(classes: NDArray[np.uint8], label: str | None) -> pa.Array:
-    """What is wrong with each tile: its image's defect, else the most frequent class id of its mask; null for nothing.
-
+    """The defect of each tile: that of its image, or the most frequent class id in its mask; null if there is none.
     classes: uint8 (n, t, t).
     """
     n = len(classes)

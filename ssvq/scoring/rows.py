@@ -1,5 +1,7 @@
-"""The rows that travel between the stages of scoring. A row holds whole parts of images (see `ssvq.imagery.units`), and
-their tiles by column: Ray Data may cut or join blocks of rows, never a row.
+"""The rows between the stages of scoring.
+
+A row holds whole parts of images (see `ssvq.imagery.units`), with their tiles in columns: Ray Data may split or join
+blocks of rows, but never splits a row.
 """
 
 from collections.abc import Iterator
@@ -21,8 +23,8 @@ PARTS = [
     ("tiles", pa.list_(pa.int32())),
     ("decoders", pa.list_(pa.string())),
 ]
-"""For each part: itself as JSON; why it failed, null where it did not; what reading took; how many tiles it has; what
-decoded it, null where nothing has.
+"""One value per part: the part as JSON; the error, or null; seconds of reading; number of tiles; the decoder, or null
+before decoding.
 """
 
 TILES = [
@@ -33,8 +35,8 @@ TILES = [
     ("redness_p90", pa.list_(pa.float32())),
     ("defect", pa.list_(pa.string())),
 ]
-"""For each tile that has a valid cell: its position within the block of its part; the share of its pixels that are
-valid; and, null where the labels of a row's pixels are not known, what is known of the labels and colours.
+"""One value per tile with a valid cell: its position in the block of its part, its share of valid pixels, and its
+labels and colours, null if they are not known.
 """
 
 SCORES = ("score", "score_max", "score_worst")
@@ -51,9 +53,9 @@ READ = pa.schema(
         ("cells", pa.large_binary()),
     ]
 )
-"""`masked`: for each part, whether it has cells that are not valid. `files`: for each part, the bytes of a JPEG file
-that the scorer is to decode, or null. `pixels`: uint8 (n, t, t, 3) of the tiles of the other parts. `cells`: which
-cells are valid, bool (n, h, w), of the tiles of masked parts.
+"""`masked`: one value per part, whether it has invalid cells. `files`: one value per part, the bytes of a JPEG for the
+scorer to decode, or null. `pixels`: uint8 (n, t, t, 3), tiles of the other parts. `cells`: bool (n, h, w), valid cells
+of the tiles of masked parts.
 """
 
 SCORED = pa.schema(
@@ -68,12 +70,12 @@ SCORED = pa.schema(
         ("precision", pa.string()),
     ]
 )
-"""`score_map`: float16 (n, side, side) of all tiles; null where the method has no heat."""
+"""`score_map`: float16 (n, side, side) of all tiles; null for a method without heat."""
 
 
 @dataclass(frozen=True)
 class TileLabels:
-    """What is known of the labels and colours of n tiles: float32 (n,) each, and `defect`, strings or null."""
+    """Labels and colours of n tiles: float32 (n,) each, and `defect`, strings or null."""
 
     anomalous_fraction: NDArray[np.float32]
     redness: NDArray[np.float32]
@@ -83,10 +85,10 @@ class TileLabels:
 
 @dataclass(frozen=True)
 class ScoredPart:
-    """A part and the scores of its n tiles, or the error that left none.
+    """A part with the scores of its n tiles, or with its error.
 
-    kept: int32 (n,), positions within the part's block. valid_fraction, and SCORES: float32 (n,). score_map: float16
-    (n, side, side), or None.
+    kept: int32 (n,), positions within the part's block. valid_fraction and SCORES: float32 (n,). score_map: float16 (n,
+    side, side), or None.
     """
 
     part: ImagePart
@@ -111,7 +113,7 @@ def list_of(values: pa.Array | NDArray[Any]) -> pa.Array:
 
 
 def binary_of(array: NDArray[Any] | None) -> pa.Array:
-    """The value of a binary column in one row: an array's memory, without a copy; null for None."""
+    """The value of a binary column in one row, without a copy: the memory of an array, or null."""
     if array is None:
         return pa.nulls(1, pa.large_binary())
     data = pa.py_buffer(np.ascontiguousarray(array))
@@ -120,7 +122,7 @@ def binary_of(array: NDArray[Any] | None) -> pa.Array:
 
 
 def one_row(schema: pa.Schema, columns: dict[str, pa.Array]) -> pa.Table:
-    """One row of a schema from columns of one value each; those that lack are null."""
+    """One row of a schema from columns of one value each; missing columns are null."""
     arrays = [
         columns[field.name].cast(field.type) if field.name in columns else pa.nulls(1, field.type) for field in schema
     ]
@@ -133,9 +135,7 @@ def flat(row: pa.Table, column: str) -> pa.Array:
 
 
 def binary(row: pa.Table, column: str, dtype: type[np.generic]) -> NDArray[Any] | None:
-    """A binary value in a table of one row, as a flat array over its memory; None for null. A scalar of Arrow would be
-    a copy.
-    """
+    """A binary value in a one-row table as a flat array over its memory, or None. A scalar of Arrow would copy it."""
     (value,) = row[column].chunks
     if value.null_count:
         return None

@@ -37,7 +37,7 @@ class ScoringSettings(ImageJob):
     @model_validator(mode="after")
     def _pool_grows(self) -> "ScoringSettings":
         if self.max_scorers is not None and self.max_scorers < (self.scorers or 1):
-            raise ValueError(f"--max-scorers {self.max_scorers} is under --scorers {self.scorers}")
+            raise ValueError(f"--max-scorers {self.max_scorers} is below --scorers {self.scorers}")
         return self
 
 

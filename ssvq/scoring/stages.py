@@ -1,4 +1,4 @@
-"""The stages that tiles flow through on Ray Data: read on CPU tasks, score on an actor pool, write."""
+"""The stages of scoring on Ray Data: CPU tasks read, an actor pool scores, CPU tasks write."""
 
 import hashlib
 import os
@@ -28,21 +28,21 @@ if TYPE_CHECKING:  # it brings torch
 
 MakeScorer = Callable[[ScoringSettings], "TileScorer"]
 
-# A scorer on a CPU uses all of its node, whatever it asks for. That is little, so that scorers which move to the last
-# nodes of a cluster that loses the others leave logical CPUs for the readers, without which they would wait for ever.
+# A CPU scorer uses its whole node, whatever it asks for. It asks for little: when a cluster shrinks and the scorers
+# move to the last nodes, the readers still get logical CPUs there. Without them they would wait for ever.
 CPU_SCORER_CPUS = 0.1
 WRITING_CPUS = 0.05
-CALLS_AT_ONCE = 3  # of a scorer: one is taken in while one is computed and the results of another are given back
+CALLS_AT_ONCE = 3  # rows in a scorer at once: one arrives, one is computed, one leaves
 DIED = f"the process that scored it died {ATTEMPTS} times (out of memory?)"
 
 
 def load_scorer(config: ScoringSettings) -> "TileScorer":
-    """The scorer of a process. Raises InputError for a bundle, device or compiler that is not there."""
-    import torch  # here, so that processes that read or write start without it: in half the time, and memory
+    """Load the scorer of a process. Raises InputError if the bundle, the device or the compiler is missing."""
+    import torch  # imported here: processes that only read or write start in half the time, and with less memory
 
     from ssvq.inference.scorer import TileScorer
 
-    # Ray pins a worker to as many threads as it has logical CPUs; one scorer may use the whole machine.
+    # Ray limits a worker's threads to its logical CPUs; a scorer may use the whole machine.
     torch.set_num_threads(node_cpus())
     return TileScorer.from_bundle(
         config.model,
@@ -62,7 +62,7 @@ def score_images(
     tiling: Tiling,
     make_scorer: MakeScorer = load_scorer,
 ) -> ray.data.Dataset:
-    """A data set of SCORED rows of the images of a stream."""
+    """A dataset of SCORED rows of the images of a stream."""
     preprocessing = bundle.preprocessing
     gpus = gpus_for(config.device)
     if config.decode == "gpu" and not gpus:
@@ -81,7 +81,7 @@ def score_images(
     )
     return tiles.map_batches(
         ScoreParts,
-        batch_size=1,  # of rows, each of which fills batches of the model
+        batch_size=1,  # rows, each of which fills whole batches of the model
         batch_format="pyarrow",
         compute=_pool(config, gpus),
         fn_constructor_kwargs={"config": config, "dispatcher": stream.dispatcher, "make_scorer": make_scorer},
@@ -92,7 +92,7 @@ def score_images(
 
 
 def _pool(config: ScoringSettings, gpus: int) -> ray.data.ActorPoolStrategy:
-    """As many scorers as the settings say, else as fit on the GPUs, else one a node; or as many as the work needs."""
+    """The size of the scorer pool: as set, else one scorer for each GPU or node, but no more than the work needs."""
     several = {"max_concurrent_calls_per_actor": CALLS_AT_ONCE, "enable_true_multi_threading": True}
     if config.max_scorers is not None:
         return ray.data.ActorPoolStrategy(min_size=config.scorers or 1, max_size=config.max_scorers, **several)
@@ -101,14 +101,14 @@ def _pool(config: ScoringSettings, gpus: int) -> ray.data.ActorPoolStrategy:
 
 
 def write_units(scored: ray.data.Dataset, run: ScoringRun) -> ray.data.Dataset:
-    """A data set of OUTCOME rows of SCORED ones: images are put as they come."""
+    """A dataset of OUTCOME rows, from SCORED rows. Images are written as they arrive."""
     return scored.map_batches(
         write_parts, batch_format="pyarrow", fn_kwargs={"run": run}, **share_of_cpus(WRITING_CPUS), **anywhere()
     )
 
 
 class ScoreParts:
-    """The actor of the scoring pool: loads the model once, and scores row after row, some at the same time."""
+    """The actor of the scoring pool. It loads the model once, and scores several rows at a time."""
 
     def __init__(self, config: ScoringSettings, dispatcher: Dispatcher, make_scorer: MakeScorer = load_scorer) -> None:
         try:
@@ -126,7 +126,7 @@ class ScoreParts:
             dispatcher.warn(f"warning: Ray gave a scorer a GPU, and it works on the CPU: {why_no_gpu()}")
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """SCORED rows of READ rows. A process whose GPU is lost ends, so that Ray starts another in its place."""
+        """SCORED rows of READ rows. If the GPU is lost the process ends, and Ray starts another."""
         from ssvq.inference.faults import is_lost
 
         try:
@@ -164,7 +164,7 @@ class ScoreParts:
         return one_row(SCORED, columns)
 
     def _score_pixels(self, row: pa.Table) -> "TileScores | None":
-        """Scores of the tiles of a row; those that are masked have valid cells, and fill batches of their own."""
+        """Scores of the tiles of a row. Masked tiles go in batches of their own, with their valid cells."""
         flat_pixels = binary(row, "pixels", np.uint8)
         if flat_pixels is None:
             return None
@@ -188,7 +188,7 @@ def _no_scores(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
 
 
 def _failed(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
-    """Columns of a row whose parts all failed; those that had failed before keep their errors."""
+    """Columns of a row whose parts all failed. Parts that failed earlier keep their errors."""
     stages, messages = (columns[name].flatten() for name in ("error_stages", "error_messages"))
     nothing = {
         "error_stages": list_of(pc.fill_null(stages, "score")),

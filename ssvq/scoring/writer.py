@@ -1,4 +1,4 @@
-"""From scored parts to what is kept: rows of tiles, exactly one object for an image, a row of the ledger."""
+"""From scored parts to the output: rows of tiles, one object for each image, one row in the ledger."""
 
 import time
 from collections.abc import Sequence
@@ -30,19 +30,19 @@ FROM_HEADER = [field.name for field in fields(ImageHeader) if field.name in LEDG
 
 @dataclass(frozen=True)
 class ScoringRun:
-    """What is the same for every image of a run."""
+    """What all images of a run have in common."""
 
     partition: Partition
     survey_root: str
     run_id: str
     calibration: Calibration
     number: int = 1
-    """Of the run, within its survey."""
+    """Number of the run within its survey."""
 
 
 @dataclass(frozen=True)
 class ScoredImage:
-    """What is known of an image, or of a part of it: its SCORE_MAP rows, or the error that left none."""
+    """An image, or a part of it, with its SCORE_MAP rows or with its error."""
 
     source: SourceImage
     header: ImageHeader | None
@@ -54,7 +54,7 @@ class ScoredImage:
 
 
 def write_parts(batch: pa.Table, run: ScoringRun) -> pa.Table:
-    """A WRITTEN row of SCORED rows: images of one part are put, parts of larger ones handed on."""
+    """A WRITTEN row of SCORED rows: images of one part are written, parts of larger images are passed on."""
     outcomes = [_timed_outcome(scored, run).to_dict() for scored in scored_parts(batch)]
     return pa.Table.from_pylist([{"outcomes": outcomes}], WRITTEN)
 
@@ -80,12 +80,12 @@ def _outcome(scored: ScoredPart, run: ScoringRun) -> PartOutcome:
         return PartOutcome(part=part, tiles=tiles, ledger=ledger_row(run, image), table=parquet.encode(table))
     try:
         return PartOutcome(part=part, tiles=tiles, ledger=put_image(run, image))
-    except storage.StorageError as failure:  # told and not raised: Ray Data would wrap it in its own words
+    except storage.StorageError as failure:  # returned and not raised: Ray Data would wrap the error in its own words
         return PartOutcome(part=part, tiles=tiles, storage_error=str(failure))
 
 
 def join_parts(outcomes: Sequence[PartOutcome], run: ScoringRun) -> LedgerRow | None:
-    """Put an image from the outcomes of all its parts. Returns as `put_image`."""
+    """Write an image from the outcomes of all its parts. Returns as `put_image`."""
     outcomes = sorted(outcomes, key=lambda outcome: outcome.part.index)
     rows = [outcome.ledger for outcome in outcomes if outcome.ledger is not None]
     error = next((ImageError(row.error_stage, row.error_message or "") for row in rows if row.error_stage), None)
@@ -104,10 +104,10 @@ def join_parts(outcomes: Sequence[PartOutcome], run: ScoringRun) -> LedgerRow | 
 
 
 def put_image(run: ScoringRun, scored: ScoredImage) -> LedgerRow | None:
-    """Put the object of an image, without rows when it failed so that no stale score survives.
+    """Write the object of an image; without rows if it failed, so that no old scores stay.
 
-    The source is looked at once more just before. Returns the image's ledger row, or None, with nothing put,
-    when the source is no longer what was read.
+    The source is checked once more just before. Returns the ledger row of the image, or None, with nothing written, if
+    the source has changed.
     """
     source = scored.source
     try:
@@ -122,7 +122,7 @@ def put_image(run: ScoringRun, scored: ScoredImage) -> LedgerRow | None:
 
 
 def ledger_row(run: ScoringRun, scored: ScoredImage) -> LedgerRow:
-    """The ledger's row of an image; docs/reference/schema.md says what its columns mean."""
+    """The ledger row of an image. docs/reference/schema.md describes its columns."""
     error, table, header = scored.error, scored.table, scored.header
     known = {} if header is None else {name: getattr(header, name) for name in FROM_HEADER}
     return LedgerRow(
@@ -146,7 +146,7 @@ def ledger_row(run: ScoringRun, scored: ScoredImage) -> LedgerRow:
 
 
 def passed_over_row(run: ScoringRun, other: PassedOver) -> LedgerRow:
-    """The ledger's row of a picture that is not read."""
+    """The ledger row of a picture that is not read."""
     uri = storage.join(run.survey_root, other.path)
     return LedgerRow(
         **_identity(run, SourceImage(uri, other.path, other.fingerprint, other.size)),
@@ -174,7 +174,7 @@ def _identity(run: ScoringRun, source: SourceImage) -> dict[str, Any]:
 
 
 def tile_table(scored: ScoredPart, run: ScoringRun) -> pa.Table:
-    """SCORE_MAP rows of the tiles of a part, made by column."""
+    """SCORE_MAP rows of the tiles of a part, built by column."""
     part, source = scored.part, scored.part.source
     n = len(scored.kept)
     row, col, *window = part.grid.places(part.block, scored.kept)
@@ -205,7 +205,7 @@ def tile_table(scored: ScoredPart, run: ScoringRun) -> pa.Table:
 
 
 def _nested(maps: NDArray[np.float16] | None, n: int) -> pa.Array:
-    """Maps (n, side, side) as lists of lists."""
+    """Maps (n, side, side) as nested lists."""
     if maps is None:
         return pa.nulls(n, SCORE_MAP.field("score_map").type)
     side = maps.shape[1]
@@ -214,7 +214,7 @@ def _nested(maps: NDArray[np.float16] | None, n: int) -> pa.Array:
 
 
 def _places(header: ImageHeader | None, windows: NDArray[np.int32]) -> dict[str, pa.Array]:
-    """Footprint and its bounds of tiles with windows x, y, width, height (n, 4); null where there is none."""
+    """Footprints and bounds of tiles, from windows x, y, width, height (n, 4); null for tiles without a place."""
     outlines = np.full(len(windows), None, object) if header is None else footprints(header, windows)
     nowhere = shapely.is_missing(outlines)
     bounds = pa.StructArray.from_arrays(

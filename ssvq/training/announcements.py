@@ -1,4 +1,4 @@
-"""What a training says of its images and tiles before it begins."""
+"""What a training prints about its images and tiles before it begins."""
 
 import pyarrow as pa
 
@@ -41,9 +41,9 @@ def print_counts(config: TrainConfig, tile_sets: TileSets) -> None:
     anomalies = method_class(config.method).anomalies
     if counts.train_anomalous == 0:
         if anomalies == "needed":
-            raise InputError(f"--method {config.method} needs labelled anomalous tiles and there is none")
+            raise InputError(f"--method {config.method} needs labelled anomalous tiles, and there are none")
         if config.supervision > 0 and anomalies == "optional":
-            logs.warning("warning: no labelled anomalous tile is seen: training on normal tiles alone")
+            logs.warning("warning: there is no labelled anomalous tile: training on normal tiles only")
     elif anomalies == "unused":
         logs.warning(f"--method {config.method} learns from normal tiles alone")
     tiles, most = counts.train_normal + counts.train_anomalous, config.kernel.samples

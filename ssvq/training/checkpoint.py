@@ -1,10 +1,12 @@
-"""Checkpoints of a training: all that is needed to go on as if nothing had happened, and the best weights so far.
+"""Checkpoints of a training: everything needed to continue as if nothing had happened, and the best weights so far.
 
-current.safetensors   weights and codebook of the step
-average.safetensors   their moving average, where there is one
-best.safetensors      the weights to score with that had the best validation AUROC up to here
-state.pt              optimiser, gradient scaler, random states
-record.json           step, first loss, figures of the step and of the best
+A checkpoint holds:
+
+- current.safetensors: weights and codebook of the step
+- average.safetensors: their moving average, if there is one
+- best.safetensors: the scoring weights with the best validation AUROC so far
+- state.pt: optimiser, gradient scaler, random states
+- record.json: step, first loss, figures of the step and of the best
 """
 
 import json
@@ -27,20 +29,20 @@ STATE, RECORD = "state.pt", "record.json"
 
 @dataclass
 class Position:
-    """Where a training is, and the best that it has been."""
+    """The position of a training, and its best result so far."""
 
     step: int = 0
     """Steps done."""
     first_loss: float | None = None
     best_step: int = 0
     best_auroc: float | None = None
-    """None where no validation tile is anomalous: then the latest weights count as the best."""
+    """None if no validation tile is anomalous: then the latest weights count as the best."""
     decides: Column = "score"
     """The column of scores that has the best AUROC."""
     best_weights: bytes = field(default=b"", repr=False)
 
     def offer(self, engine: Engine, step: int, auroc: float | None, decides: Column = "score") -> None:
-        """Note the weights of a step as the best if they are, by the AUROC of a column."""
+        """Keep the weights of a step if they are the best, by the AUROC of a column."""
         if auroc is None or self.best_auroc is None or auroc >= self.best_auroc:
             self.best_step, self.best_auroc, self.decides = step, auroc, decides
             self.best_weights = encode_weights(engine.scored.state_dict())
@@ -65,13 +67,13 @@ def save_checkpoint(folder: Path, engine: Engine, position: Position) -> None:
 
 
 def load_checkpoint(folder: Path, engine: Engine) -> Position:
-    """Put an engine into the state of a checkpoint."""
+    """Restore an engine from a checkpoint."""
     state = torch.load(folder / STATE, map_location=engine.device, weights_only=True)
     engine.method.load_state_dict(safetensors.torch.load_file(folder / CURRENT))
     engine.optimiser.load_state_dict(state["optimiser"])
     engine.scaler.load_state_dict(state["scaler"])
     torch.set_rng_state(state["random"].cpu())
-    if len(state["cuda_random"]) == torch.cuda.device_count():  # else another machine goes on, and no draw needs it
+    if len(state["cuda_random"]) == torch.cuda.device_count():  # another machine continues, and no draw depends on it
         torch.cuda.set_rng_state_all([random.cpu() for random in state["cuda_random"]])
     if engine.average is not None:
         engine.average.module.load_state_dict(safetensors.torch.load_file(folder / AVERAGE))
@@ -80,14 +82,14 @@ def load_checkpoint(folder: Path, engine: Engine) -> Position:
 
 
 def load_best(engine: Engine, position: Position) -> Method:
-    """Loads the best weights so far into the method that scores."""
+    """Load the best weights so far into the method that scores."""
     engine.scored.load_state_dict(safetensors.torch.load(position.best_weights))
     return engine.scored
 
 
 def check_in_step(method: Method) -> None:
-    """Raise RuntimeError if the ranks do not hold the same weights and codebook, bit for bit: a model of ranks
-    that have drifted apart must never become a bundle.
+    """Raise RuntimeError unless all ranks hold the same weights and codebook, bit for bit: ranks that have drifted
+    apart must never become a bundle.
     """
     if world_size() == 1:
         return

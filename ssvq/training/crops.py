@@ -1,4 +1,4 @@
-"""Where a random crop of a tile lies, so that it has the label that is wanted."""
+"""Chooses random crops of tiles that have the wanted label."""
 
 from collections.abc import Callable
 
@@ -16,8 +16,10 @@ def choose_crop(
     wants_anomalous: bool,
     rng: np.random.Generator,
 ) -> tuple[int, int]:
-    """Corner y, x of a random crop of a tile, of which (height, width) is image, that fits by the share of anomalous
-    pixels at its corner; the nearest of a few tries where none does. A crop larger than the image starts at 0.
+    """Corner y, x of a random crop of a tile with image size (height, width), whose share of anomalous pixels `fits`.
+    If none of a few tries fits, the nearest.
+
+    A crop larger than the image starts at 0.
     """
     height, width = shape
     best, best_fraction = (0, 0), -1.0
@@ -34,8 +36,8 @@ def choose_crop(
 
 
 def choose_crop_with_part(mask: NDArray[np.bool_], size: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Corner y, x of a random crop that holds a random pixel of the part that a mask (height, width) shows, and lies
-    within the mask if that is large enough. Of an empty mask any crop.
+    """Corner y, x of a random crop around a random pixel of the part that a mask (height, width) shows. It lies
+    within the mask if the mask is large enough. With an empty mask, any crop.
     """
     ys, xs = np.nonzero(mask)
     if not len(ys):

@@ -1,4 +1,4 @@
-"""Cutting labelled images into the tile cache, on Ray Data."""
+"""Cuts labelled images into the tile cache, on Ray Data."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ from ssvq.runtime.reading import read_bundles
 from ssvq.training.tile_cache import INDEX_SCHEMA, cache_key, error_row, read_index, write_index, write_parts
 
 CUT = pa.schema([("rows", pa.list_(pa.struct(list(INDEX_SCHEMA)))), ("images", pa.float64())])
-"""What a bundle of parts became: rows of the index, and how many images it ended, with shares of them."""
+"""The result of a bundle of parts: rows of the index, and how many images it completed, in shares."""
 
 
 def cut_into_cache(
@@ -29,9 +29,9 @@ def cut_into_cache(
     rule: PixelRule,
     limits: ReadLimits,
 ) -> tuple[str, pa.Table]:
-    """Cut the images into tiles unless a whole cache of the same images, tiling and rule is there.
+    """Cut the images into tiles, unless a complete cache of the same images, tiling and rule exists.
 
-    Returns the cache's folder and its index. Images that fail, `missing` ones among them, are rows of it.
+    Returns the cache's folder and its index. Failed images, `missing` ones among them, are rows of the index.
     """
     folder = storage.join(cache_root, cache_key(images, tiling, rule))
     index = read_index(folder)
@@ -72,7 +72,7 @@ def _cut_units(batch: pa.Table, folder: str, limits: ReadLimits, dispatcher: Dis
 
 
 def _whole_images(rows: list[dict[str, object]]) -> list[dict[str, object]]:
-    """An image of which any part failed is left out whole, with one row that says why."""
+    """Rows of the index in which an image with a failed part is replaced by one row with the reason."""
     failures: dict[object, dict[str, object]] = {}
     for row in rows:
         if row.get("error_stage"):

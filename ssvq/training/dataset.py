@@ -1,4 +1,4 @@
-"""Which tiles the training sees: labels, splits, the supervision level. Every draw is seeded."""
+"""Chooses the tiles of a training: labels, splits, supervision level. Every draw is seeded."""
 
 from dataclasses import asdict, dataclass
 
@@ -20,7 +20,7 @@ from ssvq.training.splits import CALIBRATION, TEST, TRAIN, VALIDATION, draw_spli
 
 @dataclass(frozen=True)
 class TileCounts:
-    """What was found and what of it is used, for the record and the terminal."""
+    """Counts of what was found and what is used, for the record and the terminal."""
 
     images: int
     failed_images: int
@@ -41,7 +41,7 @@ class TileCounts:
     test_anomalous: int
 
     def as_dict(self) -> dict[str, int]:
-        """By name."""
+        """The counts by name."""
         return asdict(self)
 
 
@@ -60,13 +60,13 @@ class TileSets:
     train_normal: NDArray[np.int64]
     train_anomalous: NDArray[np.int64]
     held_out: dict[str, LabelledRows]
-    """By split, validation, calibration and test: as many as the settings want."""
+    """Held-out tiles by split (validation, calibration, test): as many as the settings ask for."""
     splits: dict[str, str]
-    """Split of each image that has a usable tile, by its image_id."""
+    """Split of each image that has a usable tile, by image_id."""
     knows_pixels: NDArray[np.bool_]
-    """Of each row of the index, whether the labels of its pixels are known, bool (rows,)."""
+    """For each row of the index, whether the labels of its pixels are known, bool (rows,)."""
     label_in_mask: NDArray[np.bool_]
-    """Of each row, whether its label is that of the part which its mask shows, bool (rows,)."""
+    """For each row, whether its label is only about the part in its mask, bool (rows,)."""
     counts: TileCounts
     preprocessing: Preprocessing
 
@@ -74,11 +74,11 @@ class TileSets:
 def draw_tile_sets(index: pa.Table, images: list[SourceImage], config: TrainConfig) -> TileSets:
     """Label the tiles, draw the splits by image or group, and draw the labelled anomalies that gamma allows.
 
-    A tile is anomalous at or over `anomalous_fraction`, else normal; with `normal_fraction`, tiles between the two
-    are left out. Of the anomalous training tiles M are drawn such that M / (M + N) is gamma, or all where there are
-    fewer. All tiles labelled by hand are taken; their labels replace those of masks.
+    A tile is anomalous if its anomalous share reaches `anomalous_fraction`, else normal; with `normal_fraction`, tiles
+    between the two are dropped. Anomalous training tiles M are drawn such that M / (M + N) is gamma, or all are taken
+    if there are fewer. All tiles labelled by hand are taken; their labels replace those of masks.
 
-    Raises InputError where too little is left to train on, to choose the checkpoint or to calibrate.
+    Raises InputError if too few tiles are left to train, to choose the checkpoint or to calibrate.
     """
     rng = np.random.default_rng(config.seed)
     by_id = {image.image_id: image for image in images}
@@ -147,11 +147,11 @@ def _labels(
     of_part: NDArray[np.bool_],
     config: TrainConfig,
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which tiles are anomalous, and which are neither that nor normal, bool (tiles,) each.
+    """Which tiles are anomalous, and which are neither anomalous nor normal, bool (tiles,) each.
 
-    A whole image has the label that its layout gives it, if any: a small defect is one all the same. A tile that was
-    labelled by hand has that label; where a part of it was, and labels act by tile, an anomalous part of at least
-    `anomalous_fraction` makes the tile anomalous, and any other says nothing of it.
+    A whole image has the label of its layout, if there is one: a small defect is a defect. A tile labelled by hand has
+    that label. If a part of a tile was labelled, and labels act by tile, an anomalous part of at least
+    `anomalous_fraction` makes the tile anomalous; any other part says nothing about it.
     """
     fraction = index["anomalous_fraction"].fill_null(0).to_numpy()
     anomalous = fraction >= config.anomalous_fraction
@@ -172,7 +172,9 @@ def _by_cell(config: TrainConfig) -> bool:
 
 
 def _knows_pixels(image_ids: NDArray[np.object_], by_id: dict[str, SourceImage]) -> NDArray[np.bool_]:
-    """Whose pixels have labels, bool (tiles,): by a mask, or because all of the image or labelled tile is normal."""
+    """Tiles whose pixels have labels, bool (tiles,): by a mask, or because the whole image or labelled tile is
+    normal.
+    """
     known = {
         image_id
         for image_id, image in by_id.items()
@@ -188,7 +190,7 @@ def _labelled_anew(
     by_hand: NDArray[np.bool_],
     of_part: NDArray[np.bool_],
 ) -> NDArray[np.bool_]:
-    """Which tiles are also there as labelled by hand as a whole, bool (tiles,)."""
+    """Tiles that also occur as labelled by hand as a whole, bool (tiles,)."""
     whole = by_hand & ~of_part
     if not whole.any():
         return whole
@@ -232,8 +234,9 @@ def _check_enough(rows: dict[str, NDArray[np.int64]], anomalous: NDArray[np.bool
 def _balanced(
     rows: NDArray[np.int64], anomalous: NDArray[np.bool_], number: int, rng: np.random.Generator
 ) -> LabelledRows:
-    """At most so many tiles, half of them anomalous as far as there are enough: AUROC does not depend on how many
-    there are of each, and its error does.
+    """At most this many tiles, half of them anomalous if there are enough.
+
+    AUROC does not depend on the balance of classes, but its error does.
     """
     of_anomalous, of_normal = (rng.permutation(rows[anomalous[rows] == flag]) for flag in (True, False))
     wanted = min(len(of_anomalous), max(number // 2, number - len(of_normal)))

@@ -1,4 +1,4 @@
-"""Settings that depend on others, or on whether there are labels: what `auto` and a default become."""
+"""Settings that depend on others or on labels: resolves `auto` and defaults."""
 
 from typing import Any
 
@@ -11,14 +11,14 @@ from ssvq.imagery.grid import CELL
 from ssvq.model.encoders import PACKAGED, PAPER
 from ssvq.training.settings import TrainConfig
 
-SMALLEST_SIDE = 128  # of a tile or crop: of a smaller one a pretrained network sees too little
-CROPPED_FROM = 512  # side of tiles of which crops of half the side are taken
-PIXELS_IN_STEP = 16 * 512**2  # of the samples of a step; of 16 tiles, or 64 crops of half their side
+SMALLEST_SIDE = 128  # side of a tile or crop: a pretrained network sees too little of a smaller one
+CROPPED_FROM = 512  # side of tiles from which crops of half the side are taken
+PIXELS_IN_STEP = 16 * 512**2  # pixels of the samples of a step: 16 tiles, or 64 crops of half their side
 STEPS, VALIDATE_EVERY = 200, 50
 
 
 def has_anomalies(index: pa.Table, images: list[SourceImage], config: TrainConfig) -> bool:
-    """Whether the training may see a labelled anomalous tile."""
+    """Whether the training may see labelled anomalous tiles."""
     fractions = index["anomalous_fraction"].fill_null(0)
     return config.supervision > 0 and (
         (pc.max(fractions).as_py() or 0) >= config.anomalous_fraction
@@ -27,10 +27,10 @@ def has_anomalies(index: pa.Table, images: list[SourceImage], config: TrainConfi
 
 
 def resolved(config: TrainConfig, *, labelled: bool) -> tuple[TrainConfig, str]:
-    """The settings with all that is decided for the user, and why the encoder is what it is, as a line to print.
+    """The settings with all defaults resolved, and a line that explains the choice of the encoder.
 
-    The rule: ss-vq-vae with labelled anomalies, on samples of 128 pixels or more, has the pretrained network whose
-    weights are installed; everything else has the paper's encoder. What a user sets stays.
+    The rule: ss-vq-vae with labelled anomalies, on samples of at least 128 pixels, gets the pretrained network whose
+    weights are installed; everything else gets the paper's encoder. Settings of the user stay.
     """
     encoder, reason = config.architecture.encoder, "as set"
     if encoder == "auto":
@@ -49,14 +49,14 @@ def resolved(config: TrainConfig, *, labelled: bool) -> tuple[TrainConfig, str]:
 
 
 def check_sides(config: TrainConfig) -> None:
-    """Raises InputError where the encoder that is set cannot be built, or cannot take the tiles or crops."""
+    """Raises InputError if the encoder cannot be built, or cannot take tiles or crops of this size."""
     given = {"--tile-size": config.tile_size, "--crop": config.crop}
     for setting, side in given.items():
         if side is None:
             continue
         if config.architecture.encoder in (PAPER, "auto"):
             if side % CELL:
-                raise InputError(f"{setting} {side} is no whole number of latent cells of {CELL} pixels")
+                raise InputError(f"{setting} {side} is not a multiple of the latent cell of {CELL} pixels")
         else:
             from ssvq.model.encoders.networks import check_side  # timm takes seconds to import
 
@@ -80,7 +80,7 @@ def _encoder(config: TrainConfig, labelled: bool) -> tuple[str, str]:
 
 
 def _pretrained(config: TrainConfig) -> dict[str, Any]:
-    """Defaults of a training with a pretrained network, which learns in hundreds of steps."""
+    """Defaults of a training with a pretrained network, which learns within hundreds of steps."""
     crop = config.crop
     if crop is None and not config.whole_images and config.tile_size >= CROPPED_FROM and config.tile_size % 64 == 0:
         crop = config.tile_size // 2

@@ -1,4 +1,4 @@
-"""One optimiser step of a method, on one device. Knows nothing of Ray, of files, or of where batches come from."""
+"""One optimiser step of a method, on one device. It knows neither Ray, nor files, nor the source of its batches."""
 
 import math
 from functools import cached_property
@@ -19,13 +19,13 @@ from ssvq.model.precision import autocast, resolve_device, resolve_precision
 from ssvq.model.ranks import averaged, world_size
 from ssvq.training.settings import Optimiser, TrainConfig
 
-LARGEST_GROWTH = 1e4  # of the loss over its first value; a training that works stays under 10
+LARGEST_GROWTH = 1e4  # largest loss as a multiple of the first; a training that works stays below 10
 
 
 class Engine:
     """A method in training: its weights, their moving average, optimiser and gradient scaler.
 
-    `model` is what the loss is called on: the method itself, or the same wrapped for DDP.
+    `model` computes the loss: the method itself, or the method wrapped for DDP.
     """
 
     def __init__(self, config: TrainConfig, preprocessing: Preprocessing) -> None:
@@ -38,12 +38,12 @@ class Engine:
         self.model: nn.Module = self.method
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         decay = config.optimiser.weight_average
-        # The codebook, which consists of buffers and moves on its own averages, is copied and not averaged again.
+        # The codebook consists of buffers that are moving averages already: it is copied, not averaged again.
         self.average = AveragedModel(self.method, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
 
     @cached_property
     def optimiser(self) -> torch.optim.Adam:
-        """Made when it is first asked for: what learns by no steps may have no weights."""
+        """Made at first use: a method that does not learn by steps may have no weights."""
         groups = self.method.parameter_groups(self.config.optimiser.learning_rate)
         for group in groups:
             group["base_rate"] = group["lr"]
@@ -51,11 +51,13 @@ class Engine:
 
     @property
     def scored(self) -> Method:
-        """The weights that are scored with and become the bundle: the moving average, where there is one."""
+        """The weights that score and become the bundle: the moving average, if there is one."""
         return self.method if self.average is None else cast(Method, self.average.module)
 
     def load_network(self, weights: dict[str, Tensor]) -> None:
-        """Take the weights of a pretrained network, at the start of a training. Raises InputError for another's."""
+        """Load the weights of a pretrained network at the start of a training. Raises InputError if they belong to
+        another network.
+        """
         for method in {self.method, self.scored}:
             if method.backbone is not None:
                 method.backbone.load_network(weights)
@@ -66,7 +68,7 @@ class Engine:
             self.method.start(self._input(normal), self.config.seed, self.config.steps)
 
     def fit(self, normal: NDArray[np.uint8], anomalous: NDArray[np.uint8]) -> None:
-        """Fit what is scored with to samples uint8 (n, size, size, 3)."""
+        """Fit the scoring method to samples uint8 (n, size, size, 3)."""
         method = self.scored.eval()
         with autocast(self.precision, self.device):
             method.fit(self._input(normal), self._input(anomalous), self.config.seed)
@@ -78,8 +80,10 @@ class Engine:
         anomalous: NDArray[np.uint8],
         shares: NDArray[np.float32] | None = None,
     ) -> dict[str, Tensor]:
-        """One step, counted from 0, on samples uint8 (n, size, size, 3), and the share of anomalous pixels of each of
-        their cells where labels act by cell. Returns its figures, scalars of this rank.
+        """Do one step, counted from 0, on samples uint8 (n, size, size, 3). `shares`: the anomalous share of each of
+        their cells, if labels act by cell.
+
+        Returns the figures of the step, scalars of this rank.
         """
         optimiser = self.config.optimiser
         self.method.train()
@@ -101,13 +105,13 @@ class Engine:
         return {**{name: term.detach() for name, term in terms.items()}, "gradient_norm": gradient_norm, **figures}
 
     def _input(self, samples: NDArray[np.uint8]) -> Tensor:
-        # Ray Data's batches are views that cannot be written to, which torch warns of.
+        # Ray Data's batches are read-only views, and torch warns about those.
         pixels = torch.from_numpy(np.require(samples, requirements=["C", "W"]))
         return normalise(pixels.to(self.device, non_blocking=True), self.preprocessing)
 
 
 def learning_rate(optimiser: Optimiser, step: int, steps: int) -> float:
-    """Learning rate of a step, counted from 0, of a training of so many steps."""
+    """Learning rate of a step, counted from 0, in a training of `steps` steps."""
     rate, warmup = optimiser.learning_rate, optimiser.warmup_steps
     if step < warmup:
         return rate * (step + 1) / (warmup + 1)
@@ -122,7 +126,7 @@ def learning_rate(optimiser: Optimiser, step: int, steps: int) -> float:
 
 
 def mean_over_ranks(figures: dict[str, Tensor]) -> dict[str, float]:
-    """Figures as floats, each the mean over all ranks, which therefore all decide alike."""
+    """Figures as floats, averaged over all ranks, so that all ranks decide alike."""
     values = torch.stack([torch.as_tensor(value).detach().double().cpu() for value in figures.values()])
     if world_size() > 1:
         device = "cuda" if dist.get_backend() == "nccl" else "cpu"
@@ -131,7 +135,7 @@ def mean_over_ranks(figures: dict[str, Tensor]) -> dict[str, float]:
 
 
 def divergence(loss: float, first: float) -> str | None:
-    """What is wrong with a loss, if anything is: it must be a number, and not grow without end."""
+    """Why a loss counts as diverged, or None: it must be a number, and must not grow without bound."""
     if not math.isfinite(loss):
         return f"the loss is {loss}"
     if abs(loss) > LARGEST_GROWTH * max(abs(first), 1):

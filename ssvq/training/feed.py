@@ -1,4 +1,4 @@
-"""Ray Data feeds the training: CPU tasks make the batches of coming steps while the model works on one."""
+"""Feeds the training from Ray Data: CPU tasks prepare coming batches while the model works on one."""
 
 from collections.abc import Iterator
 
@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from ssvq.runtime.placement import here
 from ssvq.training.sampling import Batch, BatchPlan, make_batch
 
-TASK_BYTES = 32 * 2**20  # samples that one task makes before it returns
+TASK_BYTES = 32 * 2**20  # samples that one task prepares before it returns
 MAX_STEPS_IN_TASK = 16
-MAX_TASKS = 5000  # that are made before the first step; longer trainings have more steps in a task
+MAX_TASKS = 5000  # tasks before the first step; longer trainings have more steps in a task
 
 
 def stream_batches(plan: BatchPlan, start: int, stop: int, rank: int, world_size: int, loaders: int) -> Iterator[Batch]:
-    """This rank's batches of steps start .. stop in order.
+    """This rank's batches of the steps from start to stop, in order.
 
-    So many loaders at a time make them on the node of this process. They take no logical CPU: it may be that the
-    workers of the training, which wait for them, have all that there are.
+    `loaders` tasks prepare them at a time, on the node of this process. They take no logical CPUs, since the training's
+    workers, which wait for them, may hold all.
     """
     if start >= stop:
         return

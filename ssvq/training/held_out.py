@@ -1,4 +1,4 @@
-"""The held-out tiles and their scores, kept beside the bundle so that its figures can be looked into."""
+"""The held-out tiles and their scores, kept beside the bundle so that its figures can be checked."""
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ _FROM_INDEX = ["image_id", "path", "x", "y", "anomalous_fraction", "redness", "r
 def held_out_table(
     index: pa.Table, images: list[SourceImage], tile_sets: TileSets, scores: dict[str, NDArray[np.float64]]
 ) -> pa.Table:
-    """One row a tile: its split, image, group and place, its label, its score and the colour references."""
+    """One row for each tile: split, image, group and position, label, scores and colour references."""
     groups = {image.image_id: image.group for image in images}
     tables = []
     for split, labelled in tile_sets.held_out.items():
@@ -37,7 +37,7 @@ def held_out_table(
 
 
 def accuracy_by_split(held_out: pa.Table, calibration: Calibration) -> dict[Split, SplitAccuracy]:
-    """How well the column that decides tells the tiles of each split apart, with intervals over images or groups."""
+    """Accuracy of the deciding column on each split, with intervals over images or groups."""
     tables = {split: held_out.filter(pc.equal(held_out["split"], split)) for split in SPLITS}
     return {split: _accuracy(table, calibration) for split, table in tables.items() if len(table)}
 
@@ -69,6 +69,6 @@ def _accuracy(tiles: pa.Table, calibration: Calibration) -> SplitAccuracy:
 
 
 def _share(having: NDArray[np.bool_], taken: Multiplicities) -> float:
-    """Share of the tiles that are taken, each so many times, that have something; NaN where none is."""
+    """Share of `having` among the tiles, each counted as often as it is `taken`; NaN if none is."""
     number = taken.sum()
     return float(taken[having].sum() / number) if number else float("nan")

@@ -1,4 +1,4 @@
-"""The training job: labelled images in, a bundle out."""
+"""The training job: reads labelled images, writes a bundle."""
 
 import json
 import math
@@ -50,9 +50,9 @@ CACHE = "tile-cache"
 
 
 def train(config: TrainConfig) -> ExitCode:
-    """Run the job. A finished bundle of the same configuration is left alone, an unfinished one is resumed.
+    """Train a model. A finished bundle of the same settings is left alone; an unfinished one is resumed.
 
-    Raises InputError for wrong input, for an output that another configuration made, and for a training that diverges.
+    Raises InputError for wrong input, for an output with other settings, and for a training that diverges.
     """
     _check_output(config)
     if bundles.is_finished(config.out):
@@ -68,7 +68,7 @@ def train(config: TrainConfig) -> ExitCode:
         unusable += not_labelled
     storage.check_writable(config.out, "--out")
     if config.method == "differnet" and config.flow.alexnet is not None:
-        read_alexnet(config.flow.alexnet)  # a file that is missing or wrong is said before any work
+        read_alexnet(config.flow.alexnet)  # a missing or wrong file is reported before any work
     check_sides(config)
     backbone: Pretrained | None = None
     if config.architecture.encoder not in (PAPER, "auto"):
@@ -108,7 +108,7 @@ def train(config: TrainConfig) -> ExitCode:
 
 
 def _check_output(config: TrainConfig) -> None:
-    """Raises InputError for an output that another configuration has begun or finished."""
+    """Raises InputError for an output that was begun or finished with other settings."""
     address = storage.join(config.out, CONFIG)
     try:
         earlier = json.loads(storage.read_text(address))
@@ -126,7 +126,7 @@ def _check_output(config: TrainConfig) -> None:
 
 
 def task_data(config: TrainConfig, folder: str, index: pa.Table, tile_sets: TileSets) -> dict[str, Any]:
-    """What the workers train and validate on, as fields of a TrainTask."""
+    """Fields of a TrainTask: the data to train and validate on."""
     unused = method_class(config.method).anomalies == "unused"
     known = tile_sets.knows_pixels, tile_sets.label_in_mask
     anomalous = [] if unused else tile_refs(index, tile_sets.train_anomalous, *known)
@@ -167,8 +167,9 @@ def _write_bundle(
     backbone: Pretrained | None,
     held_out_tiles: pa.Table,
 ) -> Bundle:
-    """Make the bundle from the best weights, calibrated on tiles that did not choose them. `given`: the settings before
-    what is decided for the user was filled in. `held_out_tiles`: as `held_out_table` makes it.
+    """Write the bundle from the best weights, calibrated on tiles that did not choose them.
+
+    `given`: the settings before defaults were resolved. `held_out_tiles`: as `held_out_table` makes it.
     """
     settings = method_settings(config)
     digest = bundles.sha256(outcome.weights)
@@ -218,7 +219,9 @@ def _track_result(
     index: pa.Table,
     tile_sets: TileSets,
 ) -> None:
-    """Show bundle, figures and pictures of the held-out tiles that say most of new ones, with a tracker."""
+    """Send bundle, figures and pictures to a tracker. The pictures show the held-out tiles that say most about new
+    images.
+    """
     split, calibration = describe(bundle).judged_by, bundle.calibration
     if split is not None:
         labelled = tile_sets.held_out[split]

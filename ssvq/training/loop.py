@@ -1,4 +1,4 @@
-"""The training loop that every worker of Ray Train runs; each worker is one rank of DDP."""
+"""The training loop of each worker of Ray Train, which is one rank of DDP."""
 
 import itertools
 import math
@@ -29,7 +29,7 @@ from ssvq.training.validation import HeldOutTiles, better_column, score_held_out
 
 @dataclass(frozen=True)
 class TrainTask:
-    """What a worker is given."""
+    """The work of a worker."""
 
     config: TrainConfig
     plan: BatchPlan
@@ -38,26 +38,26 @@ class TrainTask:
     test: HeldOutTiles
     preprocessing: Preprocessing
     progress: Callable[[dict[str, float]], None]
-    """Called on rank 0 with the figures of a step, now and then."""
+    """Called on rank 0 with the figures of a step, every `log_every` steps."""
 
 
 @dataclass(frozen=True)
 class TrainOutcome:
-    """What a training ends with: the best weights and what the held-out tiles score with them; or why it stopped."""
+    """The result of a training: the best weights and the scores of the held-out tiles; or the reason why it stopped."""
 
     weights: bytes = b""
     best_step: int = 0
     decides: Column = "score"
-    """The column that the best weights were chosen by."""
+    """The column by which the best weights were chosen."""
     scores: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    """By split, validation, calibration and test: `score` and `score_worst`, float64 (n, 2)."""
+    """By split (validation, calibration, test): `score` and `score_worst`, float64 (n, 2)."""
     diverged: str | None = None
 
 
 def train_worker(task: TrainTask) -> TrainOutcome:
     """Train from the last checkpoint, or from the start, to the last step, with a checkpoint at every validation.
 
-    A loss that diverges ends the training on all ranks alike, without an error that Ray Train would try again.
+    A loss that diverges ends the training on all ranks, without an error that Ray Train would retry.
     """
     config = task.config
     context = ray.train.get_context()
@@ -87,7 +87,7 @@ def train_worker(task: TrainTask) -> TrainOutcome:
 
 
 def _take_steps(task: TrainTask, engine: Engine, position: Position, rank: int, world_size: int) -> str | None:
-    """Train from a position to the last step. Returns how the loss diverged, if it did."""
+    """Train from a position to the last step. Returns why the loss counts as diverged, if it does."""
     config = task.config
     batches = stream_batches(task.plan, position.step, config.steps, rank, world_size, config.loaders)
     if position.step == 0:
@@ -128,7 +128,7 @@ def _take_steps(task: TrainTask, engine: Engine, position: Position, rank: int, 
 
 
 def _fit(task: TrainTask, engine: Engine, position: Position) -> None:
-    """Fit to samples of the training; what is fitted counts as the best, whatever came before."""
+    """Fit to samples of the training; the fitted method counts as the best."""
     normal, anomalous = samples_to_fit(task.plan, engine.scored.fits_samples)
     engine.fit(normal, anomalous)
     check_in_step(engine.scored)
@@ -145,7 +145,7 @@ def _resume(engine: Engine) -> Position:
 
 
 def _validate(task: TrainTask, engine: Engine, position: Position, done: int) -> dict[str, float]:
-    """Score validation tiles on all ranks, and note whether the weights are the best so far."""
+    """Score validation tiles on all ranks, and keep the weights if they are the best so far."""
     check_in_step(engine.method)
     position.step = done
     if not engine.scored.ready:
@@ -157,7 +157,7 @@ def _validate(task: TrainTask, engine: Engine, position: Position, done: int) ->
 
 
 def _report(engine: Engine, position: Position, record: dict[str, float], rank: int) -> None:
-    """Report a checkpoint from rank 0; a barrier for the others."""
+    """Report a checkpoint from rank 0; the other ranks wait."""
     if rank != 0:
         ray.train.report(record)
         return

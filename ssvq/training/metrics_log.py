@@ -1,5 +1,5 @@
-"""The training's figures on their way from rank 0 to a person: a progress bar, a JSON-lines file, TensorBoard, and a
-tracker where one is set.
+"""Shows and keeps the figures that rank 0 sends: a progress bar, a JSON-lines file, TensorBoard, and a tracker if
+one is set.
 """
 
 import json
@@ -25,20 +25,20 @@ METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
 
 
 class SendFigures:
-    """Sends the figures of a step to the driver; made there, called on rank 0."""
+    """Sends the figures of a step to the driver. It is made on the driver and called on rank 0."""
 
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
 
     def __call__(self, figures: dict[str, float]) -> None:
-        """Send without waiting for them to be read."""
+        """Send figures, without waiting until they are read."""
         self.queue.put_nowait(figures)
 
 
 @contextmanager
 def watch_training(config: TrainConfig, tracking: Tracking) -> Iterator[SendFigures]:
-    """While training runs, show its progress and keep its figures, in the output and with a tracker."""
-    # On the driver's node: anywhere else it could be lost with a node that the training itself can do without.
+    """During a training, show its progress and keep its figures, in the output and in a tracker."""
+    # On the driver's node: elsewhere it could be lost with a node that the training itself can spare.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     ended = threading.Event()
@@ -65,7 +65,7 @@ def _watch(config: TrainConfig, tracking: Tracking, queue: Queue, ended: threadi
             log.add(figures)
             tracking.figures(figures)
             show_training(storage.base_name(config.out), figures)
-            if not progress.done:  # what starting took, or an earlier run did, says nothing of the time left
+            if not progress.done:  # the start, or an earlier run, says nothing about the time left
                 progress.begin_at(int(figures["step"]))
             if "validation_auroc" in figures:
                 auroc = f"validation AUROC {figures['validation_auroc']:.3f}"
@@ -74,10 +74,10 @@ def _watch(config: TrainConfig, tracking: Tracking, queue: Queue, ended: threadi
 
 
 class FigureLog:
-    """Figures by step, as `metrics.jsonl` and as TensorBoard events, of a run and of the runs that it goes on from.
+    """Figures by step, as `metrics.jsonl` and as TensorBoard events, of this run and of the runs that it continues.
 
-    A worker that went on from a checkpoint repeats steps: the later figures count. Both are put whole at every
-    validation and at the end, since an object on S3 cannot be appended to.
+    After a checkpoint a worker repeats steps: the later figures count. Both files are written whole at every validation
+    and at the end, since an object on S3 cannot be appended to.
     """
 
     def __init__(self, out: str) -> None:
@@ -87,7 +87,7 @@ class FigureLog:
 
     def __enter__(self) -> "FigureLog":
         self.folder = tempfile.TemporaryDirectory()
-        # Events of an earlier run are written anew, so one file always tells the whole training.
+        # Events of earlier runs are written again, so that one file has the whole training.
         self.writer = SummaryWriter(self.folder.name, filename_suffix=".ssvq")
         for figures in self.lines.values():
             self._write_events(figures)
@@ -99,7 +99,7 @@ class FigureLog:
         self.folder.cleanup()
 
     def add(self, figures: dict[str, float]) -> None:
-        """Note the figures of a step; `step` is one of them."""
+        """Add the figures of a step; `step` is one of them."""
         step = int(figures["step"])
         self.lines = {at: line for at, line in self.lines.items() if at < step} | {step: figures}
         self._write_events(figures)

@@ -1,5 +1,6 @@
-"""Images that look the same in different splits: their figures would be those of images that were trained on. They are
-compared by small pictures that are kept with the tiles.
+"""Finds images in different splits that look the same: figures on them would be figures on training images.
+
+It compares small pictures that are kept with the tiles.
 """
 
 from collections.abc import Mapping
@@ -12,19 +13,19 @@ from numpy.typing import NDArray
 from ssvq import logs
 from ssvq.imagery.near_duplicates import SIDE, as_vector, close_pairs, shrink
 
-FINE, FEW_TILES = 4, 1000  # of few tiles one is placed to a fourth of its small picture's pixels
+FINE, FEW_TILES = 4, 1000  # with few tiles, one tile is placed to a quarter of a pixel of the small picture
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images that look the same, by their paths, and their splits."""
+    """Two images that look the same: their paths and splits."""
 
     paths: tuple[str, str]
     splits: tuple[str, str]
 
 
 def find_near_duplicates(index: pa.Table, splits: Mapping[str, str], tile_size: int) -> list[Pair]:
-    """Pairs of images in different splits, by image_id, that look the same, from the small pictures of their tiles."""
+    """Pairs of images in different splits, by image_id, that look the same."""
     images = _small_images(index, splits, tile_size)
     ids = sorted(images, key=lambda image_id: images[image_id][0])
     pairs = close_pairs([images[image_id][1] for image_id in ids], [splits[image_id] for image_id in ids])
@@ -33,7 +34,7 @@ def find_near_duplicates(index: pa.Table, splits: Mapping[str, str], tile_size: 
 
 
 def tell_near_duplicates(index: pa.Table, splits: Mapping[str, str], tile_size: int) -> None:
-    """Warn of them."""
+    """Warn about pairs."""
     pairs = find_near_duplicates(index, splits, tile_size)
     if pairs:
         (a, b), (split_a, split_b) = pairs[0].paths, pairs[0].splits
@@ -46,7 +47,7 @@ def tell_near_duplicates(index: pa.Table, splits: Mapping[str, str], tile_size: 
 def _small_images(
     index: pa.Table, splits: Mapping[str, str], tile_size: int
 ) -> dict[str, tuple[str, NDArray[np.float32]]]:
-    """By image_id of the images that have a split and are not flat: path, and small picture as a vector of length 1."""
+    """Path and small picture (a vector of length 1) of each image that has a split and is not flat, by image_id."""
     columns = [index[name].to_pylist() for name in ("image_id", "path", "x", "y", "width", "height", "small_picture")]
     tiles: dict[str, list[tuple[int, int, int, int, bytes]]] = {}
     paths: dict[str, str] = {}
@@ -63,7 +64,7 @@ def _small_images(
 
 
 def _join(tiles: list[tuple[int, int, int, int, bytes]], tile_size: int) -> NDArray[np.uint8]:
-    """The small picture of an image, from those of its tiles."""
+    """The small picture of an image, joined from those of its tiles."""
     enlarged = FINE if len(tiles) <= FEW_TILES else 1
     scale = enlarged * SIDE / tile_size
     left, top = min(tile[0] for tile in tiles), min(tile[1] for tile in tiles)

@@ -1,4 +1,4 @@
-"""The normalisation of pixels that a training takes from its normal tiles, or from its pretrained network."""
+"""The normalisation of pixels: from the normal training tiles, or from the pretrained network."""
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +10,7 @@ from ssvq.training.settings import TrainConfig
 from ssvq.training.tile_cache import CHANNELS
 
 Channels = tuple[float, float, float]
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # where timm says nothing of a network
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # if timm has no values for a network
 
 
 def preprocessing_of(index: pa.Table, tiles: NDArray[np.int64], config: TrainConfig) -> Preprocessing:
@@ -27,8 +27,9 @@ def preprocessing_of(index: pa.Table, tiles: NDArray[np.int64], config: TrainCon
 
 
 def _statistics(tiles: pa.Table) -> tuple[Channels, Channels]:
-    """Mean and standard deviation by channel over the normal training tiles: the reconstruction error is then in units
-    of the pixels' variance, comparable with the latent terms.
+    """Mean and standard deviation by channel over the normal training tiles.
+
+    The reconstruction error is then in units of the pixels' variance, comparable with the latent terms.
     """
     mean, mean_square = (
         np.stack([tiles[f"{statistic}_{channel}"].to_numpy() for channel in CHANNELS], axis=1).mean(axis=0)
@@ -39,7 +40,7 @@ def _statistics(tiles: pa.Table) -> tuple[Channels, Channels]:
 
 
 def _statistics_of_network(config: TrainConfig) -> tuple[Channels, Channels]:
-    """Those that a pretrained network was trained with."""
+    """The values with which a pretrained network was trained."""
     from ssvq.model.encoders.networks import pretrained_cfg  # timm takes seconds to import
 
     known = pretrained_cfg(config.architecture.encoder)

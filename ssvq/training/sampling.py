@@ -1,7 +1,7 @@
-"""What a training step sees: a pure function of the seed and the step.
+"""The samples of a training step: a pure function of seed and step.
 
-The global batch of a step is drawn here, and each rank takes its slice of it. A run that goes on from a
-checkpoint, or with another number of workers, therefore sees the same samples as an undisturbed one.
+The global batch of a step is drawn here, and each rank takes its slice. So a run that continues from a checkpoint, or
+with another number of workers, sees the same samples as an undisturbed one.
 """
 
 from dataclasses import dataclass, replace
@@ -16,13 +16,13 @@ from ssvq.training.settings import Augmentation
 from ssvq.training.tile_cache import TileRef
 from ssvq.training.tile_reader import crop_of_mask, tile_pixels
 
-MOSTLY_IN_PART = 0.5  # share of a cell that makes it one of the part of a tile that a label is of
-_NORMAL, _ANOMALOUS, _CROP, _FIT = range(4)  # streams of random numbers that must not meet
+MOSTLY_IN_PART = 0.5  # share of a cell from which it belongs to the labelled part of a tile
+_NORMAL, _ANOMALOUS, _CROP, _FIT = range(4)  # random streams that must be independent
 
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """All that is needed to make the batch of any step."""
+    """Everything needed to make the batch of any step."""
 
     cache: str
     normal: list[TileRef]
@@ -31,18 +31,19 @@ class BatchPlan:
     sample_size: int
     anomalous_fraction: float
     normal_limit: float
-    """A crop is anomalous at or over the first share of anomalous pixels, and normal under it and up to the second."""
+    """A crop is anomalous if its anomalous share reaches the first value, and normal below it and up to the second."""
     normal_in_batch: int
     anomalous_in_batch: int
     augmentation: Augmentation
     seed: int
     cell: int | None = None
-    """Side of the latent cells whose shares of anomalous pixels are wanted; None: of none."""
+    """Side of the cells whose anomalous shares are computed; None: not computed."""
 
 
 class Batch(NamedTuple):
-    """Normal and anomalous samples of a step, uint8 (n, size, size, 3) and (m, size, size, 3); and, where they are
-    wanted, the share of anomalous pixels of each of their cells, float32 (n + m, h, w), NaN where it is not known.
+    """Normal and anomalous samples of a step, uint8 (n, size, size, 3) and (m, size, size, 3).
+
+    `shares`: the anomalous share of each of their cells, float32 (n + m, h, w), NaN if unknown; None if not asked for.
     """
 
     normal: NDArray[np.uint8]
@@ -56,7 +57,7 @@ def _permutation(seed: int, stream: int, epoch: int, length: int) -> NDArray[np.
 
 
 def draw(seed: int, stream: int, start: int, number: int, length: int) -> list[int]:
-    """Positions start .. start + number of an endless sequence of permutations of range(length)."""
+    """Positions start .. start + number in an endless sequence of permutations of range(length)."""
     return [
         int(_permutation(seed, stream, position // length, length)[position % length])
         for position in range(start, start + number)
@@ -64,10 +65,9 @@ def draw(seed: int, stream: int, start: int, number: int, length: int) -> list[i
 
 
 def make_batch(plan: BatchPlan, step: int, rank: int, world_size: int) -> Batch:
-    """This rank's samples of a step.
+    """This rank's samples of a step. All ranks have equally many.
 
-    Every rank has equally many. A number of ranks that does not divide the batch, as an elastic run may come to, makes
-    the batch larger by what is lacking.
+    If the number of ranks does not divide the batch, as in an elastic run, the batch grows to the next multiple.
     """
     streams = (
         (_NORMAL, plan.normal, plan.normal_in_batch, False),
@@ -92,8 +92,9 @@ def make_batch(plan: BatchPlan, step: int, rank: int, world_size: int) -> Batch:
 
 
 def samples_to_fit(plan: BatchPlan, most: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Normal and anomalous samples, each uint8 (n, size, size, 3), for a method that is fitted to at most so many: one
-    of each training tile, or of as many as there may be, in the proportion of the tiles. Not augmented.
+    """Normal and anomalous samples, each uint8 (n, size, size, 3), for a method that is fitted to at most `most`
+    samples: one from each training tile, or from as many tiles as allowed, in the proportion of the tiles. Not
+    augmented.
     """
     share = min(1, most / (len(plan.normal) + len(plan.anomalous)))
     plain, size = replace(plan, augmentation=Augmentation(flips=False, turns=False)), plan.sample_size
@@ -108,13 +109,15 @@ def samples_to_fit(plan: BatchPlan, most: int) -> tuple[NDArray[np.uint8], NDArr
 
 
 def _stream(*numbers: int) -> np.random.Generator:
-    """The stream of random numbers of these; an array of 32-bit words gives the same as a list, in half the time."""
+    """A random stream, seeded by these numbers. An array of 32-bit words gives the same stream as a list, in half
+    the time.
+    """
     return np.random.default_rng(np.array(numbers, np.uint32) if max(numbers) < 2**32 else list(numbers))
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A square of a tile, how it is changed, and whether it is a sample of the anomalous tiles."""
+    """A square of a tile, its augmentation, and whether it belongs to the anomalous samples."""
 
     plan: BatchPlan
     tile: TileRef
@@ -130,8 +133,10 @@ class Sample:
         return self.change.lit(self.change.turned(pixels[self.y : self.y + size, self.x : self.x + size]))
 
     def shares(self, cell: int) -> NDArray[np.float32]:
-        """Share of anomalous pixels of each cell, float32 (size / cell, size / cell). NaN where it is not known: of a
-        tile that is labelled as a whole, in the padding of a small image, and outside of the part that a label is of.
+        """Anomalous share of each cell, float32 (size / cell, size / cell).
+
+        NaN if unknown: for a tile that is labelled as a whole, in the padding of a small image, and outside the part
+        that a label is about.
         """
         tile, size = self.tile, self.plan.sample_size
         side = size // cell
@@ -145,7 +150,7 @@ class Sample:
                 cells = mask[: height * cell, : width * cell].reshape(height, cell, width, cell)
                 shares[:height, :width] = cells.mean((1, 3), dtype=np.float32)
         if tile.label_in_mask:
-            # A part as small as a cell may lie across several: then those that have most of it have its label.
+            # A part as small as a cell may lie across several: those that hold most of it get its label.
             most = float(np.nanmax(shares, initial=0.0))
             in_part = shares >= min(MOSTLY_IN_PART, most) if most > 0 else np.zeros_like(shares, bool)
             shares = np.where(in_part, np.float32(self.is_anomalous), np.float32(np.nan))
@@ -153,12 +158,12 @@ class Sample:
 
 
 def make_sample(plan: BatchPlan, tile: TileRef, wants_anomalous: bool, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A random crop of a tile, uint8 (size, size, 3), changed at random as the plan says."""
+    """A random crop of a tile, uint8 (size, size, 3), augmented as the plan says."""
     return draw_sample(plan, tile, wants_anomalous, rng).pixels()
 
 
 def draw_sample(plan: BatchPlan, tile: TileRef, wants_anomalous: bool, rng: np.random.Generator) -> Sample:
-    """Which crop of a tile is taken, and how it is changed, at random as the plan says."""
+    """Draw a crop of a tile and its augmentation, as the plan says."""
     size = plan.sample_size
     if size == plan.tile_size:
         return Sample(plan, tile, 0, 0, draw_change(plan.augmentation, rng), wants_anomalous)
@@ -182,7 +187,7 @@ def draw_sample(plan: BatchPlan, tile: TileRef, wants_anomalous: bool, rng: np.r
 
 
 class Change(NamedTuple):
-    """A change that leaves the label of a sample as it is: quarter turns, then mirrored or not; a factor of light."""
+    """An augmentation that keeps the label: quarter turns, then a mirror image or not, and a factor of brightness."""
 
     turns: int = 0
     mirrored: bool = False
@@ -194,12 +199,12 @@ class Change(NamedTuple):
         return square[:, ::-1] if self.mirrored else square
 
     def lit(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Pixels under the light."""
+        """Pixels with changed brightness."""
         return pixels if self.light == 1 else np.clip(pixels * self.light + 0.5, 0, 255).astype(np.uint8)
 
 
 def draw_change(augmentation: Augmentation, rng: np.random.Generator) -> Change:
-    """A change at random, of the kinds that are wanted."""
+    """Draw an augmentation of the enabled kinds."""
     turns = int(rng.integers(4)) if augmentation.turns else 0
     mirrored = bool(augmentation.flips and rng.integers(2))
     light = 1 + augmentation.brightness * rng.uniform(-1, 1) if augmentation.brightness else 1.0
@@ -207,6 +212,6 @@ def draw_change(augmentation: Augmentation, rng: np.random.Generator) -> Change:
 
 
 def augment(sample: NDArray[np.uint8], augmentation: Augmentation, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A sample uint8 (size, size, 3) changed at random in ways that leave its label as it is."""
+    """A sample uint8 (size, size, 3) with a random augmentation."""
     change = draw_change(augmentation, rng)
     return change.lit(change.turned(sample))

@@ -50,7 +50,7 @@ class TrainConfig(StoredPixels, ImageJob, MethodSettings):
     """Train a model on labelled images and write it as a bundle."""
 
     labels: Location | None = None
-    """Labels file of `ssvq label`: more tiles to train on, all of them, whatever --supervision."""
+    """Labels file of `ssvq label`: additional tiles to train on. All of them are used, whatever --supervision says."""
 
     out: Annotated[Output, HOW_IT_RUNS]
     """Folder or s3:// prefix of the bundle; an unfinished training is resumed."""
@@ -150,12 +150,12 @@ class TrainConfig(StoredPixels, ImageJob, MethodSettings):
     @model_validator(mode="after")
     def _consistent(self) -> "TrainConfig":
         if self.crop is not None and self.crop > self.tile_size:
-            raise ValueError(f"--crop {self.crop} is over --tile-size {self.tile_size}")
+            raise ValueError(f"--crop {self.crop} exceeds --tile-size {self.tile_size}")
         if self.crop is not None and self.whole_images:
             raise ValueError("--crop and --whole-images exclude each other: a crop does not have the image's label")
         if self.normal_fraction is not None and self.normal_fraction >= self.anomalous_fraction:
             raise ValueError(
-                f"--normal-fraction {self.normal_fraction} must be under --anomalous-fraction {self.anomalous_fraction}"
+                f"--normal-fraction {self.normal_fraction} must be below --anomalous-fraction {self.anomalous_fraction}"
             )
         held_out = self.validation_fraction + self.calibration_fraction + self.test_fraction
         if held_out >= 1:
@@ -164,7 +164,7 @@ class TrainConfig(StoredPixels, ImageJob, MethodSettings):
                 f"their sum is {held_out:g}"
             )
         if self.min_workers is not None and self.min_workers > self.num_workers:
-            raise ValueError(f"--min-workers {self.min_workers} is over --num-workers {self.num_workers}")
+            raise ValueError(f"--min-workers {self.min_workers} exceeds --num-workers {self.num_workers}")
         if self.method == "patch-knn" and self.architecture.encoder == "paper":
             raise ValueError(
                 "--method patch-knn compares features of a pretrained network, which the paper's encoder is not: leave "
@@ -190,5 +190,5 @@ class TrainConfig(StoredPixels, ImageJob, MethodSettings):
 
     @property
     def normal_limit(self) -> float:
-        """Greatest share of anomalous pixels of a normal tile; a tile must also be under --anomalous-fraction."""
+        """Largest anomalous share of a normal tile. A tile must also be below --anomalous-fraction."""
         return 1.0 if self.normal_fraction is None else self.normal_fraction

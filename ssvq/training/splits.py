@@ -1,6 +1,6 @@
-"""Which images train, validate, calibrate and test: drawn by image, or by group of images; never by tile.
+"""Splits images into training, validation, calibration and test: by image or group, never by tile.
 
-Images of one group (photographs of one part) are always in one split. A split that a manifest gives is kept.
+Images of one group (photographs of one part) are always in one split. Splits given by a manifest are kept.
 """
 
 from collections.abc import Iterable
@@ -18,9 +18,9 @@ TRAIN, VALIDATION, CALIBRATION, TEST = SPLITS
 def draw_splits(
     images: Iterable[SourceImage], with_anomaly: set[str], config: TrainConfig, rng: np.random.Generator
 ) -> dict[str, str]:
-    """The split of each image, by its image_id.
+    """The split of each image, by image_id.
 
-    Groups with and without an anomalous tile are drawn apart, so that each split has both where there are enough.
+    Groups with and without anomalous tiles are drawn separately, so that each split has both if there are enough.
     Raises InputError for a group that a manifest puts into two splits.
     """
     groups: dict[str, list[SourceImage]] = {}
@@ -35,7 +35,7 @@ def draw_splits(
 
 
 def draw_splits_alike(images: Iterable[SourceImage], config: TrainConfig, rng: np.random.Generator) -> dict[str, str]:
-    """`draw_splits` for few images: anomalies are not looked at, so that every split has an image."""
+    """`draw_splits` for few images: it ignores anomalies, so that every split has an image."""
     return draw_splits(images, set(), config, rng)
 
 
@@ -47,7 +47,7 @@ def _given(name: str, members: list[SourceImage]) -> str | None:
 
 
 def _draw(names: list[str], config: TrainConfig, rng: np.random.Generator) -> dict[str, str]:
-    """Splits of names; each that has a fraction gets one at least, as far as one is left for the training."""
+    """Splits of names. Each split with a fraction gets at least one name, as long as one is left for training."""
     order = [str(name) for name in rng.permutation(names)] if names else []
     shares = {
         VALIDATION: config.validation_fraction,

@@ -1,5 +1,6 @@
-"""The weights of a pretrained network that a training begins with, kept beside its checkpoints until it is done: every
-worker reads them there, on any node, and a training that goes on does so with the same.
+"""The pretrained weights at the start of a training, kept beside its checkpoints until it ends.
+
+Every worker on any node reads them there, and a resumed training uses the same.
 """
 
 from ssvq.io import storage
@@ -11,24 +12,21 @@ FILE = "starting-weights.safetensors"
 
 
 def keep_starting_weights(architecture: Architecture, out: str) -> Pretrained:
-    """Find the weights, unless an earlier run has, and put them into the output.
-
-    Raises InputError where nothing has them.
-    """
+    """Find the weights, unless an earlier run has, and copy them to the output. Raises InputError if none are found."""
     try:
         return starting_weights(out)
     except FileNotFoundError:
         found = find_weights(architecture)
-        BackboneEncoder(architecture).load_network(found.tensors)  # those of another network are said before any work
+        BackboneEncoder(architecture).load_network(found.tensors)  # another network is refused before any work
         storage.put(storage.join(out, FILE), encode(found))
         return found
 
 
 def starting_weights(out: str) -> Pretrained:
-    """Those that the training of an output begins with. Raises FileNotFoundError where there are none."""
+    """The weights with which the training of an output begins. Raises FileNotFoundError if there are none."""
     return decode(storage.read_bytes(storage.join(out, FILE)))
 
 
 def remove_starting_weights(out: str) -> None:
-    """When the training is done."""
+    """Remove the weights when the training is done."""
     storage.remove(storage.join(out, FILE))

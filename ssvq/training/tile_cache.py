@@ -52,18 +52,21 @@ INDEX_SCHEMA = pa.schema(
         ("error_message", pa.string()),
     ]
 )
-"""`row` of the record batch of the file. `width` and `height`: what of the tile's array is image and not padding.
-Fractions are of the tile's own pixels; channel statistics of values scaled to 0..1. Plain columns alone: pyarrow 25
-cannot read back nulls of fixed-size lists.
+"""`row`: of the record batch in the file. `width` and `height`: the part of the tile's array that is image and not
+padding.
+
+Fractions are over the tile's own pixels; channel statistics are of values scaled to 0..1. All columns are flat: pyarrow
+25 cannot read nulls of fixed-size lists.
 """
 
 
 @dataclass(frozen=True)
 class TileRef:
-    """Where a tile lies in the cache, and how many columns and rows of its array are image and not padding. A tile that
-    `is_clean` has no anomalous pixel, so that its mask needs no look. Where `knows_pixels` is false, the label is of
-    the tile as a whole, and its mask says nothing. Of a tile with `label_in_mask` the mask is the part that the label
-    is of, normal or anomalous, and nothing is known of the rest.
+    """The position of a tile in the cache, and how many columns and rows of its array are image.
+
+    `is_clean`: no pixel is anomalous, so its mask need not be read. `knows_pixels`: if false, the label is about the
+    whole tile and the mask says nothing. `label_in_mask`: the mask is the part that the label is about, normal or
+    anomalous, and the rest is unknown.
     """
 
     file: str
@@ -82,8 +85,9 @@ def tile_refs(
     knows_pixels: NDArray[np.bool_] | None = None,
     label_in_mask: NDArray[np.bool_] | None = None,
 ) -> list[TileRef]:
-    """Where the tiles of some rows of an index are. `knows_pixels`, `label_in_mask`: of each row of the index; default:
-    all know them, none has it there.
+    """References to the tiles of some rows of an index.
+
+    `knows_pixels`, `label_in_mask`: for each row of the index (default: all true, all false).
     """
     chosen = index.take(rows)
     columns = [chosen[name].to_pylist() for name in ("file", "batch", "row", "width", "height")]
@@ -94,7 +98,9 @@ def tile_refs(
 
 
 def cache_key(images: list[SourceImage], tiling: Tiling, rule: PixelRule) -> str:
-    """Identity of a cache: 16 hex digits over fingerprints, masks, tiling and rule; also the data's fingerprint."""
+    """Identity of a cache: 16 hex digits of a hash over fingerprints, masks, tiling and rule. It also identifies the
+    data.
+    """
     described: list[object] = [FORMAT, tiling.tiling_id, rule.model_dump(mode="json")]
     for image in images:
         labels = image.label if image.mask is None else [image.mask.uri, image.mask.anomalous_classes]
@@ -104,20 +110,20 @@ def cache_key(images: list[SourceImage], tiling: Tiling, rule: PixelRule) -> str
 
 
 def error_row(source: SourceImage, error: ImageError) -> dict[str, object]:
-    """The index row of an image that failed."""
+    """The index row of a failed image."""
     known = {"image_id": source.image_id, "path": source.path}
     return {**known, "error_stage": error.stage, "error_message": error.message}
 
 
 def write_part(folder: str, part: ImagePart, tiles: TileArrays) -> list[dict[str, object]]:
-    """Put one part's tiles into the cache; see `write_parts`."""
+    """Write the tiles of one part into the cache; see `write_parts`."""
     return write_parts(folder, [(part, tiles)])
 
 
 def write_parts(folder: str, parts: Sequence[tuple[ImagePart, TileArrays]]) -> list[dict[str, object]]:
-    """Put the tiles of parts, all of one size, into a file of the cache. Returns their index rows.
+    """Write the tiles of parts, all of one size, into a file of the cache. Returns their index rows.
 
-    A tile has its pixels as uint8 (t, t, 3), and its mask as one bit a pixel, each row of it in whole bytes.
+    A tile has pixels uint8 (t, t, 3), and a mask of one bit a pixel, each row padded to whole bytes.
     """
     first = parts[0][0]
     name = f"{first.source.image_id}-{first.index:04d}.arrow"
@@ -139,7 +145,7 @@ def write_parts(folder: str, parts: Sequence[tuple[ImagePart, TileArrays]]) -> l
 
 
 def bytes_of(pixels: int) -> int:
-    """Bytes of a row of a mask."""
+    """Bytes in a row of a mask."""
     return -(-pixels // 8)
 
 
@@ -186,7 +192,7 @@ def _channel_statistics(pixels: NDArray[np.uint8]) -> dict[str, float]:
 
 
 def write_index(folder: str, rows: list[dict[str, object]]) -> pa.Table:
-    """Put the index, which makes the cache whole."""
+    """Write the index, which completes the cache."""
     order = ("path", "y", "x")
     table = pa.Table.from_pylist(rows, INDEX_SCHEMA).sort_by([(name, "ascending") for name in order])
     parquet.put(storage.join(folder, INDEX), table)
@@ -194,7 +200,7 @@ def write_index(folder: str, rows: list[dict[str, object]]) -> pa.Table:
 
 
 def read_index(folder: str) -> pa.Table | None:
-    """The index of a whole cache, or None."""
+    """The index of a complete cache, or None."""
     try:
         return parquet.read(storage.join(folder, INDEX))
     except FileNotFoundError:

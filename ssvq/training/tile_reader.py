@@ -1,6 +1,6 @@
-"""Tiles of the cache, read from memory maps: a crop touches the bytes of a crop.
+"""Reads tiles of the cache from memory maps: a crop touches only its own bytes.
 
-Of a cache on S3 each node copies the files that it needs to its own disk, once for all of its processes.
+From a cache on S3, each node copies the files that it needs to its disk, once for all its processes.
 """
 
 from functools import lru_cache
@@ -13,13 +13,13 @@ from ssvq.io import storage
 from ssvq.io.copies import local_copy
 from ssvq.training.tile_cache import TileRef, bytes_of
 
-OPEN_FILES = 512  # that a process has mapped at a time
+OPEN_FILES = 512  # files mapped by a process at a time
 
 Tiles = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
 def read_tile(folder: str, tile: TileRef, tile_size: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """One tile of the cache: pixels uint8 (t, t, 3), which are not in memory before they are looked at, and anomalous
+    """One tile of the cache: pixels uint8 (t, t, 3), which are read from disk when they are used, and anomalous
     pixels bool (t, t).
     """
     return tile_pixels(folder, tile, tile_size), crop_of_mask(folder, tile, tile_size, 0, 0, tile_size)
@@ -32,7 +32,7 @@ def tile_pixels(folder: str, tile: TileRef, tile_size: int) -> NDArray[np.uint8]
 
 
 def crop_of_mask(folder: str, tile: TileRef, tile_size: int, y: int, x: int, size: int) -> NDArray[np.bool_]:
-    """Anomalous pixels of a square of a tile, bool (size, size), cut off where the tile ends."""
+    """Anomalous pixels of a square of a tile, bool (size, size) or smaller at the tile's edge."""
     bits = _open(folder, tile.file, tile_size)[tile.batch][1][tile.row]
     first = x // 8
     rows = bits[y : y + size, first : bytes_of(min(x + size, tile_size))]

@@ -1,4 +1,4 @@
-"""Scoring held-out tiles of the tile cache during a training, shared among the ranks."""
+"""Scores held-out tiles of the tile cache during a training, shared among the ranks."""
 
 import itertools
 import math
@@ -20,7 +20,7 @@ from ssvq.model.ranks import rank, world_size
 from ssvq.training.tile_cache import TileRef
 from ssvq.training.tile_reader import tile_pixels
 
-BATCH_PIXELS = 4 * 512**2  # in a batch of the model, whatever the tile size
+BATCH_PIXELS = 4 * 512**2  # in a batch of the model, whatever the tile size is
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,18 @@ def score_held_out(
 def better_column(
     scores: NDArray[np.float64], anomalous: NDArray[np.bool_], decide_by: Column | Literal["auto"]
 ) -> tuple[Column, float]:
-    """The column of scores (n, 2) that is to decide, and its AUROC, NaN unless both classes are there."""
+    """The column of scores (n, 2) that should decide, and its AUROC, which is NaN unless both classes are present."""
     figures: dict[Column, float] = {"score": auroc(scores[:, 0], anomalous)}
     if not np.isnan(scores[:, 1]).any():
         figures["score_worst"] = auroc(scores[:, 1], anomalous)
     if decide_by != "auto":
         return (decide_by, figures[decide_by]) if decide_by in figures else ("score", figures["score"])
-    best = max(figures, key=lambda name: (figures[name], name == "score"))  # `score` where they are alike or unknown
+    best = max(figures, key=lambda name: (figures[name], name == "score"))  # `score` on a tie, or if both are unknown
     return ("score", figures["score"]) if math.isnan(figures["score"]) else (best, figures[best])
 
 
 def _own_cells(tiles: list[TileRef], tile_size: int, cell: int) -> NDArray[np.bool_] | None:
-    """Which cells lie within the image and not in the padding of a small one, bool (n, h, w); None for all."""
+    """Cells within the image and not in the padding of a small one, bool (n, h, w); None for all."""
     if all(tile.width == tile.height == tile_size for tile in tiles):
         return None
     own = np.zeros((len(tiles), tile_size, tile_size), bool)

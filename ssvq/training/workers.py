@@ -1,4 +1,4 @@
-"""Runs the training loop in Ray Train's workers, and tells in words why it ended."""
+"""Runs the training loop in Ray Train's workers, and reports in words why it ended."""
 
 import os
 from typing import Any
@@ -23,22 +23,21 @@ from ssvq.training.metrics_log import watch_training
 from ssvq.training.settings import TrainConfig
 from ssvq.training.tracking.tracking import Tracking
 
-# How often Ray Train looks at its workers and nodes; with its own 2 and 5 a training ends 5 s after its last step.
+# How often Ray Train polls workers and nodes; at its own 2 and 5 s, a training ends 5 s after its last step.
 CHECKPOINTS = "checkpoints"
 SECONDS_BETWEEN_LOOKS = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5", "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1"}
 
 WORKER_FAILURES_ALLOWED = 3
 
-# Starts of the workers that may fail, each within a minute: as many as a cloud takes to bring another GPU. Ray Train's
-# own value is without end.
+# Failed starts of the workers, a minute each: a cloud needs that long to provide another GPU. Ray Train's own value
+# is unlimited.
 START_FAILURES_ALLOWED = int(GPU_WAIT / 60)
 
 
 def fit(config: TrainConfig, data: dict[str, Any], tracking: Tracking) -> TrainOutcome:
-    """Run Ray Train to its last step. Running again with the same storage goes on from the last checkpoint, as is done
-    here when it fails for a node that can be left out.
+    """Run Ray Train to the last step. With the same storage it continues from the last checkpoint.
 
-    Raises InputError when the training diverges.
+    It also retries, without the node, if a node fails that can be left out. Raises InputError if the training diverges.
     """
     with watch_training(config, tracking) as progress:
         while True:
@@ -74,9 +73,9 @@ def _trainer(config: TrainConfig, task: TrainTask) -> TorchTrainer:
     return TorchTrainer(
         train_worker,
         train_loop_config=task,
-        # A torch without NCCL, as its builds for CPUs are, trains on the CPU also where Ray has GPUs.
+        # A torch build without NCCL, such as those for CPUs, trains on the CPU even if Ray has GPUs.
         torch_config=TorchConfig(backend="nccl" if use_gpu and torch.distributed.is_nccl_available() else "gloo"),
-        # CPU workers take all cores of their node; GPU workers are near each other at Ray's own default.
+        # CPU workers take all cores of their node; GPU workers are close together by Ray's default.
         scaling_config=ScalingConfig(
             num_workers=workers, use_gpu=use_gpu, placement_strategy="PACK" if use_gpu else "SPREAD", **anywhere()
         ),
@@ -93,7 +92,7 @@ def _trainer(config: TrainConfig, task: TrainTask) -> TorchTrainer:
 
 
 def _explain(error: TrainingFailedError) -> Exception:
-    """The error of a worker that is meant for people, if there is one, else the error itself."""
+    """The error of a worker that is written for people, if there is one, else the error itself."""
     if isinstance(error, WorkerGroupError):
         for failure in error.worker_failures.values():
             cause = getattr(failure, "cause", failure)

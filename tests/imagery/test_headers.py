@@ -201,7 +201,7 @@ def test_absurd_dimensions_are_refused_by_the_header_alone(tmp_path: Path) -> No
     path = sparse(tmp_path / "a.tif", 2_000_000, 1_000_000)
     assert path.stat().st_size < 1_000_000
     (source,) = list_images(str(tmp_path), "--survey")
-    with pytest.raises(ImageError, match=r"^claims 2000000x1000000 pixels, more than the 2e\+10 that are") as error:
+    with pytest.raises(ImageError, match=r"^claims 2000000x1000000 pixels, more than the limit of 2e\+10$") as error:
         inspect(source)
     assert error.value.stage == "read"
 
@@ -217,7 +217,7 @@ def test_absurdly_many_bands_are_refused(tmp_path: Path) -> None:
     path = write_image(tmp_path / "a.tif", np.zeros((4, 4, MAX_BANDS), np.uint8))
     assert header(path).bands == MAX_BANDS
     path = write_image(tmp_path / "b.tif", np.zeros((4, 4, MAX_BANDS + 1), np.uint8))
-    with pytest.raises(ImageError, match=f"claims {MAX_BANDS + 1} bands, more than the {MAX_BANDS} that are read"):
+    with pytest.raises(ImageError, match=f"claims {MAX_BANDS + 1} bands, more than the limit of {MAX_BANDS}"):
         header(path)
 
 

@@ -171,8 +171,8 @@ class TestManifest:
         assert [image.path for image in images] == ["c.jpg"]
         assert [(image.path, error.stage, error.message) for image, error in failed] == [
             ("a.jpg", "mask", f"has no mask: expected {tmp_path}/none.png"),
-            ("b.jpg", "mask", "has neither mask nor label in the manifest"),
-            ("d.jpg", "read", "is named by the manifest but is not there"),
+            ("b.jpg", "mask", "has neither a mask nor a label in the manifest"),
+            ("d.jpg", "read", "is in the manifest but does not exist"),
         ]
 
     @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ class TestManifest:
     [
         ({}, "--images is missing"),
         ({"images": "i", "mvtec": "m"}, "--images and --mvtec name two layouts"),
-        ({"manifest": "m.csv", "masks": "m"}, "--masks goes with --images"),
+        ({"manifest": "m.csv", "masks": "m"}, "--masks needs --images"),
         ({"images": "i", "anomalous_classes": [0, 1]}, "--anomalous-classes are mask values from 1 to 255"),
         ({"images": "i", "group_pattern": "("}, "--group-pattern .* is not a regular expression"),
     ],

@@ -189,7 +189,7 @@ def test_fractions_and_negative_numbers_are_anomalous_too(tmp_path: Path) -> Non
 def test_a_colour_mask_has_no_class_ids(tmp_path: Path) -> None:
     path = write_image(tmp_path / "a.png", np.dstack([CLASSES] * 3))
     assert set(np.unique(classes_of(path, None))) == {0, ANOMALOUS}
-    with open_raster(str(path)) as mask, pytest.raises(ImageError, match="leave --anomalous-classes out"):
+    with open_raster(str(path)) as mask, pytest.raises(ImageError, match="omit --anomalous-classes"):
         MaskReader(mask, (30, 20), (2,))
 
 

@@ -26,7 +26,7 @@ DTYPES = ["uint8", "uint16", "int16", "uint32", "int32", "float32", "float64"]
         ({"value_range": (9, 2)}, "9,2 is empty"),
         ({"value_range": (0, float("nan"))}, "finite"),
         ({"value_range": (0, float("inf"))}, "finite"),
-        ({"value_range": (-1.5e308, 1.5e308)}, "wider than"),
+        ({"value_range": (-1.5e308, 1.5e308)}, "is too wide"),
         ({"gamma": 2}, "not permitted"),
     ],
 )

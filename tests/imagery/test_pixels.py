@@ -152,7 +152,7 @@ def test_a_type_that_cannot_hold_the_range_is_refused(
 @pytest.mark.parametrize("dtype", ["complex64", "complex128", "complex_int16"])
 def test_complex_values_are_refused(tmp_path: Path, dtype: str, rule: PixelRule) -> None:
     path = write_tif(tmp_path / "a.tif", GREY[None].astype(np.complex64), dtype=dtype)
-    assert refusal(path, rule).startswith(f"{dtype} pixels are no picture")
+    assert refusal(path, rule).startswith(f"{dtype} pixels are not a picture")
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])

@@ -128,8 +128,8 @@ def test_tiles_whose_image_is_gone_or_changed_or_too_small_are_said(images: list
     rows = [gone, of(images[0], fingerprint="old"), of(images[1], x=30)]
     found, unusable = add_labelled_tiles(images, write_labels(tmp_path / "l.parquet", *rows), TILE, None)
     assert [error.message for _, error in unusable] == [
-        "was labelled, and its image is not there",
-        "was labelled, and its image has changed since",
+        "was labelled, but its image does not exist",
+        "was labelled, but its image has changed since",
     ]
     with pytest.raises(ImageError, match="is not within its image of 40x24 pixels"):
         inspect(found[-1])
@@ -137,8 +137,8 @@ def test_tiles_whose_image_is_gone_or_changed_or_too_small_are_said(images: list
 
 def test_a_table_that_cannot_be_used_is_one_line(images: list[SourceImage], tmp_path: Path) -> None:
     for address, said in (
-        (str(tmp_path / "none.parquet"), "is not there; `ssvq label` makes it"),
-        (images[0].uri, "is no Parquet file"),
+        (str(tmp_path / "none.parquet"), "does not exist; `ssvq label` makes it"),
+        (images[0].uri, "is not a Parquet file"),
         (write_labels(tmp_path / "empty.parquet"), "has no label"),
         (write_labels(tmp_path / "odd.parquet", of(images[0], label="rust")), "has the label 'rust'; allowed: normal"),
         (write_labels(tmp_path / "big.parquet", of(images[0], width=32)), "train with --tile-size 32"),

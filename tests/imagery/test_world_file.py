@@ -102,7 +102,7 @@ def test_a_world_file_without_a_projection_is_no_place(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, suffix: str, text: str, reason: str) -> None:
     path = write(tmp_path, "a.tif", ".tfw", UTM.to_wkt())
     path.with_suffix(suffix).write_text(text)
-    with pytest.raises(ImageError, match=rf"^a\{suffix} beside it cannot be read \(.*{reason}.*\): mend or remove it"):
+    with pytest.raises(ImageError, match=rf"^a\{suffix} beside it cannot be read \(.*{reason}.*\): repair or"):
         only_header(tmp_path)
 
 

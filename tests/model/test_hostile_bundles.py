@@ -157,7 +157,7 @@ def test_whatever_a_bundle_holds_it_loads_or_is_refused(tmp_path: Path, sound: t
         (("settings", "architecture", "hidden"), "16; rm", "hidden"),
         (("preprocessing", "tile_size"), 10**9, "preprocessing.tile_size"),
         (("preprocessing", "tile_size"), 0, "preprocessing.tile_size"),
-        (("preprocessing", "tile_size"), 33, "no whole number of cells"),
+        (("preprocessing", "tile_size"), 33, "not a multiple of the cell"),
         (("preprocessing", "std"), [0.0, 1.0, 1.0], "preprocessing.std"),
         (("calibration", "threshold"), float("nan"), "is not JSON"),
         (("calibration", "normal_scores", 0), "1e999", "normal_scores"),

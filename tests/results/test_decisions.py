@@ -229,16 +229,16 @@ def test_decisions_on_older_scores_are_named_and_the_others_taken(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"survey": "t"}, "has no such survey, but s (asked for by --from"),
+        ({"survey": "t"}, "has no such survey, but s (requested by --from"),
         (
             {"model_id": "f" * 16},
-            f"no image of survey s was scored by such a model, but by {MODEL} (asked for by --from",
+            f"no image of survey s was scored by such a model, but by {MODEL} (requested by --from",
         ),
         ({"image_id": "zz"}, "its image zz is not among the scored images"),
-        ({"state": "wrong"}, "is no file that a report page saved: decisions.0.state"),
+        ({"state": "wrong"}, "was not saved by a report page: decisions.0.state"),
         ({"outline": "POLYGON ((0 0, 1"}, "decisions.0.outline: is no WKT"),
-        ({"outline": "POINT (0 0)"}, "decisions.0.outline: is no valid polygon"),
-        ({"outline": "POLYGON ((0 0, 4 4, 4 0, 0 4, 0 0))"}, "decisions.0.outline: is no valid polygon"),
+        ({"outline": "POINT (0 0)"}, "decisions.0.outline: is not a valid polygon"),
+        ({"outline": "POLYGON ((0 0, 4 4, 4 0, 0 4, 0 0))"}, "decisions.0.outline: is not a valid polygon"),
         ({"outline": "POLYGON ((0 0, 400 0, 400 4, 0 0))"}, "is not within /survey/a.tif of 148x88 pixels"),
         ({"decided_at": "2026-11-24T12:00:00"}, "decisions.0.decided_at"),
         ({"decided_at": "2999-01-01T12:00:00Z"}, "is in the future: check the clock"),
@@ -258,7 +258,7 @@ def test_what_does_not_fit_writes_nothing(
     assert not (out / "labels").exists()
     file.write_text("{")
     assert take(out, file) == ExitCode.WRONG_INPUT
-    assert "is no file that a report page saved" in capsys.readouterr().err
+    assert "was not saved by a report page" in capsys.readouterr().err
 
 
 def test_a_damaged_segment_is_named_and_no_state_is_lost(

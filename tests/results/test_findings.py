@@ -207,7 +207,7 @@ def test_findings_by_a_rate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert rows_of(out)[0]["threshold"] == pytest.approx(np.linspace(8, 9, 99)[-5] / cells)
     capsys.readouterr()
     assert main(["findings", str(out), "--false-positive-rate", "0.005"]) == ExitCode.WRONG_INPUT
-    assert "was calibrated on 99 normal tiles, and knows no rate under 0.01" in capsys.readouterr().err
+    assert "was calibrated on 99 normal tiles, so it knows no rate below 0.01" in capsys.readouterr().err
 
 
 # Asking them

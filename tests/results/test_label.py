@@ -59,7 +59,7 @@ def test_ids_without_a_heading(output: Path, tmp_path: Path) -> None:
         ({"zz-0-9": "normal"}, {}, "zz-0-9"),
         ({"../x": "normal"}, {}, "../x"),
         ({}, {}, "names no tile"),
-        ({"i0-0-1": "rusty"}, {}, "no file that a report page saved: labels.0.label"),
+        ({"i0-0-1": "rusty"}, {}, "was not saved by a report page: labels.0.label"),
         ({"i0-0-1": "normal"}, {"survey": "t"}, "--survey s: the labels of"),
         ({"i0-0-1": "normal"}, {"model_id": "other"}, "--model-id other"),
     ],
@@ -89,7 +89,7 @@ def test_a_file_that_is_no_labels_is_left_alone(
     out.write_text("mine")
     marks = write_marks(tmp_path / "m.json", {"i0-0-1": "normal"})
     assert label(output, out, "--from", str(marks)) == ExitCode.WRONG_INPUT
-    assert "is no Parquet file" in capsys.readouterr().err
+    assert "is not a Parquet file" in capsys.readouterr().err
     assert out.read_text() == "mine"
     assert label(output, tmp_path / "l.parquet", "--from", str(tmp_path / "gone.json")) == ExitCode.WRONG_INPUT
     assert "gone.json is not there" in capsys.readouterr().err

@@ -239,7 +239,7 @@ def test_a_rate_that_no_p_value_reaches_is_said(output: Path, capsys: pytest.Cap
     calibration = {"calibration": {"normal_scores": [1.0, 2.0, 3.0]}}
     storage.put_text(model_file(str(output), MODEL), json.dumps(calibration))
     assert main(["query", str(output), "--named", "by-image", "--false-positive-rate", "0.2"]) == ExitCode.DONE
-    assert "3 normal tiles, so that no p-value is under 0.25: no tile is anomalous at 0.2" in capsys.readouterr().err
+    assert "3 normal tiles, so no p-value is below 0.25: no tile is anomalous at 0.2" in capsys.readouterr().err
     assert main(["query", str(output), "--named", "by-image", "--false-positive-rate", "0.25"]) == ExitCode.DONE
     assert capsys.readouterr().err == ""
 

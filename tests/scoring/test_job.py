@@ -93,7 +93,7 @@ def test_a_limit_is_gone_on_from_and_removed_images_are_pruned(
     survey.score(limit=2)
     output = capsys.readouterr().out
     assert "scored 2 images, 4 tiles" in output
-    assert "1 images are left by --limit: run the same command again" in output
+    assert "1 images are left because of --limit: run the same command again" in output
     survey.score(limit=2)
     assert "3 images, 2 done, 1 to score" in capsys.readouterr().out
     (survey.images / "a.png").unlink()
@@ -115,7 +115,7 @@ def test_overlapping_tiles_are_a_tiling_of_their_own(survey: Survey) -> None:
     assert counted == [{"tiling_id": "32-32-shift", "n": 6}, {"tiling_id": "32-16-shift", "n": 15}]
     shared = "SELECT x, y, count(DISTINCT score) AS scores FROM tiles GROUP BY x, y HAVING count(*) = 2"
     assert [row["scores"] for row in survey.sql(shared)] == [1] * 6
-    with pytest.raises(InputError, match=r"--stride 40 is over the model's tile size 32"):
+    with pytest.raises(InputError, match=r"--stride 40 exceeds the model's tile size 32"):
         survey.score(stride=40)
 
 
@@ -181,7 +181,7 @@ def test_every_picture_is_accounted_for(survey: Survey, capsys: pytest.CaptureFi
     assert survey.score() == ExitCode.SOME_IMAGES_FAILED
     said = capsys.readouterr()
     assert "found 7 pictures: 4 scored, 1 failed, 0 done before, 0 left, 2 passed over" in said.out
-    assert "2 further pages of TIFFs are not scored, only first pages are: split such files" in said.out
+    assert "2 further pages of TIFFs are not scored, only the first page of each: split such files" in said.out
     assert "warning: of TIFFs with several pages only the first page is read" in said.err
     summary = json.loads(max((survey.out / "runs").iterdir()).read_text())["summary"]
     assert summary["passed_over"] == {".heic: save as JPEG or TIFF": 1, "link: is a link to nothing": 1}
@@ -269,7 +269,7 @@ def test_a_pool_that_grows_scores_the_same(survey: Survey) -> None:
 
 
 def test_a_pool_that_would_shrink_is_refused(survey: Survey) -> None:
-    with pytest.raises(ValueError, match="--max-scorers 1 is under --scorers 2"):
+    with pytest.raises(ValueError, match="--max-scorers 1 is below --scorers 2"):
         survey.config(scorers=2, max_scorers=1)
 
 

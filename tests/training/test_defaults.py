@@ -54,11 +54,11 @@ def test_the_papers_encoder_has_the_papers_training() -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"tile_size": 510}, "--tile-size 510 is no whole number of latent cells of 4 pixels"),
-        ({"crop": 30}, "--crop 30 is no whole number"),
+        ({"tile_size": 510}, "--tile-size 510 is not a multiple of the latent cell of 4 pixels"),
+        ({"crop": 30}, "--crop 30 is not a multiple"),
         (
             {"tile_size": 500, "architecture": {"encoder": PACKAGED}},
-            "--tile-size 500 is no whole number of the cells",
+            "--tile-size 500 is not a multiple of the cell",
         ),
     ],
 )

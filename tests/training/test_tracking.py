@@ -105,7 +105,7 @@ def test_what_is_no_tracker_is_one_line(text: str, tmp_path: Path, capsys: pytes
     arguments = ["train", "--images", str(tmp_path), "--out", str(tmp_path / "out"), f"--track={text}"]
     assert main(arguments) == ExitCode.WRONG_INPUT
     said = capsys.readouterr().err
-    assert "--track: is no tracker: give mlflow, mlflow://HOST:PORT" in said
+    assert "--track: is not a tracker: give mlflow, mlflow://HOST:PORT" in said
     assert said.count("\n") == 1
 
 

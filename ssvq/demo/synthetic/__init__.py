@@ -1,6 +1,6 @@
-"""A seeded, procedural survey of painted steel with the masks of its rust, for demonstrations and tests.
+"""Synthetic photographs of painted steel with masks of their rust, for demonstrations and tests. Seeded and procedural.
 
-Its colours are drawn so that a threshold on them does not find the rust; texture does.
+Colours are chosen so that a threshold on them does not find the rust; texture does.
 """
 
 from ssvq.demo.synthetic.files import write_later, write_survey

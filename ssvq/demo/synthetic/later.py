@@ -1,4 +1,4 @@
-"""The same steel a year later: rust that has grown by a known share, in other light, from nearer by."""
+"""The same steel a year later: rust has grown by a known share; the light differs, and the camera is nearer."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ Homography = np.ndarray
 
 @dataclass(frozen=True)
 class Year:
-    """What a year does to the rust of a picture: its area becomes `growth` times as large, and where `is_new` there is
-    one patch more on sound steel.
+    """The change of a picture's rust in a year: its area becomes `growth` times as large. If `is_new`, one patch
+    appears on sound steel.
     """
 
     growth: float = 1.0
     is_new: bool = False
 
     def spread(self, depth: np.ndarray, steel: np.ndarray) -> np.ndarray:
-        """Depth of growth, float32 (height, width), positive where rust is, after this year. `steel`: bool, where rust
-        can be.
+        """Depth of growth, float32 (height, width), positive on rust, after this year. `steel`: bool, where rust can
+        be.
         """
         if self.growth > 1:
             depth = _grow(depth, steel, self.growth)
@@ -41,8 +41,8 @@ class Year:
 
 
 def plan_year(corrosion: Sequence[float]) -> dict[int, Year]:
-    """Pictures that are taken again, by their place in a survey, and what became of their rust; from the share of each
-    that is rust.
+    """Pictures to take again, by their index in a survey, with the change of their rust, from each one's share of
+    rust.
     """
     room = sorted((share, index) for index, share in enumerate(corrosion) if SMALLEST_SHARE <= share <= LARGEST_SHARE)
     years = dict(zip((index for _, index in room), (Year(1.5), Year(1.25), Year(1.0)), strict=False))
@@ -51,7 +51,7 @@ def plan_year(corrosion: Sequence[float]) -> dict[int, Year]:
 
 
 def _grow(depth: np.ndarray, steel: np.ndarray, growth: float) -> np.ndarray:
-    """Rust that eats on from its rims, `growth` times the area, frayed as before."""
+    """Grow rust from its rims to `growth` times its area, with the same fray."""
     rust = (depth > 0) & steel
     small = rust[::STEP, ::STEP]
     away = ndimage.distance_transform_edt(~small).astype(np.float32) * np.float32(STEP / FRAY)
@@ -67,7 +67,7 @@ def _grow(depth: np.ndarray, steel: np.ndarray, growth: float) -> np.ndarray:
 
 
 def _add_patch(depth: np.ndarray, steel: np.ndarray) -> np.ndarray:
-    """One round, frayed patch where the steel is soundest."""
+    """Add one round, frayed patch where the steel is soundest."""
     height, width = depth.shape
     sound = np.pad((steel & (depth <= 0))[::STEP, ::STEP], 1)
     room = ndimage.distance_transform_edt(sound)[1:-1, 1:-1]

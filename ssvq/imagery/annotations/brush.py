@@ -22,13 +22,13 @@ MOST_PIXELS = (2**32 - 1) // CHANNELS
 
 
 class _Bits:
-    """A stream of bits, the highest of a byte first. Raises ValueError at its end."""
+    """A stream of bits, highest bit of a byte first. Raises ValueError at its end."""
 
     def __init__(self, data: Sequence[int]) -> None:
         try:
             self._bits = np.unpackbits(np.array(data, np.uint8))
         except (OverflowError, TypeError, ValueError):
-            raise ValueError("run lengths are no bytes") from None
+            raise ValueError("run lengths are not bytes") from None
         self._at = 0
 
     def take(self, number: int) -> NDArray[np.uint8]:
@@ -36,7 +36,7 @@ class _Bits:
         taken = self._bits[self._at : self._at + number]
         self._at += number
         if len(taken) < number:
-            raise ValueError("run lengths are cut short")
+            raise ValueError("run lengths are truncated")
         return taken
 
     def number(self, size: int) -> int:
@@ -48,8 +48,9 @@ class _Bits:
 
 
 def decode_brush(data: Sequence[int], width: int, height: int) -> NDArray[np.int64]:
-    """Run lengths along the rows, of unpainted pixels first. Raises ValueError for bytes that are damaged, or are not
-    those of a picture of that width and height.
+    """Run lengths along the rows, unpainted pixels first.
+
+    Raises ValueError for damaged bytes, and for those of a picture of another size.
     """
     bits = _Bits(data)
     words, word = bits.number(32), bits.number(5) + 1
@@ -63,7 +64,7 @@ def decode_brush(data: Sequence[int], width: int, height: int) -> NDArray[np.int
         repeats = bits.number(1)
         stop = at + 1 + bits.number(sizes[bits.number(2)])
         if stop > words:
-            raise ValueError("run lengths go over the end of the picture")
+            raise ValueError("run lengths exceed the picture")
         pixels = stop // CHANNELS - at // CHANNELS  # whose alpha, the last of their four words, is among these
         if repeats:
             lengths.append(np.array([pixels]))
@@ -79,7 +80,7 @@ def decode_brush(data: Sequence[int], width: int, height: int) -> NDArray[np.int
 
 
 def encode_brush(lengths: Sequence[int]) -> list[int]:
-    """The bytes of a picture whose second, fourth, ... run of pixels, along the rows, is painted white."""
+    """Encode a picture whose second, fourth, ... run of pixels, along the rows, is painted white."""
     words = CHANNELS * sum(lengths)
     parts = [f"{words:032b}{WORD - 1:05b}", *(f"{size - 1:04b}" for size in SIZES)]
     for number, length in enumerate(lengths):

@@ -53,7 +53,7 @@ class _File(_Part):
 
 
 def read_coco(content: dict[str, Any]) -> Annotations:
-    """What a file says, from its JSON. Raises FormatError."""
+    """Read a file from its JSON. Raises FormatError."""
     try:
         file = _File.model_validate(content)
     except ValidationError as error:
@@ -89,7 +89,7 @@ def _check_once(ids: list[Id], what: str) -> None:
 
 
 def _shapes_of(annotation: _Annotation, image: AnnotatedImage) -> list[BaseGeometry | Runs]:
-    """The polygons, the mask or the box of an annotation. Raises ValueError where they are damaged."""
+    """The polygons, the mask or the box of an annotation. Raises ValueError if they are damaged."""
     drawn = annotation.segmentation
     if isinstance(drawn, _RunLengths):
         if (image.height or drawn.size[0], image.width or drawn.size[1]) != drawn.size:
@@ -107,7 +107,7 @@ def _shapes_of(annotation: _Annotation, image: AnnotatedImage) -> list[BaseGeome
 
 def _ring(numbers: Any) -> BaseGeometry:
     if len(numbers) % 2:
-        raise ValueError(f"its polygon has {len(numbers)} numbers, which are no pairs")
+        raise ValueError(f"its polygon has {len(numbers)} numbers, which is not a list of pairs")
     return polygon(list(zip(numbers[::2], numbers[1::2], strict=True)))
 
 

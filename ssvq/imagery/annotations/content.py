@@ -1,5 +1,6 @@
-"""What a file of a label tool says, whichever tool wrote it. All places are pixels of the picture that the tool showed:
-(0, 0) is the outer corner of its first pixel.
+"""The content of a label tool's file, whichever tool wrote it.
+
+All coordinates are pixels of the picture that the tool showed: (0, 0) is the outer corner of its first pixel.
 """
 
 from collections import Counter
@@ -17,12 +18,12 @@ QUARTER_STEPS = 64  # of an ellipse: 0.02 % of its radius at most
 
 
 class FormatError(Exception):
-    """A file is not what its format says. The message is the reason, in one line."""
+    """A file breaks its format. The message is the reason, in one line."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A part of an image, and what it is called."""
+    """A labelled part of an image, and its category."""
 
     category: str
     geometry: BaseGeometry | Runs
@@ -30,9 +31,10 @@ class Shape:
 
 @dataclass
 class AnnotatedImage:
-    """What a file says of an image. `names`: by which it may be meant, the likeliest first. `width`, `height`: of the
-    picture that was labelled, None where the file does not say. `labels`: of the image as a whole. `problem`: why its
-    labels cannot be used.
+    """The labels of one image.
+
+    `names`: names by which the file may mean it, the likeliest first. `width`, `height`: of the labelled picture, None
+    if unknown. `labels`: of the image as a whole. `problem`: why its labels cannot be used.
     """
 
     names: list[str]
@@ -45,8 +47,10 @@ class AnnotatedImage:
 
 @dataclass
 class Annotations:
-    """What a file says. `declared`: categories that it lists. `passed_over`: kinds of things that are not read, each
-    with its number. `unlabelled`: names of images that nobody has labelled yet.
+    """The content of a file.
+
+    `declared`: categories that it lists. `passed_over`: kinds of content that are not read, with counts. `unlabelled`:
+    names of images that nobody has labelled yet.
     """
 
     tool: str
@@ -57,13 +61,13 @@ class Annotations:
 
     @property
     def categories(self) -> list[str]:
-        """What it lists, and what shapes and images are called, in order."""
+        """The listed categories and those of shapes and images, in order."""
         used = {name for image in self.images for name in [*(s.category for s in image.shapes), *image.labels]}
         return sorted({*self.declared, *used})
 
 
 def polygon(points: Sequence[Sequence[float]]) -> BaseGeometry:
-    """The polygon of some points, x and y; an empty one for fewer than three, which enclose nothing."""
+    """A polygon from points, x and y; an empty one for fewer than three, which enclose nothing."""
     return shapely.Polygon([(x, y) for x, y in points] if len(points) >= LEAST_POINTS else None)
 
 
@@ -73,11 +77,11 @@ def rectangle(x: float, y: float, width: float, height: float) -> BaseGeometry:
 
 
 def ellipse(x: float, y: float, radius_x: float, radius_y: float) -> BaseGeometry:
-    """An ellipse by its centre and radii."""
+    """An ellipse from its centre and radii."""
     circle = shapely.Point(x, y).buffer(1, quad_segs=QUARTER_STEPS)
     return affinity.scale(circle, radius_x, radius_y, origin=(x, y))
 
 
 def turned(geometry: BaseGeometry, degrees: float, origin: tuple[float, float]) -> BaseGeometry:
-    """A geometry turned clockwise, as the eye sees it with y downwards."""
+    """A geometry turned clockwise as seen on screen, where y runs downwards."""
     return affinity.rotate(geometry, degrees, origin=origin) if degrees else geometry

@@ -25,7 +25,7 @@ from ssvq.imagery.runs import Runs
 
 
 def read_cvat(data: bytes) -> Annotations:
-    """What a file says. Raises FormatError, also for XML with a document type, whose entities can be bombs."""
+    """Read a file. Raises FormatError, also for XML with a document type, since its entities can be bombs."""
     try:
         root = fromstring(data, forbid_dtd=True)
     except ParseError as error:

@@ -1,4 +1,4 @@
-"""Labelled images from files of label tools: an image and what a file says of it are matched by their names."""
+"""Labelled images from files of label tools. Images are matched to the file's entries by name."""
 
 from ssvq import logs
 from ssvq.errors import ImageError, InputError
@@ -13,9 +13,7 @@ ENTRY = "#"  # between a file and the name by which it calls an image
 
 
 class AnnotationFile:
-    """A file of a label tool, open to be asked for images. Raises InputError as `read_annotations`, and for classes
-    that it does not have.
-    """
+    """An open file of a label tool. Raises InputError as `read_annotations`, and for classes that it does not have."""
 
     def __init__(self, address: str, setting: str, meaning: Meaning) -> None:
         self.address = address
@@ -27,15 +25,15 @@ class AnnotationFile:
         )
 
     def find(self, path: str) -> list[AnnotatedImage]:
-        """What it says of an image, by its path or address; several, where its names cannot be told apart."""
+        """The entry of an image, by its path or address; several if their names cannot be told apart."""
         return [self.said.images[number] for number in self._names.find(path)]
 
     def label(self, image: SourceImage, said: AnnotatedImage) -> SourceImage:
-        """The image with its labels, as Labelling does it."""
+        """The image with its labels, as in Labelling."""
         return self._labelling.apply(image, said, f"{self.address}{ENTRY}{said.names[0]}")
 
     def tell(self) -> None:
-        """Say which categories are anomalous, and what of the file is not read."""
+        """Print which categories are anomalous, and what is not read from the file."""
         anomalous = self._labelling.anomalous
         normal = [name for name in self.said.categories if name not in anomalous]
         lines = [f"anomalous: {', '.join(sorted(anomalous)) or 'nothing'}"]
@@ -43,7 +41,7 @@ class AnnotationFile:
         logs.info(f"{self.said.tool} annotations: {'; '.join(lines)} (--anomalous-classes, --normal-labels)")
         not_read = ", ".join(f"{number} {kind}" for kind, number in sorted(self.said.passed_over.items()))
         if not_read:
-            logs.warning(f"warning: not read of {self.address}: {not_read}")
+            logs.warning(f"warning: not read from {self.address}: {not_read}")
         for what, number in sorted(self._labelling.counts.items()):
             logs.warning(f"warning: {number} shapes of {self.address} {what}")
 
@@ -51,11 +49,12 @@ class AnnotationFile:
 def find_annotated(
     images: list[SourceImage], root: str, address: str, meaning: Meaning
 ) -> tuple[list[SourceImage], list[tuple[SourceImage, ImageError]]]:
-    """The images of a folder that a file names, with their labels, and those whose labels cannot be used. The rest is
-    left out and counted in warnings: images that the file does not name or that nobody has labelled yet, and names of
-    images that are not there.
+    """Images of a folder that the file names, with their labels; and those whose labels cannot be used.
 
-    Raises InputError where the file cannot be used, where it is of other images, and where names cannot be told apart.
+    Images that the file does not name or that nobody has labelled, and names without an image, are left out and counted
+    in warnings.
+
+    Raises InputError if the file cannot be used, is about other images, or has ambiguous names.
     """
     file = AnnotationFile(address, "--annotations", meaning)
     setting = f"--annotations {address}"
@@ -91,11 +90,11 @@ def _check_any(meant: dict[int, SourceImage], file: AnnotationFile, setting: str
     if not file.said.images:
         raise InputError(f"{setting}: none of its {len(file.said.unlabelled)} images has been labelled yet")
     if not meant:
-        raise InputError(f"{setting} is of other images than {images}: it names {file.said.images[0].names[0]}")
+        raise InputError(f"{setting} is about other images than {images}: it names {file.said.images[0].names[0]}")
 
 
 def _tell_left_out(others: list[str], missing: list[str], file: AnnotationFile, root: str) -> None:
-    """Warn of images of the folder that have no labels in the file, and of images of the file that are not there."""
+    """Warn about images of the folder without labels in the file, and about images of the file that are missing."""
     waiting = ImageNames((name, number) for number, names in enumerate(file.said.unlabelled) for name in names)
     unlabelled = [path for path in others if waiting.find(path)]
     unknown = [path for path in others if not waiting.find(path)]
@@ -109,8 +108,8 @@ def _tell_left_out(others: list[str], missing: list[str], file: AnnotationFile, 
 
 
 def annotation_file(mask: str) -> tuple[str, str | None] | None:
-    """The file of a label tool that a manifest names as a mask, and the name by which it calls the image, if it is
-    given; None for a mask that is a picture.
+    """The file of a label tool that a manifest gives as a mask, and the file's name for the image, if given. None
+    for a mask that is a picture.
     """
     if mask.lower().endswith(SUFFIXES):
         return mask, None

@@ -1,5 +1,8 @@
-"""Label Studio JSON: https://labelstud.io/guide/task_format. Polygons, rectangles, ellipses, brush masks, and choices
-for images as a whole. Places are in percent of the picture.
+"""Label Studio JSON: https:
+
+labelstud.io/guide/task_format. Polygons, rectangles, ellipses, brush masks, and choices for whole images.
+
+Coordinates are percent of the picture.
 """
 
 from typing import Any
@@ -23,9 +26,9 @@ from ssvq.imagery.drivers import SUFFIXES
 from ssvq.imagery.runs import Runs
 
 CATEGORY_KEYS = ("polygonlabels", "rectanglelabels", "ellipselabels", "brushlabels", "labels")
-"""Where a value has what it is called; the type of a result has the same words, or that of its tag alone."""
+"""Keys that hold a category in a value; the type of a result has the same words, or its tag alone."""
 SHAPE_KEYS = {"points": "polygon", "radiusX": "ellipse", "rle": "brush mask", "height": "rectangle"}
-"""By which value a shape is told."""
+"""Keys of a value that identify a shape."""
 
 
 class _Result(BaseModel):
@@ -56,10 +59,9 @@ class _Task(BaseModel):
 
 
 def read_label_studio(content: list[Any]) -> Annotations:
-    """What a file says, from its JSON: of each task the annotation that is called the ground truth, else the latest.
-    Predictions, and annotations that were skipped, are not read.
+    """Read a file from its JSON: for each task the ground-truth annotation, else the latest.
 
-    Raises FormatError.
+    Predictions and skipped annotations are not read. Raises FormatError.
     """
     found = Annotations("Label Studio")
     for number, entry in enumerate(content):
@@ -87,7 +89,7 @@ def read_label_studio(content: list[Any]) -> Annotations:
 
 
 def image_names(data: dict[str, Any]) -> list[str]:
-    """What the data of a task may call its image: paths, those with the suffix of a picture first."""
+    """Names in a task's data that may mean its image: paths, those with a picture's suffix first."""
     paths = [_path_of(text) for text in data.values() if isinstance(text, str)]
     return sorted(paths, key=lambda path: not path.lower().endswith(SUFFIXES))
 
@@ -104,7 +106,7 @@ def _read_image(names: list[str], results: list[_Result], found: Annotations) ->
     regions: dict[str, list[_Result]] = {}
     for number, result in enumerate(results):
         regions.setdefault(result.id or f"without an id {number}", []).append(result)
-    for parts in regions.values():  # a shape and what it is called may be two results with one id
+    for parts in regions.values():  # a shape and its category may be two results with one id
         value = {name: inner for part in parts for name, inner in part.value.items()}
         key = next((key for key in SHAPE_KEYS if key in value), None)
         if key is not None:
@@ -139,7 +141,7 @@ def _add_region(image: AnnotatedImage, kind: str, value: dict[str, Any], result:
 
 
 def _geometry(kind: str, value: dict[str, Any], width: int, height: int) -> BaseGeometry | Runs:
-    """In pixels. Raises TypeError, ValueError and KeyError for values that are none."""
+    """The geometry in pixels. Raises TypeError, ValueError and KeyError for invalid values."""
     if kind == "brush mask":
         return Runs.of(decode_brush(value["rle"], width, height), (0, 0, width, height), by_rows=True)
     scale_x, scale_y = width / 100, height / 100

@@ -1,4 +1,4 @@
-"""From what a file of a label tool says of an image to the image with its label and its mask."""
+"""Turns the entry of a label tool's file into an image with label and mask."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,23 +16,23 @@ from ssvq.imagery.masks import ANOMALOUS
 from ssvq.imagery.runs import Runs
 from ssvq.imagery.vocabulary import BACKGROUND_WORDS, label_of
 
-ROUNDING = 1.0  # pixels by which tools let a shape reach over the edge
+ROUNDING = 1.0  # pixels by which tools let a shape extend over the edge
 
 
 @dataclass
 class Labelling:
-    """How the images of one file get their labels: `anomalous` are the categories that are. `counts`: of shapes that
-    are not wholly taken, by what is the matter with them.
+    """Labels the images of one file. `anomalous`: the anomalous categories. `counts`: shapes that are not taken
+    whole, by reason.
     """
 
     anomalous: frozenset[str]
     counts: Counter[str] = field(default_factory=Counter)
 
     def apply(self, image: SourceImage, said: AnnotatedImage, mask_uri: str) -> SourceImage:
-        """The image with its labels: a mask of what is anomalous; and a label, the names of that, or NORMAL_LABEL. A
-        label that it has it keeps.
+        """The image with its labels: a mask of what is anomalous, and a label, the names of that, or NORMAL_LABEL. It
+        keeps a label that it has.
 
-        Raises ImageError (stage `mask`) where what is said of it cannot be used.
+        Raises ImageError (stage `mask`) if the entry cannot be used.
         """
         if said.problem is not None:
             raise ImageError("mask", said.problem)
@@ -40,7 +40,7 @@ class Labelling:
         of_image = [name for name in said.labels if name in self.anomalous]
         if shapes and said.labels and not of_image:
             whole, part = said.labels[0], shapes[0].category
-            raise ImageError("mask", f"is labelled {whole!r} as a whole and {part!r} in a part: which is right?")
+            raise ImageError("mask", f"is labelled {whole!r} as a whole and {part!r} in a part: which one is right?")
         names = sorted({shape.category for shape in shapes} | set(of_image))
         if not names:
             return replace(image, label=image.label or NORMAL_LABEL)
@@ -48,13 +48,13 @@ class Labelling:
         drawing = self._draw(said, shapes, tuple(sorted({shape.category for shape in shapes})))
         if drawing is None:
             if not of_image:
-                raise ImageError("mask", "has only shapes that lie outside of it or enclose nothing")
+                raise ImageError("mask", "has only shapes outside it or without area")
             return labelled
         fingerprint = f"{image.fingerprint}+{drawing.digest}"
         return replace(labelled, mask=Mask(mask_uri, drawing=drawing), fingerprint=fingerprint)
 
     def _draw(self, said: AnnotatedImage, shapes: Sequence[Shape], classes: tuple[str, ...]) -> Drawing | None:
-        """What is anomalous of an image; None where nothing is left within it."""
+        """The anomalous parts of an image; None if none lies within it."""
         polygons: list[tuple[int, str]] = []
         masks: list[tuple[int, Runs]] = []
         for shape in shapes:
@@ -69,7 +69,7 @@ class Labelling:
         return Drawing(said.width, said.height, classes, tuple(polygons), tuple(masks))
 
     def _within(self, shape: BaseGeometry | Runs, said: AnnotatedImage) -> BaseGeometry | Runs | None:
-        """What of a shape is within its image, as far as its size is known; counts what is not."""
+        """The part of a shape within its image, if the size is known; counts what is cut off."""
         bounds, encloses = _extent(shape)
         if not encloses:
             self.counts["enclose nothing"] += 1
@@ -99,7 +99,7 @@ def _extent(shape: BaseGeometry | Runs) -> tuple[tuple[float, float, float, floa
 
 
 def _cut(shape: BaseGeometry, width: int, height: int) -> BaseGeometry | None:
-    """What of a polygon is within an image; None for nothing. Where it crosses itself it is filled as when drawn."""
+    """The part of a polygon within an image, or None. A polygon that crosses itself is filled as when drawn."""
     cut = shapely.intersection(shapely.make_valid(shape), shapely.box(0, 0, width, height))
     parts = [part for part in shapely.get_parts(cut) if isinstance(part, shapely.Polygon)]
     return shapely.MultiPolygon(parts) if parts else None
@@ -108,10 +108,10 @@ def _cut(shape: BaseGeometry, width: int, height: int) -> BaseGeometry | None:
 def anomalous_categories(
     annotations: Annotations, classes: Sequence[int | str] | None, normal_labels: Sequence[str]
 ) -> frozenset[str]:
-    """The categories that are anomalous: those that `classes` names, in any case of letters; by default all whose names
-    are neither words for normal nor for the background.
+    """The anomalous categories: those that `classes` names, ignoring case; by default all that are not words for normal
+    or background.
 
-    Raises InputError where the file has categories, and none of these.
+    Raises InputError if the file has categories, but none of these.
     """
     known = annotations.categories
     if classes is None:

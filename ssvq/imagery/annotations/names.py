@@ -1,5 +1,7 @@
-"""Which image a file of a label tool means by a name. Tools keep a whole path, a part of it, or the name alone; Label
-Studio puts eight digits before the name of an upload, also in what it exports as COCO.
+"""Matches the names in a label tool's file to images.
+
+Tools keep a whole path, a part of it, or the name alone. Label Studio adds eight digits before the name of an upload,
+also in its COCO export.
 """
 
 import re
@@ -10,8 +12,9 @@ UPLOAD = re.compile(r"^[0-9a-f]{8}-")
 
 
 class ImageNames:
-    """Names of which each belongs to a number, found by a path or address. A name and a path are of the same image
-    where the shorter is the end of the longer, by whole folders, in any case of letters.
+    """Names, each with a number, to be found by a path or address.
+
+    A name matches a path if the shorter one is the end of the longer, by whole folders, ignoring case.
     """
 
     def __init__(self, names: Iterable[tuple[str, int]]) -> None:
@@ -22,8 +25,8 @@ class ImageNames:
                 self._by_last[last.lower()].append(([*parts[:-1], last], number))
 
     def find(self, path: str) -> list[int]:
-        """The numbers of the names that fit a path best: equal ones, else those that share the most folders with it,
-        else those whose case is the same. Several, where these cannot be told apart.
+        """The numbers of the names that match a path best: equal names, else those that share most folders with it,
+        else those in the same case. Several if these cannot be told apart.
         """
         parts = _parts(path)
         ranked = [(_rank(name, parts), number) for name, number in self._by_last.get(parts[-1].lower(), [])]
@@ -36,7 +39,7 @@ def _parts(path: str) -> list[str]:
 
 
 def _rank(name: list[str], path: list[str]) -> tuple[bool, int, bool] | None:
-    """How well a name fits a path; None where it does not."""
+    """How well a name matches a path; None if it does not."""
     shared = min(len(name), len(path))
     ends = name[-shared:], path[-shared:]
     if [part.lower() for part in ends[0]] != [part.lower() for part in ends[1]]:

@@ -1,4 +1,4 @@
-"""Reading a file of a label tool, whichever tool wrote it."""
+"""Reads a file of a label tool, whichever tool wrote it."""
 
 from typing import Any
 

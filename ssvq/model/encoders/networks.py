@@ -1,4 +1,4 @@
-"""Networks of timm that give feature maps, through timm's own interface for features."""
+"""Timm networks that give feature maps, through timm's own interface for features."""
 
 import difflib
 import sys
@@ -13,17 +13,17 @@ from torch import nn
 from ssvq.errors import InputError, one_line, reason_of
 from ssvq.model.settings import Architecture
 
-# Level of a network: the feature map that it has at this place of timm's list, from the finest to the coarsest.
-# The default levels are those with cells of these sides.
+# Level of a network: the index of a feature map in timm's list, from the finest to the coarsest.
+# The default levels have cells of these sides.
 DEFAULT_REDUCTIONS = (8, 16)
 
 
 @cache
 def timm() -> ModuleType:
-    """timm, which takes seconds to import.
+    """Import timm, which takes seconds.
 
-    torchvision, which timm imports, refuses a torch of another build (PyPI's torchvision beside a torch for CPUs)
-    for its compiled operators. Feature maps use none of them, so that torchvision does without them then.
+    torchvision, which timm imports, refuses a torch of another build (PyPI's torchvision beside a CPU torch) because of
+    its compiled operators. Feature maps use none of them, so they are left out then.
     """
     try:
         import torchvision  # noqa: F401
@@ -40,8 +40,9 @@ def timm() -> ModuleType:
 
 
 def check_name(name: str) -> None:
-    """Raises InputError for a name that timm does not know. Names with a place of their own, as `hf-hub:NAME`, are not
-    taken: a bundle must not make its reader ask a network.
+    """Raises InputError for a name that timm does not know.
+
+    Names with a location, such as `hf-hub:NAME`, are refused: a bundle must not make its reader use a network.
     """
     if ":" not in name and "/" not in name and timm().is_model(name):
         return
@@ -51,17 +52,19 @@ def check_name(name: str) -> None:
 
 
 def feature_network(architecture: Architecture) -> nn.Module:
-    """The network without weights of its own, cut off after the last level: its output is a list of float32
-    (n, channels, h / reduction, w / reduction), a map for each level.
+    """The network without weights, cut off after the last level. Its output is a list of float32 (n, channels, h /
+    reduction, w / reduction), a map for each level.
 
-    Raises InputError where timm does not know the name, or the network has no feature maps or not these levels.
+    Raises InputError if timm does not know the name, or if the network lacks feature maps or these levels.
     """
     return _create(architecture.encoder, out_indices=levels_of(architecture))
 
 
 def levels_of(architecture: Architecture) -> tuple[int, ...]:
-    """The levels that are taken: those of the setting, or else those with reductions of 8 and 16, or else the middle
-    and the last one (transformers, whose maps are all alike). Raises InputError as `feature_network`.
+    """The levels to use: those of the setting; else those with reductions of 8 and 16; else the middle and the last one
+    (transformers, whose maps all have one size).
+
+    Raises InputError as `feature_network`.
     """
     name = architecture.encoder
     reductions = [level["reduction"] for level in _feature_info(name)]
@@ -77,7 +80,7 @@ def levels_of(architecture: Architecture) -> tuple[int, ...]:
 
 
 def scale_of(architecture: Architecture) -> float:
-    """Size at which images are seen."""
+    """Scale at which the network sees images."""
     return architecture.scale or 1.0
 
 
@@ -88,8 +91,8 @@ def cell_of(architecture: Architecture) -> int:
 
 
 def check_side(architecture: Architecture, side: int, setting: str) -> None:
-    """Raises InputError where images of this side are not whole numbers of cells of the network, or none that it can
-    take. `setting` is what the side was given by.
+    """Raises InputError unless images of this side are whole numbers of cells that the network can take. `setting`:
+    the setting that gave the side.
     """
     cell = cell_of(architecture)
     seen = round(side * scale_of(architecture))
@@ -102,22 +105,22 @@ def check_side(architecture: Architecture, side: int, setting: str) -> None:
         raise InputError(f"{setting} {side}: {architecture.encoder} cannot take it ({reason}); {advice}") from None
     grid = max(tuple(level.shape[2:]) for level in maps)
     if side % cell or grid != (side // cell, side // cell):
-        raise InputError(f"{setting} {side} is no whole number of the cells of {architecture.encoder}: {advice}")
+        raise InputError(f"{setting} {side} is not a multiple of the cell of {architecture.encoder}: {advice}")
 
 
 def feature_network_without_memory(architecture: Architecture) -> nn.Module:
-    """`feature_network` for its shapes alone."""
+    """`feature_network` without memory, for its shapes alone."""
     with torch.device("meta"):
         return feature_network(architecture).eval()
 
 
 def pretrained_cfg(name: str) -> Any:
-    """What timm knows of the weights that a name stands for: mean, standard deviation, licence, origin."""
+    """What timm knows about the weights behind a name: mean, standard deviation, licence, origin."""
     return timm().get_pretrained_cfg(name)
 
 
 def levels_info(network: nn.Module) -> list[dict[str, Any]]:
-    """What timm says of each level of a network: `reduction`, `num_chs`, `module`."""
+    """What timm says about each level: `reduction`, `num_chs`, `module`."""
     found: list[dict[str, Any]] = network.feature_info.info  # type: ignore[union-attr,assignment]
     return found
 

@@ -43,8 +43,8 @@ def residual_stack(architecture: Architecture) -> nn.Sequential:
 class PaperEncoder(Encoder):
     """E: images (n, 3, h, w), normalised, to latents (n, D, h / 4, w / 4).
 
-    `whitening` comes first, and its output is the target of the decoder. Without `bias` no layer can give the
-    same output for all inputs, as Deep SVDD asks for.
+    `whitening` comes first, and its output is the decoder's target. Without `bias` no layer can give one output for all
+    inputs, as Deep SVDD requires.
     """
 
     def __init__(self, architecture: Architecture, *, bias: bool = True) -> None:
@@ -63,8 +63,10 @@ class PaperEncoder(Encoder):
         self.to_latent = nn.Conv2d(hidden, architecture.dimensions, 1, bias=bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Latents. The first and the last layer are in fp32 also under autocast: colours nearly agree, and the score is
-        a difference of vectors that nearly agree, of which rounding to half precision would be much.
+        """Latents.
+
+        The first and the last layer are in fp32 also under autocast: colours nearly agree, and the score is a
+        difference of nearly equal vectors, which half precision would blur.
         """
         with torch.autocast(images.device.type, enabled=False):
             features = self._first(images.float())
@@ -85,15 +87,15 @@ class PaperEncoder(Encoder):
         return F.avg_pool2d(values.sum(1, keepdim=True), CELL)[:, 0] * CELL**2
 
     def _first(self, images: Tensor) -> Tensor:
-        """The first convolution of whitened images. Whitening is linear, so that its matrix goes into the weights and
-        costs no pass over the pixels.
+        """The first convolution of whitened images. Whitening is linear: its matrix goes into the weights and costs
+        no pass over the pixels.
         """
         first = cast(nn.Conv2d, self.features[0])
         weight = torch.einsum("ocyx,ci->oiyx", first.weight, self.whitening.matrix)
         return F.conv2d(images, weight, first.bias, stride=2, padding=1)
 
     def start(self, normal: Tensor) -> None:
-        """Measure the whitening on the first normal samples (n, 3, h, w), where it is wanted."""
+        """Measure the whitening, if it is enabled, on the first normal samples (n, 3, h, w)."""
         if self.whiten_colours:
             self.whitening.start_from(normal)
 

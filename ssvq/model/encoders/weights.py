@@ -1,6 +1,6 @@
-"""Where the weights of a pretrained network come from, and what is known of them.
+"""Finds the weights of a pretrained network, with their origin.
 
-The first of these has them: the file that a setting names, the package that is installed with ssvq, timm's hub.
+Sources, in order: the file of a setting, the package installed with ssvq, timm's hub.
 """
 
 import hashlib
@@ -20,22 +20,22 @@ from ssvq.model.weight_files import decode_weights, read_file
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Weights of a network in timm's names, and where they are from."""
+    """Weights of a network with timm's names, and their origin."""
 
     name: str
     source: str
     sha256: str
-    """Of the file that they were read from, or else of the weights as safetensors."""
+    """SHA-256 of the file, or else of the weights as safetensors."""
     licence: str
     tensors: dict[str, Tensor] = field(repr=False)
 
     def described(self) -> dict[str, str]:
-        """All but the weights."""
+        """Everything except the weights."""
         return {name: getattr(self, name) for name in ("name", "source", "sha256", "licence")}
 
 
 def find_weights(architecture: Architecture) -> Pretrained:
-    """The weights of a network. Raises InputError where nothing has them, or a file cannot be read."""
+    """The weights of a network. Raises InputError if no source has them, or if a file cannot be read."""
     name = architecture.encoder
     check_name(name)
     licence = str(getattr(pretrained_cfg(name), "license", None) or "unknown")
@@ -62,12 +62,12 @@ def find_weights(architecture: Architecture) -> Pretrained:
 
 
 def encode(pretrained: Pretrained) -> bytes:
-    """Weights and what is known of them as safetensors."""
+    """Weights and their origin as safetensors."""
     return safetensors.torch.save(_contiguous(pretrained.tensors), metadata=pretrained.described())
 
 
 def decode(data: bytes) -> Pretrained:
-    """What `encode` made."""
+    """The inverse of `encode`."""
     length = int.from_bytes(data[:8], "little")
     described: dict[str, str] = json.loads(data[8 : 8 + length])["__metadata__"]
     return Pretrained(**described, tensors=safetensors.torch.load(data))
@@ -77,7 +77,7 @@ _BLOCKS = (1, 2, 2, 3, 3, 4, 1)  # of each stage of EfficientNet-Lite0
 
 
 def in_timms_names(key: str) -> str:
-    """timm's name of a weight of EfficientNet-Lite0 that has the name of `efficientnet-lite-pytorch`."""
+    """Timm's name for a weight of EfficientNet-Lite0 with the name of `efficientnet-lite-pytorch`."""
     head = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
     found = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key)
     if found is None:

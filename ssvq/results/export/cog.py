@@ -14,20 +14,20 @@ from ssvq.scores.ledger_row import ImageRow
 GDAL_OPTIONS = {
     "compress": "DEFLATE",
     "predictor": "FLOATING_POINT",
-    "blocksize": 256,  # few maps have more cells than some such blocks
-    "overview_resampling": "RMS",  # as cells are pooled: a block at the threshold stays at it
+    "blocksize": 256,  # few maps are larger than some of these blocks
+    "overview_resampling": "RMS",  # the maximum, as in pooling of cells: a block at the threshold stays at it
 }
 
 
-IDENTITY = ("image_uri", "survey", "model_id", "tiling_id")  # in the tags of a map: what it is of
+IDENTITY = ("image_uri", "survey", "model_id", "tiling_id")  # tags of a map: its source and scores
 
 
 def encode_cog(heat: HeatMap, image: ImageRow, threshold: float) -> bytes:
-    """A heat map as a GeoTIFF of one float32 band, NaN where nothing was scored, in the image's CRS; without one a
-    plain TIFF whose coordinates are those of its cells. `threshold`, of a cell, stands in its tags.
+    """Encode a heat map as a GeoTIFF of one float32 band, NaN where nothing was scored, in the image's CRS.
 
-    A pixel of the map is a cell, and its transform the image's times the pitch of the cells. So the image's first
-    corner is the map's, and the map's last row and column may reach over the image's edge by a part of a cell.
+    Without a CRS it is a plain TIFF whose coordinates are those of its cells. Tags hold `threshold`, the cell distance
+    at the threshold. A pixel of the map is a cell, and its transform is the image's times the pitch of the cells. Both
+    start at the same corner; the last row and column may reach over the image's edge by part of a cell.
     """
     rows, cols = heat.values.shape
     profile = {"driver": "COG", "width": cols, "height": rows, "count": 1, "dtype": "float32", "nodata": float("nan")}
@@ -49,6 +49,6 @@ def is_heat_map(location: str, image: ImageRow) -> bool:
     try:
         with open_raster(location) as dataset:
             tags = dataset.tags()
-    except ImageError:  # something else of that name
+    except ImageError:  # another file of that name
         return False
     return all(tags.get(name) == getattr(image, name) for name in IDENTITY)

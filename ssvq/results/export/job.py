@@ -1,4 +1,4 @@
-"""`ssvq export`: score maps for other tools. Only score maps and ledger are read: no image, no model."""
+"""`ssvq export`: score maps for other tools. Reads only score maps and ledger: no image, no model."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -18,14 +18,14 @@ from ssvq.scores.choose import choose_images, count, read_heat, read_tiles
 from ssvq.scores.ledger_row import ImageRow
 from ssvq.scores.objects import put_output
 
-# Puts images in one format; returns what is there now, and lines of what is not.
+# Writes images in one format. Returns what it wrote, and lines about what it left out.
 Writer = Callable[[ExportConfig, list[ImageRow]], tuple[str, list[str]]]
 
 
 def export(config: ExportConfig) -> ExitCode:
-    """Write what was asked for, and say what it holds and what it leaves out.
+    """Write the export, and print what it holds and what it leaves out.
 
-    Raises InputError when there is nothing to write, and when it cannot be written.
+    Raises InputError if there is nothing to write, or if it cannot be written.
     """
     choice = choose_images(config.scores, config.image, config.survey, config.model_id)
     if config.out in {image.image_uri for image in choice.images}:
@@ -44,7 +44,9 @@ def export(config: ExportConfig) -> ExitCode:
 
 
 def _export_cogs(config: ExportConfig, images: list[ImageRow]) -> tuple[str, list[str]]:
-    """Put heat maps: that of the one image at --out, those of all images in the folder --out, named by their Items."""
+    """Write heat maps: that of one image to --out, or those of all images into the folder --out, named like their
+    Items.
+    """
     written, empty = 0, []
     with Progress("exporting", len(images), "images") as progress:
         for image in images:
@@ -63,7 +65,7 @@ def _export_cogs(config: ExportConfig, images: list[ImageRow]) -> tuple[str, lis
 
 
 def _export_regions(config: ExportConfig, images: list[ImageRow]) -> tuple[str, list[str]]:
-    """Put one FeatureCollection of the anomalous regions of all images that have a place on the map."""
+    """Write one FeatureCollection of the anomalous regions of all images that have a place on the map."""
     features: list[dict[str, Any]] = []
     unplaced = []
     with Progress("exporting", len(images), "images") as progress:
@@ -74,7 +76,7 @@ def _export_regions(config: ExportConfig, images: list[ImageRow]) -> tuple[str, 
             else:
                 features.extend(found)
             progress.advance(1)
-    # RFC 7946 knows longitude and latitude alone: pixels written in their place would lie in the Gulf of Guinea.
+    # RFC 7946 allows only longitude and latitude: pixels in their place would lie in the Gulf of Guinea.
     hint = "; GeoJSON is in longitude and latitude: --format cog or csv gives it in pixels"
     left_out = _left_out(unplaced, "no place on the map", hint)
     if len(unplaced) == len(images):
@@ -86,7 +88,7 @@ def _export_regions(config: ExportConfig, images: list[ImageRow]) -> tuple[str, 
 
 
 def _regions_of(config: ExportConfig, image: ImageRow) -> list[dict[str, Any]] | None:
-    """Features of the regions of an image, or None when it has no place on the map."""
+    """Features of the regions of an image, or None if it has no place on the map."""
     if footprint(image) is None:
         return None
     found = read_heat(config.scores, image)
@@ -99,7 +101,9 @@ def _regions_of(config: ExportConfig, image: ImageRow) -> list[dict[str, Any]] |
 
 
 def _export_items(config: ExportConfig, images: list[ImageRow]) -> tuple[str, list[str]]:
-    """Put the Item of the one image, or an ItemCollection of all images, with the heat maps that lie beside it."""
+    """Write the Item of the one image, or an ItemCollection of all images. Heat maps in the same folder become
+    assets.
+    """
     beside = _files_beside(config.out)
     scores = read_tiles(config.scores, images, ["score"])
     largest = scores.group_by("position").aggregate([("score", "max")])
@@ -118,14 +122,14 @@ def _export_items(config: ExportConfig, images: list[ImageRow]) -> tuple[str, li
 
 
 def _export_tiles(config: ExportConfig, images: list[ImageRow]) -> tuple[str, list[str]]:
-    """Put the CSV of the tiles of all images."""
+    """Write the CSV of the tiles of all images."""
     table = tiles_table(config.scores, images)
     put_output(config.out, encode_csv(table), config.out)
     return f"{count(len(table), 'tile')} of {count(len(images), 'image')}", []
 
 
 def _left_out(images: Sequence[ImageRow], why: str, hint: str) -> list[str]:
-    """One line for images that have no part in the export, or none."""
+    """One line for images that are not in the export, or none."""
     if not images:
         return []
     first = images[0].image_uri

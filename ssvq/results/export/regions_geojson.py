@@ -22,9 +22,10 @@ ELLIPSOID = Geod(ellps="WGS84")
 
 @dataclass(frozen=True)
 class Region:
-    """Cells that touch, also by a corner. `outline` is a polygon or several in the image's pixels, clipped to it; the
-    distances are the largest and the mean of its cells, `pixels` the area that it covers of the image, and `worst_at`
-    the x and y of the first pixel of the cell with the largest distance.
+    """Connected cells, also over corners.
+
+    `outline`: polygon or multipolygon in the image's pixels, clipped to the image. `distance_max` and `distance_mean`:
+    of its cells. `pixels`: its area. `worst_at`: x and y of the first pixel of the cell with the largest distance.
     """
 
     outline: BaseGeometry
@@ -37,15 +38,16 @@ class Region:
 def find_regions(
     heat: HeatMap, width: int, height: int, threshold: float, goes_on: float | None = None
 ) -> list[Region]:
-    """The regions of an image of `width` x `height` pixels with cell distances at or over the threshold, those with
-    the largest distance first. A region goes on where distances are at or over `goes_on`, by default the threshold.
-    Cells without a score are in none.
+    """The regions of an image of `width` x `height` pixels with cell distances at or over the threshold, the largest
+    distance first.
+
+    A region extends over cells at or over `goes_on` (default: the threshold). Cells without a score belong to none.
     """
     labels, _ = label(
         np.nan_to_num(heat.values, nan=-np.inf) >= (threshold if goes_on is None else goes_on),
         structure=EIGHT_NEIGHBOURS,
     )
-    # Only the cells of regions are looked at from here on: they are few.
+    # From here on only the cells of regions are used: they are few.
     places = np.flatnonzero(labels)
     numbers, distances = labels.ravel()[places], heat.values.ravel()[places]
     order = np.lexsort((places, -distances, numbers))  # by region, the largest distance first
@@ -83,7 +85,7 @@ def _to_pixels(cells: list[BaseGeometry], heat: HeatMap, width: int, height: int
 
 
 def region_features(regions: list[Region], image: ImageRow, threshold: float) -> list[dict[str, Any]] | None:
-    """GeoJSON features of regions, in longitude and latitude; None when the image has no place on the map."""
+    """GeoJSON features of regions, in longitude and latitude; None if the image has no place on the map."""
     features = []
     for region in regions:
         geometry = on_the_ground(region.outline, image)
@@ -105,8 +107,9 @@ def region_features(regions: list[Region], image: ImageRow, threshold: float) ->
 
 
 def _outlines(labels: NDArray[np.int32]) -> list[BaseGeometry]:
-    """Outlines of the labelled regions, in cells, by their number. Parts that touch by a corner only are polygons of
-    their own: one ring around both would touch itself, which no valid polygon does.
+    """Outlines of the labelled regions, in cells, by their number.
+
+    Parts that touch only at a corner are separate polygons: one ring around both would touch itself, which is invalid.
     """
     polygons: dict[int, list[BaseGeometry]] = {}
     for geometry, number in shapes(labels, mask=labels > 0, connectivity=4, transform=IDENTITY):

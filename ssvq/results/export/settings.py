@@ -1,4 +1,4 @@
-"""Settings of the command that brings score maps to other tools."""
+"""Settings of `ssvq export`."""
 
 from typing import Literal
 
@@ -30,8 +30,9 @@ class ExportConfig(Command):
     """Model whose scores are written (default: the latest of each survey)."""
 
     threshold: float | None = Field(None, gt=0)
-    """Cell distance at which a region of geojson is anomalous (default: the distance at which a tile whose cells all
-    have it reaches the model's threshold)."""
+    """Cell distance at which a region of geojson is anomalous (default: the uniform cell distance at which a tile
+    reaches the model's threshold).
+    """
 
     @field_validator("format", mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""STAC 1.1 Items: an image, its score map and its heat map, with what was found, for catalogues and GIS."""
+"""STAC 1.1 Items for catalogues and GIS: an image, its score map, its heat map and its counts."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -25,16 +25,16 @@ MEDIA_TYPES = {
 
 
 def item_id(image: ImageRow) -> str:
-    """Id of an image's Item, and the stem of its heat map's name: other scores of the image have others."""
+    """Id of an image's Item, and stem of its heat map's name. Other scores of the image have another id."""
     return "-".join([image.survey, image.image_id, image.model_id[:MODEL_DIGITS], image.tiling_id])
 
 
 def make_item(scores: str, image: ImageRow, worst_score: float | None, heat_map: str | None) -> dict[str, Any]:
-    """The Item of a row of the ledger, with the address of its heat map where there is one.
+    """The Item of an image, with the address of its heat map if there is one.
 
-    Its time is that of the picture, else that of the scoring; EXIF gives the camera's local time without a zone, which
-    is written as if it were UTC, and `ssvq:datetime_from` says so. Its geometry is the image's footprint, else the
-    place of the camera, else null; without a geometry there is no bbox.
+    Its time is that of the picture, else of the scoring. EXIF has local time without a zone; it is written as UTC, and
+    `ssvq:datetime_from` says so. Its geometry is the image's footprint, else the camera's position, else null. Without
+    a geometry there is no bbox.
     """
     geometry, geometry_from = _geometry(image)
     at, time = ("recorded_at", image.recorded_at) if image.captured_at is None else ("captured_at", image.captured_at)
@@ -62,7 +62,7 @@ def make_item(scores: str, image: ImageRow, worst_score: float | None, heat_map:
 
 
 def _geometry(image: ImageRow) -> tuple[dict[str, Any] | None, str | None]:
-    """GeoJSON geometry, and whether it is the image's footprint or the camera's place."""
+    """GeoJSON geometry, and its source: the image's footprint or the camera's position."""
     outline = footprint(image)
     if outline is not None:
         return shapely.geometry.mapping(outline), "footprint"
@@ -72,7 +72,7 @@ def _geometry(image: ImageRow) -> tuple[dict[str, Any] | None, str | None]:
 
 
 def _bbox(geometry: dict[str, Any]) -> list[float]:
-    """West, south, east, north; west is the larger longitude of what crosses the antimeridian (RFC 7946, 5.2)."""
+    """West, south, east, north. West is the larger longitude if the image crosses the antimeridian (RFC 7946, 5.2)."""
     if geometry["type"] == "Point":
         return [*geometry["coordinates"], *geometry["coordinates"]]
     return list(antimeridian.bbox(geometry))
@@ -94,6 +94,6 @@ def _assets(scores: str, image: ImageRow, heat_map: str | None) -> dict[str, Any
 
 
 def _rfc3339(time: datetime) -> str:
-    """The time as RFC 3339 in UTC, to which a time without a zone is taken to belong."""
+    """A time as RFC 3339 in UTC; a time without a zone is taken as UTC."""
     aware = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     return aware.isoformat().replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""The plain CSV: a row for each tile, with the place of its centre where it is known."""
+"""The plain CSV: a row for each tile, with the position of its centre if it is known."""
 
 import io
 
@@ -15,7 +15,7 @@ COLUMNS = ("tile_id", "x", "y", "width", "height", "valid_fraction", "score", "p
 
 
 def tiles_table(scores: str, images: list[ImageRow]) -> pa.Table:
-    """Rows of tiles: image, the columns of COLUMNS, longitude and latitude of the centre (null where not known)."""
+    """Rows of tiles: image, the columns of COLUMNS, longitude and latitude of the centre (null if unknown)."""
     table = read_tiles(scores, images, ["image_uri", *COLUMNS])
     position = table["position"].to_numpy()
     x, y, width, height = (table[name].to_numpy() for name in ("x", "y", "width", "height"))
@@ -36,7 +36,7 @@ def encode_csv(table: pa.Table) -> bytes:
 def _centres(
     images: list[ImageRow], position: NDArray[np.int64], x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Longitude and latitude (n, 2) of pixels of images, which `position` tells; NaN where not known."""
+    """Longitude and latitude (n, 2) of pixels of images; `position` is the index of the image. NaN if unknown."""
     affines = np.full((len(images), 6), np.nan)
     for i, image in enumerate(images):
         if is_placed(image):
@@ -54,7 +54,7 @@ def _centres(
         if points is not None:
             lonlat[rows] = points
             continue
-        for member in members:  # one image outside of the map must not cost the others their place
+        for member in members:  # an image off the map must not cost the others their position
             rows = np.flatnonzero(position == member)
             points = to_lonlat(crs, easting[rows], northing[rows])
             if points is not None:

@@ -1,8 +1,8 @@
-"""What people decided about findings: immutable segments beside the table, which outlive it.
+"""What people decided about findings: immutable segments beside the table, which survive it.
 
 Each file of a report page becomes one segment, `decisions/<survey>/<time>-<digest>.parquet`. Nothing is ever changed or
-removed: the latest decision on a region counts, and the earlier ones stay. The name is a digest of the content, so that
-a file that is taken twice is one segment.
+removed: the latest decision about a region counts, and earlier ones stay. The name is a digest of the content, so a
+file that is taken twice is one segment.
 """
 
 import hashlib
@@ -38,14 +38,14 @@ DECISIONS = pa.schema(
         ("outline", pa.binary()),
     ]
 )
-"""A row for each decision. fingerprint: of the image that was looked at. state: one of STATES; `new` takes an earlier
-decision back. outline: the region that was decided on, WKB in pixels of the stored raster.
+"""A row for each decision. fingerprint: of the image that the person saw. state: one of STATES; `new` withdraws an
+earlier decision. outline: the region, WKB in pixels of the stored raster.
 """
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What a person decided about a region of one version of an image. `region`: in pixels of the stored raster."""
+    """A person's decision about a region of one version of an image. `region`: in pixels of the stored raster."""
 
     survey: str
     image_uri: str
@@ -62,7 +62,7 @@ class Decision:
 
     @property
     def version(self) -> str:
-        """The version of the image's own file: its fingerprint without those of the files beside it."""
+        """The version of the image file itself: its fingerprint without those of the files beside it."""
         return version_of(self.fingerprint)
 
     def row(self) -> dict[str, object]:
@@ -72,7 +72,7 @@ class Decision:
 
 
 def version_of(fingerprint: str) -> str:
-    """The part of a fingerprint that changes with the image's pixels; a world file beside it is another part."""
+    """The part of a fingerprint that changes with the image's pixels. A world file beside it is another part."""
     return fingerprint.split("+")[0]
 
 
@@ -82,10 +82,7 @@ def in_order(decisions: Iterable[Decision]) -> list[Decision]:
 
 
 def put_decisions(scores: str, survey: str, decisions: Sequence[Decision]) -> str:
-    """Put decisions, at least one, as a segment. Returns its address.
-
-    Raises InputError when it cannot be written.
-    """
+    """Write decisions, at least one, as a segment. Returns its address. Raises InputError if it cannot be written."""
     ordered = in_order(decisions)
     rows = [one.row() for one in ordered]
     described = [[value.hex() if isinstance(value, bytes) else str(value) for value in row.values()] for row in rows]
@@ -102,7 +99,7 @@ def put_decisions(scores: str, survey: str, decisions: Sequence[Decision]) -> st
 def read_decisions(scores: str, survey: str) -> list[Decision]:
     """All decisions on a survey, from the earliest to the latest.
 
-    Raises InputError for a segment that is damaged: a state that is lost must not look like one that was never given.
+    Raises InputError for a damaged segment: a lost decision must not look like one that was never made.
     """
     folder = decisions_folder(scores, survey)
     found: list[Decision] = []

@@ -1,5 +1,6 @@
-"""`ssvq findings`: score maps in, a table of findings beside them out. No model or cluster is needed, and no image but
-for photographs that are registered with those of an earlier survey.
+"""`ssvq findings`: reads score maps and writes a table of findings beside them.
+
+It needs no model and no cluster. It reads images only to register photographs with those of an earlier survey.
 """
 
 import json
@@ -30,15 +31,15 @@ from ssvq.scores.objects import read_heat_scale, read_pixel_rule, score_at_rate,
 from ssvq.scores.partitions import METADATA
 
 SHARES = Shares()
-SHARES_OF_PHOTOGRAPHS = Shares(at_once=4, alone=8)  # which are read and registered
+SHARES_OF_PHOTOGRAPHS = Shares(at_once=4, alone=8)  # photographs, which are read and registered
 
 
 def findings(config: FindingsConfig) -> ExitCode:
-    """Make the table of each survey anew, and say what is in it. Source images that cannot be read are named, and the
-    exit code says so.
+    """Make the table of each survey again, and print its summary.
 
-    Raises InputError, and writes nothing, when there is nothing to read, when a score map or a decision is damaged,
-    when the survey cannot be compared with the previous one, and when a table cannot be put.
+    The exit code tells whether source images could not be read; they are named. Raises InputError, and writes nothing,
+    if there is nothing to read, a score map or a decision is damaged, the surveys cannot be compared, or a table cannot
+    be written.
     """
     rules = read_rules(config.severity)
     with Scores(config.scores) as known:
@@ -67,7 +68,7 @@ def findings(config: FindingsConfig) -> ExitCode:
 
 
 def _tell_decisions(decided: Decided) -> None:
-    """What people decided before, and how much of it fits no finding of now."""
+    """Print the counts of people's decisions, and how many of them match no finding."""
     if decided.states.keys() - {"new"}:
         print(f"by earlier decisions, {told_states(decided.states)}")
     unused = sum(decision.state != "new" for decision in decided.left)
@@ -79,7 +80,7 @@ def _tell_decisions(decided: Decided) -> None:
 
 
 def _settings(config: FindingsConfig) -> dict[str, Any]:
-    """What a later comparison must have been made with too."""
+    """Settings that a later comparison must share."""
     return {"thresholds": config.thresholds.model_dump()}
 
 
@@ -93,7 +94,7 @@ def _make(
     described: dict[bytes, str],
     folder: Path,
 ) -> Summary:
-    """Make and put the tables of a partition. `described`: metadata of their files."""
+    """Make and write the tables of a partition. `described`: metadata of the files."""
     order, summary = order_of(rules), Summary()
     with SortedRows(folder / "findings") as rows, SortedRows(folder / "gone") as gone:
         shown = iter(images)
@@ -131,7 +132,7 @@ def _all_found(
     since: Since | None,
     rules: list[SeverityRule],
 ) -> Iterator[Found]:
-    """What is found in all images of a partition, in their order."""
+    """The findings of all images of a partition, in their order."""
     rate = config.false_positive_rate
     score = None if rate is None else score_at_rate(config.scores, partition.model_id, rate)
     bounds = Bounds(config.threshold, score, config.hysteresis, config.smallest, config.gsd)

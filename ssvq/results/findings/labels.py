@@ -1,13 +1,13 @@
-"""From decisions to labels: what a training learns from confirmed and rejected findings, as rows of LABELS.
+"""Turns decisions into labels, as rows of LABELS: what a training learns from confirmed and rejected findings.
 
-Confirmed and resolved regions are anomalous, rejected ones normal; where two overlap the later counts. Of each scored
-tile that a region lies in:
+Confirmed and resolved regions are anomalous, rejected ones normal. Where two overlap, the later one counts. For each
+scored tile that a region touches:
 
-- the anomalous part of it is a row with the outline of that part;
-- a tile all of whose findings are rejected is one row without an outline: all of it is normal;
-- the rejected part of a tile that has other findings too is a row with the outline of that part.
+- the anomalous part is a row with its outline;
+- a tile whose findings are all rejected is one row without an outline: all of it is normal;
+- the rejected part of a tile with other findings is a row with its outline.
 
-Nothing is said of the rest of a tile. So a label is never more than what a person has seen and judged.
+The rest of a tile gets no label, so a label never covers more than a person has seen and judged.
 """
 
 from collections.abc import Sequence
@@ -30,11 +30,11 @@ def label_tiles(
     undecided: Sequence[BaseGeometry] | None,
     only_near: Sequence[BaseGeometry],
 ) -> tuple[list[LabelRow], set[TilePlace]]:
-    """Labels of the tiles of one version of an image, and the tiles that they are about: those that `only_near` lies
-    in, whose earlier labels they replace.
+    """Labels of the tiles of one version of an image, and the positions of these tiles, whose earlier labels they
+    replace.
 
-    `fingerprint`: of the image. `decisions`: all on that version. `undecided`: outlines
-    of its findings that are new, or None where they are not known: then no tile is normal as a whole.
+    `fingerprint`: of the image. `decisions`: all decisions on that version. `undecided`: outlines of its undecided
+    findings, or None if unknown; then no tile is normal as a whole. `only_near`: only tiles that this area touches.
     """
     counting = [one for one in latest_by_region(in_order(decisions)) if one.state != "new"]
     anomalous, normal = NOWHERE, NOWHERE
@@ -62,11 +62,11 @@ def label_tiles(
 
 
 def _touches(box: BaseGeometry, regions: Sequence[BaseGeometry]) -> bool:
-    """Whether any of some regions has an area in common with a tile."""
+    """Whether any of the regions shares an area with a tile."""
     return bool(len(regions)) and bool(np.any(shapely.area(shapely.intersection(box, list(regions))) > 0))
 
 
 def _area_of(shape: BaseGeometry) -> BaseGeometry | None:
-    """The polygons of what an intersection gives, which may be lines and points too; None without any."""
+    """The polygons in the result of an intersection, which may hold lines and points too; None without any."""
     parts = [part for part in shapely.get_parts(shape) if isinstance(part, shapely.Polygon) and part.area > 0]
     return shapely.MultiPolygon(parts) if parts else None

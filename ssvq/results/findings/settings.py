@@ -1,4 +1,4 @@
-"""Settings of the command that makes findings of score maps."""
+"""Settings of `ssvq findings`."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from ssvq.settings import Command, Location, Section
 
 
 class Thresholds(Section):
-    """From which cell distance on a region is a finding; areas of two surveys are compared by the same alone."""
+    """The cell distance from which a region is a finding. Areas of two surveys compare only if these are equal."""
 
     threshold: float | None
     false_positive_rate: float | None
@@ -29,7 +29,10 @@ class FindingsConfig(Command):
     """Make a table of findings: the connected anomalous regions of each image, with place, area and severity."""
 
     scores: CliPositionalArg[Location]
-    """Folder or s3:// prefix that `ssvq score --out` wrote, into which the table is put."""
+    """Folder or s3:
+
+    prefix that `ssvq score --out` wrote; the table is written into it.
+    """
 
     survey: str | None = None
     """Survey whose findings are made (default: every survey)."""
@@ -38,27 +41,29 @@ class FindingsConfig(Command):
     """Model whose scores are taken (default: the latest of each survey)."""
 
     threshold: float | None = Field(None, gt=0)
-    """Cell distance at which a region is a finding (default: the distance at which a tile whose cells all have it
-    reaches the model's threshold)."""
+    """Cell distance at which a region is a finding (default: the uniform cell distance at which a tile reaches the
+    model's threshold).
+    """
 
     false_positive_rate: float | None = Field(None, gt=0, lt=1)
     """Share of normal tiles that may reach the threshold; sets it instead of --threshold."""
 
     hysteresis: float = Field(1.0, gt=0, le=1)
-    """Share of the threshold down to which a region goes on around the cells that are over it."""
+    """Share of the threshold down to which a region extends around the cells that reach it."""
 
     smallest: float = Field(0.0, ge=0)
-    """Pixels of a finding at least."""
+    """Smallest area of a finding, in pixels."""
 
     gsd: float | None = Field(None, gt=0)
-    """Metres on the object that a pixel covers, for images without a georeference (default: an estimate from the
-    camera's notes, where a drone wrote its distance)."""
+    """Metres on the object per pixel, for images without a georeference (default: an estimate from the camera's notes,
+    if a drone wrote its distance).
+    """
 
     severity: Path | None = None
-    """YAML file of severities and their bounds (default: those that docs/guide/findings.md names)."""
+    """YAML file of severities and their bounds (default: the table in docs/guide/findings.md)."""
 
     previous: str | None = None
-    """Earlier survey of the same asset, in the same output, that the findings are compared with."""
+    """Earlier survey of the same asset, in the same output, to compare with."""
 
     pair_pattern: str | None = None
     """Regular expression over image addresses: images of both surveys with the same match (or first group) show the
@@ -68,13 +73,13 @@ class FindingsConfig(Command):
     """Images that --pair-pattern pairs show the same view, pixel for pixel: they are not read and not registered."""
 
     within: float = Field(30.0, gt=0)
-    """Metres between two photographs, by their EXIF, that may show the same place."""
+    """Largest distance in metres between two photographs, by their EXIF, that may show the same place."""
 
     unchanged: float = Field(0.1, ge=0)
     """Share of the earlier area by which an area may differ and still be unchanged."""
 
     reach: float | None = Field(None, ge=0)
-    """Pixels between two regions that still count as one place (default: a cell, and the error of registration)."""
+    """Pixels between two regions that still count as one place (default: a cell plus the error of registration)."""
 
     @model_validator(mode="after")
     def _one_threshold(self) -> "FindingsConfig":
@@ -103,7 +108,7 @@ class FindingsConfig(Command):
 
     @property
     def thresholds(self) -> Thresholds:
-        """Those of the settings that areas depend on."""
+        """The settings on which areas depend."""
         return Thresholds(
             threshold=self.threshold, false_positive_rate=self.false_positive_rate, hysteresis=self.hysteresis
         )

@@ -1,4 +1,4 @@
-"""How severe a finding is: the first rule all of whose bounds it reaches.
+"""The severity of a finding: the first rule whose bounds it reaches, all of them, gives it.
 
 A file of rules is a YAML list, from the most severe on. A rule has a name and any bounds:
 
@@ -18,25 +18,25 @@ from ssvq.errors import InputError, reason_of
 from ssvq.scores.findings import Finding
 from ssvq.settings import Section
 
-OTHER = "minor"  # of a finding that reaches the bounds of no rule
+OTHER = "minor"  # of a finding that matches no rule
 
 
 class SeverityRule(Section):
-    """A severity and what a finding of it reaches at least."""
+    """A severity and the least values that a finding needs for it."""
 
     severity: str = Field(min_length=1)
 
     area_m2: float | None = None
-    """Area on the object; a finding whose area is not known in square metres does not reach it."""
+    """Area on the object; a finding without a known area in square metres does not reach it."""
 
     area_pixels: float | None = None
     """Area in pixels of the image."""
 
     image_share: float | None = None
-    """Share of the image that it covers."""
+    """Share of the image."""
 
     times_threshold: float | None = None
-    """Largest cell distance over the threshold."""
+    """Largest cell distance divided by the threshold."""
 
     def holds(self, finding: Finding) -> bool:
         """Whether a finding reaches every bound."""
@@ -55,7 +55,7 @@ DEFAULT = [
 
 
 def read_rules(path: Path | None) -> list[SeverityRule]:
-    """The rules of a file, or the default ones. Raises InputError for a file that holds none."""
+    """The rules of a file, or the default ones. Raises InputError for a file without rules."""
     if path is None:
         return DEFAULT
     try:
@@ -77,7 +77,7 @@ def read_rules(path: Path | None) -> list[SeverityRule]:
 
 
 def severity_of(finding: Finding, rules: Sequence[SeverityRule]) -> str:
-    """Of the first rule that holds."""
+    """The severity of the first rule that holds."""
     return next((rule.severity for rule in rules if rule.holds(finding)), OTHER)
 
 

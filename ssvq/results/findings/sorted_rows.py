@@ -1,4 +1,4 @@
-"""Rows of findings as one sorted file. They wait on disk and not in memory, since a large survey has millions."""
+"""Sorts rows of findings into one file. The rows wait on disk and not in memory, since a large survey has millions."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,12 +12,14 @@ from ssvq.io.parquet import ROWS_IN_GROUP
 from ssvq.scores.findings import FINDINGS
 from ssvq.scores.views import literal, no_pattern
 
-MEMORY = "512MB"  # of the sort, which goes on on disk beyond it
+MEMORY = "512MB"  # memory of the sort; beyond it the sort uses the disk
 
 
 class SortedRows:
-    """Takes tables of FINDINGS in any number and order, and writes them worst first: by severity, by how far they are
-    over the threshold, by area. A context manager; `folder`, which is made, is for its files.
+    """Takes tables of FINDINGS in any order, and writes them worst first: by severity, by distance over the threshold,
+    by area.
+
+    A context manager. `folder`, which it creates, holds its files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -40,7 +42,7 @@ class SortedRows:
             self.writer.write_table(rows.replace_schema_metadata())
 
     def written(self, severities: Sequence[str], described: Mapping[bytes, str]) -> Path:
-        """The GeoParquet file of all rows that were added. `severities`: worst first; `described`: metadata of it."""
+        """The GeoParquet file of all rows. `severities`: worst first; `described`: its metadata."""
         self.writer.close()
         file, schema = (
             self.folder / "sorted.parquet",

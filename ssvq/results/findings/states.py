@@ -1,13 +1,13 @@
-"""Which decision a finding has: the table is made anew, and people's decisions are found again by their region.
+"""Matches decisions to findings: the table is made again and again, and people's decisions are found by their region.
 
 The rule, for findings and decisions of the same version of the same image:
 
-1. A decision is about a finding where the intersection of both regions is at least half of their union (IoU >= 0.5).
-   So it outlives another model, threshold or tiling, as long as the region is the same.
-2. A confirmation also holds for the finding with its id, whatever became of the outline.
+1. A decision belongs to a finding if the intersection of both regions is at least half of their union (IoU >= 0.5). So
+it survives another model, threshold or tiling, as long as the region is the same.
+2. A confirmation also holds for the finding with its id, whatever its outline now is.
 3. Of several decisions the latest counts.
-4. A rejected or resolved region must not hide a confirmed one: a finding that holds at least half of a confirmed region
-   which the rejection was not about, or that was confirmed later, is `new` again.
+4. A rejected or resolved region must not hide a confirmed one. A finding is `new` again if it holds at least half of a
+confirmed region that the rejection was not about, or that was confirmed later.
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ from ssvq.results.findings.decisions import Decision, in_order, version_of
 from ssvq.scores.findings import Finding, to_table
 
 SAME_REGION = 0.5
-"""Least intersection over union of two regions that count as one."""
+"""Smallest intersection over union of two regions that count as one."""
 
 HIDING = ("rejected", "resolved")
 
@@ -35,8 +35,9 @@ ImageVersion = tuple[str, str]
 
 
 def decide(findings: Sequence[Finding], decisions: Sequence[Decision]) -> tuple[list[Finding], list[Decision]]:
-    """The findings of one survey, in their order, with their states; and the latest decisions that no finding has, such
-    as those on images that have changed since.
+    """The findings of one survey, in their order, with their states from decisions.
+
+    Also returns the latest decisions that match no finding, such as those on images that have changed.
     """
     by_image: dict[ImageVersion, list[Decision]] = {}
     for decision in in_order(decisions):
@@ -61,9 +62,9 @@ def decide(findings: Sequence[Finding], decisions: Sequence[Decision]) -> tuple[
 
 
 class Decided:
-    """Fills the states of findings that come by whole images, from the decisions on their survey.
+    """Fills the states of findings, which come by whole images, from the decisions on their survey.
 
-    `states` counts them; `left` are the latest decisions that no finding so far has had.
+    `states` counts them; `left` are the latest decisions that match no finding so far.
     """
 
     def __init__(self, decisions: Iterable[Decision]) -> None:
@@ -74,7 +75,7 @@ class Decided:
             self._waiting.setdefault(decision.image_id, []).append(decision)
 
     def fill(self, findings: pa.Table) -> pa.Table:
-        """Rows of FINDINGS, all of their images, with their states."""
+        """Rows of FINDINGS, all rows of their images, with their states."""
         here = [self._waiting.pop(image_id, []) for image_id in pc.unique(findings["image_id"]).to_pylist()]
         if any(here):
             decided, left = decide(Finding.from_table(findings), list(chain.from_iterable(here)))
@@ -85,14 +86,15 @@ class Decided:
 
     @property
     def left(self) -> list[Decision]:
-        """The latest decisions that no finding has; known once all findings have come."""
+        """The latest decisions that match no finding. Known once all findings have come."""
         return self._left + decide([], list(chain.from_iterable(self._waiting.values())))[1]
 
 
 def decisions_for(
     ids: Sequence[str], outlines: Sequence[BaseGeometry], decisions: Sequence[Decision]
 ) -> list[Decision | None]:
-    """The decision on each finding of one version of an image, by the rule above; None for one that is new.
+    """The decision on each finding of one version of an image, by the rule above; None for an undecided one.
+
     `decisions`: all on that version, from the earliest to the latest.
     """
     regions = [decision.region for decision in decisions]
@@ -114,8 +116,8 @@ def decisions_for(
 
 
 def latest_by_region(decisions: Iterable[Decision]) -> list[Decision]:
-    """The decisions that count on one version of an image, from the earliest to the latest: those that no later one
-    about the same region, or the same finding, replaces.
+    """The decisions that count for one version of an image, from the earliest to the latest: those without a later
+    decision about the same region or finding.
     """
     ordered = in_order(decisions)
     same = overlaps([one.region for one in ordered], [one.region for one in ordered]) >= SAME_REGION
@@ -140,7 +142,7 @@ def overlaps(first: Sequence[BaseGeometry], second: Sequence[BaseGeometry]) -> N
 
 
 def _is_hidden(confirmed: Decision, outline: BaseGeometry, hiding: Decision) -> bool:
-    """Whether a finding that another decision hides holds a confirmed region, which that decision was not about."""
+    """Whether a finding holds a confirmed region that this decision was not about, and that it would hide."""
     half = 0.5 * confirmed.region.area
     if shapely.intersection(confirmed.region, outline).area < half:
         return False

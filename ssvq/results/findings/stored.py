@@ -1,4 +1,6 @@
-"""The table of findings as a file: put whole, read with the columns that an earlier version lacks, and told states."""
+"""The table of findings as a file: written whole, read with null for columns that earlier versions lack, and updated
+with states.
+"""
 
 import json
 from collections import Counter
@@ -15,13 +17,13 @@ from ssvq.scores.findings import FINDINGS, STATES, Finding, to_table
 from ssvq.scores.layout import Partition, partitions_with_findings
 from ssvq.scores.partitions import METADATA
 
-TRIES = 5  # of a refresh while others put decisions too
+TRIES = 5  # tries of a refresh, while others write decisions too
 
 
 def read_findings(partition: Partition) -> tuple[pa.Table, str | None] | None:
-    """The table of a partition and the state of the ledger that it was made from; None where there is no table.
+    """The table of a partition, and the state of the ledger from which it was made; None without a table.
 
-    Raises InputError for a damaged one.
+    Raises InputError for a damaged table.
     """
     found = _read(partition)
     return None if found is None else (found[0], found[1].get("state"))
@@ -30,7 +32,7 @@ def read_findings(partition: Partition) -> tuple[pa.Table, str | None] | None:
 def refresh_states(scores: str, survey: str) -> dict[Partition, pa.Table]:
     """Fill the states of a survey's tables, of all models and tilings, from its decisions. Returns the tables.
 
-    Others may put decisions meanwhile: the last to write has read what both put.
+    Others may write decisions meanwhile: the last writer has read all of them.
     """
     partitions = partitions_with_findings(scores, survey)
     tables: dict[Partition, pa.Table] = {}
@@ -64,7 +66,7 @@ def _put(partition: Partition, table: pa.Table, described: dict[str, Any]) -> No
 
 
 def _read(partition: Partition) -> tuple[pa.Table, dict[str, Any]] | None:
-    """The table, in which columns that an earlier version did not have are null, and what its metadata say."""
+    """The table and its metadata. Columns that an earlier version lacks are null."""
     try:
         data = storage.read_bytes(partition.findings)
         metadata = parquet.decode(data).schema.metadata or {}

@@ -1,4 +1,4 @@
-"""What `ssvq findings` says of a table that it has made, in a line."""
+"""The line that `ssvq findings` prints about a table."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from ssvq.scores.choose import count
 
 
 class Summary:
-    """Counts findings as they come, by whole images."""
+    """Counts findings, which come by whole images."""
 
     def __init__(self) -> None:
         self.findings = self.images = self.of_known_area = 0
@@ -19,7 +19,7 @@ class Summary:
         self.severities: Counter[str] = Counter()
 
     def add(self, rows: pa.Table) -> None:
-        """Count rows of FINDINGS: all of their images."""
+        """Count rows of FINDINGS: all rows of their images."""
         self.findings += len(rows)
         self.images += len(pc.unique(rows["image_id"]))
         self.of_known_area += len(rows) - rows["area_m2"].null_count
@@ -28,7 +28,7 @@ class Summary:
         self.severities.update(rows["severity"].to_pylist())
 
     def told(self, images: int, order: Sequence[str]) -> str:
-        """`3 findings in 2 of 10 images: 1 severe, 2 minor; 0.4 square metres`. `images`: those that were looked at."""
+        """`3 findings in 2 of 10 images: 1 severe, 2 minor; 0.4 square metres`. `images`: how many were searched."""
         if not self.findings:
             return f"no finding in {count(images, 'image')}: no cell is at or over the threshold"
         by_severity = ", ".join(f"{self.severities[name]:,} {name}" for name in order if self.severities[name])

@@ -47,7 +47,7 @@ def findings_of(
 ) -> list[Finding]:
     """The findings of an image.
 
-    Raises InputError when its object is missing or damaged.
+    Raises InputError if its object is missing or damaged.
     """
     tiles = read_object(scores, image, COLUMNS)
     if not len(tiles):
@@ -56,7 +56,7 @@ def findings_of(
     value = scale.decided_by(score_map)[1] if bounds.score is None else bounds.score
     threshold = scale.distance_at(value, score_map) if bounds.threshold is None else bounds.threshold
     largest = pc.max(tiles["score_max"]).as_py()
-    if largest is not None and largest < threshold:  # as of most images: no cell of the map is over that of a tile
+    if largest is not None and largest < threshold:  # no cell of the map exceeds that of its tile
         return []
     width, height = image.image_width, image.image_height
     heat = stitch(score_map, width, height, scale.cell)
@@ -68,7 +68,7 @@ def findings_of(
 
 @dataclass(frozen=True)
 class _Tiles:
-    """Where tiles lie, left, top, right and bottom (4, n), and the p-values (n,) of the column that decides."""
+    """Positions of tiles, left, top, right and bottom (4, n), and p-values (n,) of the deciding column."""
 
     edges: NDArray[np.float64]
     p_values: NDArray[np.float64]
@@ -81,7 +81,7 @@ class _Tiles:
         return cls(np.stack([x, y, x + width, y + height]), p_values)
 
     def under(self, outline: BaseGeometry) -> NDArray[np.float64]:
-        """The p-values of the tiles that an outline lies in, and not only touches."""
+        """The p-values of the tiles that an outline overlaps, not only touches."""
         left, top, right, bottom = outline.bounds
         x, y, x_end, y_end = self.edges
         near = np.flatnonzero((x < right) & (x_end > left) & (y < bottom) & (y_end > top))
@@ -130,7 +130,7 @@ def _finding(region: Region, image: ImageRow, threshold: float, tiles: _Tiles, g
 def _area(
     region: Region, geometry: BaseGeometry | None, gsd: float | None, estimate: float | None
 ) -> tuple[float | None, str | None]:
-    """Square metres, and what they are known from: the place on the ground, --gsd, or the notes of the camera."""
+    """Square metres, and their source: the place on the ground, --gsd, or the camera's notes."""
     if geometry is not None:
         return abs(ELLIPSOID.geometry_area_perimeter(geometry)[0]), "georeference"
     if gsd is not None:

@@ -1,4 +1,6 @@
-"""Taking the decisions of a page's file: which are of the scores as they are now, and what they say anew."""
+"""Takes the decisions of a page's file: checks which belong to the current scores, and which contradict earlier
+ones.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,17 +15,18 @@ from ssvq.scores.ledger_row import ImageRow
 
 @dataclass(frozen=True)
 class Taken:
-    """The decisions of a file that are of the current version of their image; and, in words, those that are not."""
+    """The decisions of a file about the current version of their image, and lines about the others."""
 
     decisions: list[Decision]
     older: list[str]
 
 
 def check_decisions(page: PageFile, address: str, images: Mapping[str, ImageRow], who: str) -> Taken:
-    """Decisions of a page's file. `images`: the survey's scored images, by image_id; `who`
-    decided where the page does not say.
+    """Check the decisions of a page's file.
 
-    Raises InputError for a region that is not within its image, and where no decision is of the current scores.
+    `images`: the scored images of the survey, by image_id. `who`: the person, if the page does not name one.
+
+    Raises InputError for a region outside its image, and if no decision is about the current scores.
     """
     decisions: list[Decision] = []
     older: list[str] = []
@@ -46,7 +49,7 @@ def check_decisions(page: PageFile, address: str, images: Mapping[str, ImageRow]
 
 
 def contradictions(before: Sequence[Decision], taken: Sequence[Decision]) -> list[str]:
-    """In words, where a decision says another thing about a region than an earlier one of another person or file."""
+    """Lines about decisions that contradict an earlier one of another person or file."""
     told = []
     for one in in_order(taken):
         others = [

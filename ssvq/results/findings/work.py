@@ -1,4 +1,4 @@
-"""The findings of many images, shared among processes."""
+"""Finds the findings of many images, in several processes."""
 
 import multiprocessing
 import os
@@ -32,7 +32,7 @@ class Comparing:
 
 @dataclass(frozen=True)
 class Work:
-    """What is done with images of one model; `comparing` is None where they are not compared."""
+    """The work on images of one model. `comparing` is None without an earlier survey."""
 
     scores: str
     scale: HeatScale
@@ -42,7 +42,7 @@ class Work:
     comparing: Comparing | None = None
 
     def __call__(self, items: Sequence["Item"]) -> "Found":
-        """Raises InputError when a score map is missing or damaged."""
+        """Raises InputError if a score map is missing or damaged."""
         storage.set_timeout(self.timeout)
         findings: list[Finding] = []
         outcomes = []
@@ -55,7 +55,7 @@ class Work:
         return Found(to_table(findings), outcomes)
 
     def _compare(self, item: "Item", findings: list[Finding], how: Comparing) -> tuple[list[Finding], Outcome]:
-        """The findings of an image with the columns of a comparison, and its outcome."""
+        """The findings of an image with the columns of the comparison, and its outcome."""
         ids, outlines = [one.finding_id for one in findings], [one.outline for one in findings]
         views = views_of(self.scores, self.scale, how.rule)
         outcome = compare_image(item.image, ids, outlines, item.earlier, views, how.tolerance)
@@ -75,7 +75,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Item:
-    """An image, a row of the ledger, and the earlier ones that it is compared with."""
+    """An image, and the earlier ones to compare it with."""
 
     image: ImageRow
     earlier: Sequence[EarlierImage] = ()
@@ -83,7 +83,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Found:
-    """Rows of FINDINGS of some images, and what their comparisons found, one for each image where there were any."""
+    """Rows of FINDINGS of some images, and their comparisons, one for each image that has any."""
 
     rows: pa.Table
     outcomes: list[Outcome]
@@ -91,14 +91,14 @@ class Found:
 
 @dataclass(frozen=True)
 class Shares:
-    """Images of a task of a process, and those for which processes are not worth their start."""
+    """Images in one task of a process, and the smallest number of images that is worth starting processes."""
 
     at_once: int = 32
     alone: int = 200
 
 
 def share(work: Work, images: Sequence[ImageRow], item: Callable[[int], Item], shares: Shares) -> Iterator[Found]:
-    """What is found in images, in their order. `item`: by the position of an image, when its turn comes."""
+    """The findings of images, in their order. `item`: makes the item of an image, by its index, when its turn comes."""
     with Progress("finding", len(images), "images") as progress:
         if len(images) <= shares.alone:
             for index in range(len(images)):

@@ -1,4 +1,4 @@
-"""What the pictures share: pixels as the model sees them, heat over them, a bar for their scale."""
+"""What pictures share: pixels as the model sees them, heat over them, and a scale bar."""
 
 import math
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ssvq.scores.heat_map import HeatMap
 
-COLOURS = "inferno"  # dark to bright also in grey and without colour vision
+COLOURS = "inferno"  # dark to bright, also in grey and for colour-blind readers
 FULL_SCALE = 2.0  # brightest colour, as a multiple of the distance at the threshold
 
 
@@ -24,14 +24,16 @@ def metres_in_pixel(dataset: rasterio.DatasetReader) -> float | None:
 
 
 def scale_bar(metres: float | None) -> ScaleBar:
-    """A bar of a round length: metres, or pixels where these have no size."""
+    """A bar of a round length, in metres, or in pixels if their size is unknown."""
     size, units, dimension = (1.0, "px", "pixel-length") if metres is None else (metres, "m", "si-length")
     return ScaleBar(size, units, dimension, location="lower left", box_alpha=0.6, frameon=True, border_pad=0.4)
 
 
 def draw_heat(axes: Axes, heat: HeatMap, threshold: float) -> AxesImage:
-    """Heat over the pixels on the model's scale, not the image's: clear below half the threshold's distance and
-    strongest from twice, so that a clean image looks clean; with the contour of the threshold's distance.
+    """Draw heat over pixels on the model's scale, so that a clean image looks clean.
+
+    It is transparent below half the threshold's distance, strongest from twice that distance on, and has a contour at
+    the threshold.
     """
     draw_contour(axes, heat, threshold)
     return axes.imshow(
@@ -45,12 +47,12 @@ def draw_heat(axes: Axes, heat: HeatMap, threshold: float) -> AxesImage:
 
 
 def opacity(times: NDArray[np.floating]) -> NDArray[np.floating]:
-    """How opaque heat is, by its distance as a multiple of that at the threshold."""
+    """Opacity of heat, from its distance divided by the distance at the threshold."""
     return 0.75 * np.clip((times - 0.5) / (FULL_SCALE - 0.5), 0, 1)
 
 
 def draw_contour(axes: Axes, heat: HeatMap, threshold: float) -> None:
-    """The line where the heat passes the threshold's distance, if it does."""
+    """Draw the line where the heat passes the threshold's distance, if it does."""
     known = heat.values[np.isfinite(heat.values)]
     if min(heat.values.shape) < 2 or not known.size or not known.min() < threshold < known.max():
         return

@@ -1,4 +1,4 @@
-"""The worst tiles of a survey in one picture: each as the camera saw it, with its heat's contour, score and place."""
+"""The worst tiles of a survey in one picture: photograph, contour of the heat, score and position."""
 
 import math
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ class DrawnTile:
 
 
 def worst_tiles(scores: str, number: int, survey: str | None, model_id: str | None) -> list[DrawnTile]:
-    """The tiles with the highest scores, of the model that scored last unless one is named.
+    """The tiles with the highest scores, by the model that scored last unless one is named.
 
     Raises InputError when there is none.
     """
@@ -41,7 +41,7 @@ def worst_tiles(scores: str, number: int, survey: str | None, model_id: str | No
         if model_id is None:
             model_id = known.latest_model(survey)
         where = f"isfinite(score) {narrowed(survey=survey, model_id=model_id)}"
-        # Found by their scores first: the maps of all tiles are not read.
+        # Select by score first: the maps of all tiles are not read.
         tiles = known.sql(f"""
             SELECT tiles.* EXCLUDE (geometry, bbox), driver
             FROM tiles JOIN images USING (survey, model_id, tiling_id, image_id)
@@ -59,7 +59,7 @@ def worst_tiles(scores: str, number: int, survey: str | None, model_id: str | No
 
 
 def draw_montage(scores: str, tiles: list[DrawnTile]) -> Figure:
-    """A panel for each tile, worst first. A source image that is gone leaves its panel empty, with the reason."""
+    """A panel for each tile, worst first. If a source image is gone, its panel is empty and gives the reason."""
     columns = math.ceil(math.sqrt(len(tiles)))
     rows = math.ceil(len(tiles) / columns)
     figure = Figure(figsize=(columns * PANEL, rows * (PANEL + 0.45)), dpi=100, layout="constrained")

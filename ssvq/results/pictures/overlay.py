@@ -29,7 +29,7 @@ WORST_FRAMED = 3  # tiles with a thick frame
 
 
 def overlay(config: OverlayConfig) -> ExitCode:
-    """Write the picture. Raises InputError when the image has no score map, or cannot be read any more."""
+    """Write the picture. Raises InputError if the image has no score map, or can no longer be read."""
     if config.worst is not None:
         tiles = worst_tiles(config.scores, config.worst, config.survey, config.model_id)
         figure = draw_montage(config.scores, tiles)
@@ -49,9 +49,9 @@ def overlay(config: OverlayConfig) -> ExitCode:
 
 
 def find_image(scores: str, name: str, model_id: str | None) -> tuple[ImageRow, pa.Table]:
-    """The image whose address is or ends with `name`, and the rows of its tiles.
+    """The image whose address is `name` or ends with it, and the rows of its tiles, by the model that scored last.
 
-    Of several models the one that scored last is taken. Raises InputError unless the name fits one scored image.
+    Raises InputError unless the name matches exactly one scored image.
     """
     (image,) = choose_images(scores, name, None, model_id).images
     key = " AND ".join(f"{column} = {literal(getattr(image, column))}" for column in KEY)
@@ -62,11 +62,11 @@ def find_image(scores: str, name: str, model_id: str | None) -> tuple[ImageRow, 
 
 
 def draw_overlay(image: ImageRow, tiles: pa.Table, rule: PixelRule, scale: HeatScale) -> Figure:
-    """The photograph, and beside it the photograph with heat over it, the contour of the threshold, and the
-    anomalous tiles framed, the worst ones thickly. It is drawn as the model sees it, opened by the driver that it was
-    scored with.
+    """The photograph, and beside it the photograph with heat, the contour of the threshold, and frames around anomalous
+    tiles, thick around the worst.
 
-    Raises InputError when the image cannot be read any more.
+    It is drawn as the model sees it, with the driver that read it for scoring. Raises InputError if the image can no
+    longer be read.
     """
     width, height = image.image_width, image.image_height
     shrink = max(1, math.ceil(max(width, height) / LONGEST_SIDE))

@@ -15,13 +15,13 @@ class OverlayConfig(Command):
     """Folder or s3:// prefix that `ssvq score --out` wrote."""
 
     image: CliPositionalArg[str] = ""
-    """The image: its address, or the end of it where that names one image only; or give --worst."""
+    """The image: its address, or an end of it that only one image has; or give --worst."""
 
     out: Path
     """PNG file to write."""
 
     worst: int | None = Field(None, gt=0, le=100)
-    """A montage of so many tiles with the highest scores."""
+    """Draw a montage of this many tiles with the highest scores."""
 
     survey: str | None = None
     """Survey of the montage (default: all)."""

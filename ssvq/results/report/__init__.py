@@ -1,1 +1,1 @@
-"""`ssvq report`: a survey as one self-contained HTML page."""
+"""`ssvq report`: a survey as one self-contained HTML page, or as a PDF."""

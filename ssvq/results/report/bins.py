@@ -1,4 +1,4 @@
-"""Scores in bins, so that the page moves its threshold over counts and needs no single tile."""
+"""Scores in bins: with the counts alone, the page can move its threshold."""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 import duckdb
 
 NUMBER = 512
-FARTHEST = 0.999  # share of the tiles that the bins cover for sure; the last bin takes what lies beyond
+FARTHEST = 0.999  # share of the tiles that the bins surely cover; the last bin takes the rest
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def choose_bins(
 
 
 def _index(score: float, low: float, width: float, at: int, threshold: float, number: int) -> int:
-    """Rounding must not carry a score over the edge that is the threshold, which decides what is anomalous."""
+    """The bin of a score. Rounding must not carry it over the threshold, which decides what is anomalous."""
     index = math.floor((score - low) / width)
     index = max(index, at) if score >= threshold else min(index, at - 1)
     return min(max(index, 0), number - 1)

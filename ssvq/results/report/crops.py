@@ -21,8 +21,8 @@ from ssvq.results.html import data_uri, encode_webp
 from ssvq.scores.findings import Finding
 from ssvq.scores.ledger_row import ImageRow
 
-THREADS = 4  # images in work at a time
-AROUND = 1.6  # side of a crop, in sides of the finding
+THREADS = 4  # images at work at a time
+AROUND = 1.6  # side of a crop, as a multiple of the finding's
 LEAST_SIDE = 256  # pixels of the image in a crop: a small finding needs context to be recognised
 # Longest side of a crop and quality of its WebP: the first that fits the bytes.
 CROPS = ((384, 72), (320, 68), (256, 64), (192, 58), (128, 50), (96, 40))
@@ -35,8 +35,10 @@ ImageVersion = tuple[str, str]
 
 @dataclass(frozen=True)
 class Crop:
-    """A part of an image around a finding, x, y, width and height in its pixels, as a data URI; or why there is none.
-    `path`: the outline as an SVG path in pixels of the crop's part of the image.
+    """A close-up: x, y, width and height in pixels of the image, and the picture as a data URI, or the problem if there
+    is none.
+
+    `path`: the outline as an SVG path in pixels of the crop.
     """
 
     x: int
@@ -49,12 +51,12 @@ class Crop:
 
 
 def version_of_image(row: Finding | ImageRow) -> ImageVersion:
-    """The image of a finding, and its version; or those of an image."""
+    """The version of an image, or of the image that a finding belongs to."""
     return row.image_id, row.fingerprint
 
 
 def make_crops(findings: Sequence[Finding], images: Mapping[ImageVersion, ImageRow], rule: PixelRule) -> list[Crop]:
-    """Crops of findings, in their order. Each image is opened once."""
+    """Close-ups of findings, in their order. Each image is opened once."""
     by_image = groupby(sorted(findings, key=_by_place), key=version_of_image)
     of_images = [(images[version], list(group)) for version, group in by_image]
     most_bytes = min(MOST_BYTES, ALL_CROPS // max(1, len(findings)))
@@ -71,7 +73,7 @@ def make_crops(findings: Sequence[Finding], images: Mapping[ImageVersion, ImageR
 
 
 def _by_place(finding: Finding) -> tuple[str, str, int, int]:
-    """Findings of an image from top to bottom, as formats without random access are read."""
+    """Sort key: findings of an image from top to bottom, for formats without random access."""
     return *version_of_image(finding), finding.y, finding.x
 
 
@@ -99,8 +101,8 @@ def _crops_of(
 
 
 def crop_window(finding: Finding, image_width: int, image_height: int) -> tuple[int, int, int, int]:
-    """The square around a finding that is shown of its image, x, y, width and height in pixels, moved and cut so that
-    it is within the image.
+    """The part of an image to show around a finding: x, y, width and height in pixels, moved and cut to lie within the
+    image.
     """
     side = max(LEAST_SIDE, math.ceil(AROUND * max(finding.width, finding.height)))
     width, height = min(side, image_width), min(side, image_height)
@@ -110,7 +112,7 @@ def crop_window(finding: Finding, image_width: int, image_height: int) -> tuple[
 
 
 def outline_path(outline: BaseGeometry, x: int, y: int, pixel: float) -> str:
-    """An outline as an SVG path in pixels from x, y on; what is finer than half a `pixel` is left out."""
+    """An outline as an SVG path in pixels from x, y on. Details finer than half a `pixel` are dropped."""
     simple = shapely.simplify(outline, pixel / 2)
     rings = [ring for part in shapely.get_parts(simple) for ring in (part.exterior, *part.interiors)]
     return "".join(

@@ -1,4 +1,4 @@
-"""The numbers of a report: what the ledger and the tiles of one partition say. No image is read here."""
+"""The numbers of a report, from the ledger and the tiles of one partition. Reads no image."""
 
 import json
 import math
@@ -25,11 +25,11 @@ from ssvq.scores.objects import read_model, read_score_map
 from ssvq.scores.partitions import is_published, partitions
 from ssvq.scores.views import literal, no_pattern
 
-TILES_ON_MAP = 3000  # those with the worst scores; a path of the page has some 100 bytes
+TILES_ON_MAP = 3000  # tiles with the worst scores; each path on the page has some 100 bytes
 
-FRAMES = 12  # of the worst anomalous tiles of an image
+FRAMES = 12  # worst anomalous tiles of an image, at most
 
-# A threshold is of a model's calibration, which may have been made anew between two runs: the latest one judges all.
+# Two runs may have used different calibrations of a model: the latest threshold judges all.
 _BY_IMAGE = """
     SELECT image_id, max(score) AS worst, min(p_value) AS p_value, count(*) AS number,
            arg_max(threshold, scored_at) AS threshold, max(scored_at) AS scored_at
@@ -54,7 +54,7 @@ class _Tiles:
 
 @dataclass(frozen=True)
 class ReportData:
-    """What the page shows, without its pictures."""
+    """What the page shows, without pictures."""
 
     partition: Partition
     images: list[ReportImage]
@@ -63,21 +63,21 @@ class ReportData:
     passed_over: int
     """Pictures of the survey that are not read."""
     lost: list[str]
-    """What could not be read of the score maps, in words."""
+    """Score maps that could not be read, in words."""
     left_out: list[str]
-    """What else there is of the survey, in words."""
+    """Other scores of the survey that the page leaves out, in words."""
     model: dict[str, Any]
     runs: list[dict[str, Any]]
     bins: Bins | None
-    """None without a tile or a threshold."""
+    """None without tiles or without a threshold."""
     tiles_on_map: list[MapTile] = field(repr=False)
-    """The worst tiles that have a place, worst first."""
+    """The worst tiles with a position, worst first."""
     state: str | None
-    """Of the ledger, as `PartitionInfo` has it."""
+    """State of the partition in the ledger, as in `PartitionInfo`."""
 
 
 def read_data(scores: str, survey: str, model_id: str | None) -> ReportData:
-    """Read the partition of a survey that was scored last. Raises InputError when there is none."""
+    """Read the partition of a survey that was scored last. Raises InputError if there is none."""
     partition, latest, left_out = _choose(scores, survey, model_id)
     model = read_model(scores, partition.model_id)
     rows = [row for row in LedgerRow.from_table(latest) if row.status != "removed"]
@@ -122,7 +122,7 @@ def _shown(row: ImageRow, tiles: _Tiles | None, over: Over, bins: Bins | None) -
 
 
 def _not_read(others: Sequence[LedgerRow], images: Sequence[ImageRow]) -> list[str]:
-    """The pictures that were passed over by kind, and pages of TIFFs, in words."""
+    """Lines about the pictures that were passed over, by reason, and about pages of TIFFs."""
     kinds = Counter(row.error_message for row in others).most_common()
     told = [f"{count(number, 'picture')} passed over ({reason})" for reason, number in kinds]
     pages = [image.pages - 1 for image in images if image.pages is not None and image.pages > 1]
@@ -132,7 +132,7 @@ def _not_read(others: Sequence[LedgerRow], images: Sequence[ImageRow]) -> list[s
 
 
 def _choose(scores: str, survey: str, model_id: str | None) -> tuple[Partition, pa.Table, list[str]]:
-    """The partition of a survey that scored last, its latest rows, and what others there are, in words."""
+    """The partition of a survey that scored last, its latest rows, and lines about the others."""
     with Scores(scores) as known:
         known.check_known(survey, model_id)
         (partition,) = known.latest(survey, model_id)
@@ -144,8 +144,8 @@ def _choose(scores: str, survey: str, model_id: str | None) -> tuple[Partition, 
 def _open_tiles(
     partition: Partition, latest: pa.Table, images: Sequence[ImageRow], by_worst: bool
 ) -> tuple[duckdb.DuckDBPyConnection, list[str], str | None]:
-    """A connection with the table `scored`, the finite scores of the partition's tiles; objects that are missing or
-    damaged, in words; and the state of the partition. The rest is still read.
+    """A connection with the table `scored`, which has the finite scores of the partition's tiles; lines about missing
+    or damaged objects; and the state of the partition.
     """
     connection = connect(partition.out)
     connection.register("images", latest)
@@ -170,8 +170,8 @@ def _open_tiles(
 
 
 def _load(connection: duckdb.DuckDBPyConnection, files: Sequence[str], by_worst: bool) -> None:
-    """Only the columns that the page needs: the score maps are most of the bytes, and are not read. `by_worst`: the
-    scores are those of the worst cells.
+    """Load only the columns that the page needs: score maps are most of the bytes, and are not read. `by_worst`: take
+    the scores of the worst cells.
     """
     columns = "image_id, tile_id, score, p_value, threshold, scored_at, x, y, width, height, geometry"
     if files:
@@ -190,7 +190,7 @@ def _load(connection: duckdb.DuckDBPyConnection, files: Sequence[str], by_worst:
 
 
 def _damage(file: str) -> str | None:
-    """Why an object cannot be read, or None when it can."""
+    """Why an object cannot be read, or None if it can."""
     try:
         read_score_map(file, ["image_id", "score", "geometry"])
     except InputError as error:
@@ -221,7 +221,7 @@ def _over(connection: duckdb.DuckDBPyConnection, bins: Bins | None) -> dict[str,
 
 
 def _read_runs(scores: str, rows: Sequence[LedgerRow]) -> list[dict[str, Any]]:
-    """What the runs that scored these images say of themselves, latest first; nothing of one that was interrupted."""
+    """Records of the runs that scored these images, latest first. An interrupted run has only its id."""
     runs = []
     for run_id in sorted({row.run_id for row in rows if row.run_id}, reverse=True):
         try:

@@ -1,7 +1,7 @@
-"""From the numbers and pictures of a report to its PDF: the document that is handed to a client.
+"""Renders a report as a PDF, the document for a client.
 
-It has the figures of the page, and no control: a cover, a summary, a map, findings with close-ups, failures, and what
-the model is and is not for.
+It has the figures of the page, and no controls: a cover, a summary, a map, findings with close-ups, failed images, and
+what the model is and is not for.
 """
 
 import base64
@@ -42,7 +42,7 @@ INSTALL = "it needs WeasyPrint (`pip install ssvq[pdf]`) and Pango (Debian: `apt
 
 @dataclass(frozen=True)
 class Cover:
-    """What a person decides about a document: `paper` is `A4` or `letter`; title and author may be empty."""
+    """What a person chooses: `paper` is `a4` or `letter`; title and author may be empty."""
 
     paper: str
     title: str
@@ -60,7 +60,7 @@ class PrintedFinding:
 
 
 def check_installed() -> None:
-    """Raises InputError where no PDF can be made. Asked before any picture is drawn."""
+    """Raises InputError if no PDF can be made. Call it before pictures are drawn."""
     try:
         importlib.import_module("weasyprint")
     except (ImportError, OSError) as error:  # OSError: a library of the system, such as Pango
@@ -70,9 +70,9 @@ def check_installed() -> None:
 def render_document(
     data: ReportData, pictures: Sequence[Picture], findings: ReportFindings | None, cover: Cover
 ) -> bytes:
-    """The document as PDF. `pictures`: of the first images, of which the first is on the cover.
+    """The document as PDF. `pictures`: of the first images; the first one is on the cover.
 
-    Raises InputError where WeasyPrint is not installed.
+    Raises InputError if WeasyPrint is not installed.
     """
     check_installed()
     from weasyprint import HTML
@@ -104,20 +104,22 @@ def render_document(
         version=ssvq.__version__,
         made=datetime.now(UTC),
     )
-    only_data = URLFetcher(allowed_protocols=("data",))  # nothing is fetched, whatever a name in the data holds
+    only_data = URLFetcher(allowed_protocols=("data",))  # nothing is fetched, whatever a name in the data contains
     document: bytes = HTML(string=html, url_fetcher=only_data).write_pdf(pdf_tags=True)
     return document
 
 
 def _printed(findings: ReportFindings) -> Iterator[PrintedFinding]:
-    """Findings that are listed, but for those that a person rejected; the numbers count these too, as on the page."""
+    """The listed findings, without those that a person rejected. Numbers count the rejected ones too, as on the
+    page.
+    """
     for number, (row, crop) in enumerate(findings.listed, start=1):
         if row.state != "rejected":
             yield PrintedFinding(number, row, crop, "" if crop.problem else _jpeg(_open(crop.picture)))
 
 
 def _count(findings: ReportFindings) -> dict[str, Any]:
-    """Findings by severity, state and change; the area of those that are not rejected, where it is known."""
+    """Findings by severity, state and change, and their known area, without rejected findings."""
     kept = [row for row in findings.rows if row.state != "rejected"]
     areas = [row.area_m2 for row in kept if row.area_m2 is not None]
     severities = []
@@ -142,7 +144,7 @@ def _count(findings: ReportFindings) -> dict[str, Any]:
 
 
 def _card(model: dict[str, Any]) -> ModelCard | None:
-    """The card of a model, from its description beside the score maps; None for one that is not whole."""
+    """The card of a model, from its description beside the score maps; None if that is incomplete."""
     try:
         return describe(Bundle.model_validate(model))
     except ValidationError:
@@ -150,7 +152,7 @@ def _card(model: dict[str, Any]) -> ModelCard | None:
 
 
 def _cover_picture(pictures: Sequence[Picture]) -> str:
-    """The image with the worst score under its heat, as JPEG in a data URI; empty where there is no picture."""
+    """The image with the worst score under its heat, as JPEG in a data URI; empty without a picture."""
     if not pictures or pictures[0].problem is not None:
         return ""
     worst = pictures[0]
@@ -169,7 +171,9 @@ def _open(uri: str) -> Image.Image:
 
 
 def _jpeg(picture: Image.Image) -> str:
-    """A picture as a JPEG in a data URI: a PDF holds that as it is, and other formats without compression of photos."""
+    """A picture as JPEG in a data URI. A PDF embeds JPEG as it is, and stores other formats without photo
+    compression.
+    """
     buffer = io.BytesIO()
     picture.convert("RGB").save(buffer, "JPEG", quality=JPEG_QUALITY)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

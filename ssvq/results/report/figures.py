@@ -1,4 +1,4 @@
-"""What the page and the printed report say alike: numbers, times and areas in words, and counts of a survey."""
+"""What page and PDF share: numbers, times and areas in words, and counts of a survey."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ LEGEND_STEPS = 8
 
 
 def summarise(data: ReportData) -> dict[str, Any]:
-    """Counts of images and tiles; `expected`: false alarms at the threshold, by calibration, or None."""
+    """Counts of images and tiles. `expected`: expected false alarms at the threshold, or None if unknown."""
     return {
         "expected": None if data.bins is None else _expected_false_alarms(data.bins),
         "scored": len(data.images),
@@ -27,7 +27,7 @@ def summarise(data: ReportData) -> dict[str, Any]:
 
 
 def _expected_false_alarms(bins: Bins) -> int | None:
-    """How many tiles would be anomalous if all were normal: their number times the p-value of the threshold."""
+    """Expected false alarms if all tiles were normal: their number times the p-value of the threshold."""
     alarms, normal = sum(bins.normal[bins.at :]), sum(bins.normal)
     return round((1 + alarms) / (1 + normal) * sum(bins.tiles)) if normal else None
 
@@ -38,7 +38,7 @@ def legend_colours(threshold: float) -> list[str]:
 
 
 def _number(value: float | int | None, digits: int = 4) -> str:
-    """Counts with thousands apart, scores with so many digits."""
+    """Counts with thousands separators; scores with this many digits."""
     if value is None:
         return "–"  # noqa: RUF001 - a dash for nothing
     return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}g}" if abs(value) < 1e4 else f"{value:,.0f}"
@@ -49,7 +49,7 @@ def _share(part: int, whole: int) -> str:
 
 
 def _area(finding: Finding) -> str:
-    """In square metres where they are known, else in pixels."""
+    """The area in square metres if it is known, else in pixels."""
     area = finding.area_m2
     if area is None:
         return f"{finding.area_pixels:,.0f} px"

@@ -1,4 +1,4 @@
-"""The findings of a report: rows of the table that are still true, and what the page and its script say of them."""
+"""The findings of a report: rows of the table for unchanged images, and the data for page and script."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,33 +18,32 @@ from ssvq.scores.ledger_row import ImageRow
 
 @dataclass(frozen=True)
 class ReportFindings:
-    """Findings of a partition that are on a page."""
+    """The findings of a partition on a page."""
 
     rows: list[Finding]
-    """Those of images that are scored and the same still; worst first."""
+    """Those of scored and unchanged images; worst first."""
     crops: list[Crop]
-    """Of the first rows: as many as the page lists."""
+    """Close-ups of the first rows, as many as the page lists."""
     is_current: bool
-    """Whether the table was made from the scores as they are now."""
+    """Whether the table was made from the current scores."""
 
     @property
     def listed(self) -> list[tuple[Finding, Crop]]:
-        """Those that the page lists."""
+        """The listed rows with their close-ups."""
         return list(zip(self.rows, self.crops, strict=False))
 
     @property
     def severities(self) -> list[str]:
-        """From the most severe on."""
+        """The severities, worst first."""
         return list(dict.fromkeys(row.severity for row in self.rows))
 
 
 def make_findings(
     partition: Partition, state: str | None, images: Sequence[ImageRow], rule: PixelRule, most: int
 ) -> ReportFindings | None:
-    """The findings of a partition, the worst `most` of them with a crop; None where there is no table. `state`: of the
-    ledger as it is now. `images`: the scored images.
+    """The findings of a partition, the worst `most` of them with a close-up; None without a table.
 
-    Raises InputError for a damaged table.
+    `state`: the current state of the ledger. `images`: the scored images. Raises InputError for a damaged table.
     """
     found = read_findings(partition)
     if found is None:
@@ -56,7 +55,7 @@ def make_findings(
 
 
 def template_parts(findings: ReportFindings) -> dict[str, Any]:
-    """What the template needs beside the findings themselves."""
+    """Variables of the template besides the findings."""
     severities = findings.severities
     worst = sum(row.severity == severities[0] for row in findings.rows) if severities else 0
     return {
@@ -70,8 +69,9 @@ def template_parts(findings: ReportFindings) -> dict[str, Any]:
 def script_data(
     findings: ReportFindings | None, images: Sequence[ImageRow], pictures: Sequence[Picture]
 ) -> list[dict[str, Any]]:
-    """What the script needs of each finding that is listed: what the file of decisions says of it, and where it is.
-    `image`: the position of its image among those with pictures, or None.
+    """What the script needs about each listed finding: its entry in the file of decisions, and its position.
+
+    `image`: index of its image among those with pictures, or None.
     """
     if findings is None:
         return []
@@ -95,5 +95,5 @@ def script_data(
 
 
 def _as_script_says(when: datetime) -> str:
-    """A time in UTC as JavaScript's `toISOString` gives it, so that both compare as text."""
+    """A time in UTC in the form of JavaScript's `toISOString`, so that both compare as text."""
     return f"{when.strftime('%Y-%m-%dT%H:%M:%S')}.{when.microsecond // 1000:03}Z"

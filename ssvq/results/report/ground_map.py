@@ -1,4 +1,4 @@
-"""The map of a report: outlines in longitude and latitude as paths of an SVG; nothing comes from a network."""
+"""The map of a report: outlines in longitude and latitude as SVG paths, without any background from a network."""
 
 import math
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class MapTile(NamedTuple):
 
 @dataclass(frozen=True)
 class Shape:
-    """A path, the position of its image in the page's table, its score, and a colour where it is filled."""
+    """A path, the index of its image in the page's table, its score, and its fill colour, if any."""
 
     path: str
     image: int
@@ -47,7 +47,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class GroundMap:
-    """Paths in the order in which they are drawn, and a scale bar (units of the SVG, text)."""
+    """Paths in drawing order, and a scale bar (units of the SVG, text)."""
 
     width: int
     height: int
@@ -64,14 +64,14 @@ def heat_colour(score: float, threshold: float) -> str:
 
 
 def draw_map(images: Sequence[MapImage], tiles: Sequence[MapTile], threshold: float | None) -> GroundMap | None:
-    """The outlines of images and, over them, their worst tiles, the worst on top. None when nothing has a place."""
+    """Outlines of images and, over them, their worst tiles, the worst on top. None if nothing has a position."""
     places = [(i, image.place) for i, image in enumerate(images) if image.place is not None]
     if not places and not tiles:
         return None
     position = {image.image_id: i for i, image in enumerate(images)}
     shapes = [shapely.from_wkb(tile.geometry) for tile in tiles]
     everything = shapely.GeometryCollection([place for _, place in places] + shapes)
-    if everything.bounds[2] - everything.bounds[0] > 180:  # it lies on both sides of the antimeridian
+    if everything.bounds[2] - everything.bounds[0] > 180:  # the survey lies on both sides of the antimeridian
         places = [(i, _eastwards(place)) for i, place in places]
         shapes = [_eastwards(shape) for shape in shapes]
         everything = shapely.GeometryCollection([place for _, place in places] + shapes)
@@ -106,7 +106,7 @@ def _eastwards(shape: BaseGeometry) -> BaseGeometry:
 
 
 def _path(shape: BaseGeometry) -> str:
-    """The data of an SVG path in tenths of its units, which no screen resolves."""
+    """The data of an SVG path, rounded to tenths of a unit, finer than any screen."""
     pieces = []
     for part in shapely.get_parts(shape):
         if part.geom_type == "Point":
@@ -118,7 +118,7 @@ def _path(shape: BaseGeometry) -> str:
 
 
 def _scale_bar(scale: float) -> tuple[float, str]:
-    """A round length of about a fifth of the map."""
+    """A round length of about a fifth of the map's width."""
     metres = WIDTH / 5 / scale * METRES_IN_DEGREE
     power = 10.0 ** math.floor(math.log10(metres))
     round_metres = max(step * power for step in (1, 2, 5) if step * power <= metres)

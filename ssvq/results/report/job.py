@@ -1,4 +1,4 @@
-"""`ssvq report`: reads what a survey's score maps say, makes the pictures of the worst images, writes page or PDF."""
+"""`ssvq report`: reads the scores of a survey, draws its worst images and findings, and writes page or PDF."""
 
 from ssvq import logs
 from ssvq.errors import ExitCode, InputError
@@ -12,7 +12,7 @@ from ssvq.results.report.settings import ReportConfig
 from ssvq.scores.choose import count
 from ssvq.scores.objects import put_output, read_pixel_rule
 
-NAMED_MISSING = 20  # on standard error; the page names all
+NAMED_MISSING = 20  # images named on standard error; the page names all
 
 
 def report(config: ReportConfig) -> ExitCode:

@@ -1,4 +1,4 @@
-"""From the numbers and pictures of a report to its HTML: one file, no network, readable without its script too."""
+"""Renders a report as HTML: one file that needs no network and is readable without its script."""
 
 import json
 import math
@@ -21,11 +21,11 @@ from ssvq.results.report.ground_map import draw_map
 from ssvq.results.report.pictures import Picture
 from ssvq.results.report.shown import ReportImage
 
-BARS = 64  # of the distribution; more are finer than a calibration of some hundred tiles
+BARS = 64  # bars of the distribution; more would be finer than a calibration of some hundred tiles
 
 
 def render(data: ReportData, pictures: Sequence[Picture], findings: ReportFindings | None = None) -> bytes:
-    """The page as UTF-8. The first images have the pictures."""
+    """The page as UTF-8. `pictures`: of the first images."""
     filters = FILTERS | {"fixed": _fixed, "as_json": _indented}
     bins = data.bins
     threshold = None if bins is None else bins.threshold
@@ -61,8 +61,7 @@ def render(data: ReportData, pictures: Sequence[Picture], findings: ReportFindin
 
 
 def _script_data(data: ReportData) -> dict[str, Any]:
-    identity = {name: getattr(data.partition, name) for name in ("survey", "model_id", "tiling_id")}
-    return identity | ({} if data.bins is None else asdict(data.bins))
+    return data.partition.identity | ({} if data.bins is None else asdict(data.bins))
 
 
 def _for_viewer(picture: Picture, image: ReportImage) -> dict[str, Any] | None:
@@ -74,8 +73,8 @@ def _for_viewer(picture: Picture, image: ReportImage) -> dict[str, Any] | None:
 
 
 def _chart(bins: Bins) -> dict[str, Any]:
-    """Areas of the distribution in units of bins (x) and thousandths (y). Heights are square roots of shares, so that
-    the few anomalous tiles of a long tail are seen.
+    """Outlines of the distribution, in units of bins (x) and thousandths (y). Heights are square roots of shares, so
+    that the few anomalous tiles of a long tail stay visible.
     """
     together = max(1, round(len(bins.tiles) / BARS))
     first = bins.at % together  # a bar begins at the threshold
@@ -103,13 +102,13 @@ def _chart(bins: Bins) -> dict[str, Any]:
 
 
 def _in_script(value: Any) -> Markup:
-    """JSON that cannot end the script element that holds it, nor open a comment in it."""
+    """JSON that can neither end its script element nor open a comment in it."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Markup(re.sub(r"[<>&\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def _decimals(data: ReportData) -> int:
-    """Digits after the point with which the worst score has four in all: one number for a column that lines up."""
+    """Decimals at which the worst score has four digits: one number for the whole column."""
     worst = max((abs(image.worst) for image in data.images if image.worst), default=1.0)
     return max(0, 3 - math.floor(math.log10(worst)))
 

@@ -1,4 +1,4 @@
-"""The pictures of a report: a thumbnail, a preview, and the heat that the page lays over it; as data URIs."""
+"""The pictures of a report as data URIs: a thumbnail, a preview, and the heat over it."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ from ssvq.scores.choose import read_heat
 from ssvq.scores.heat_map import HeatMap
 from ssvq.scores.ledger_row import ImageRow
 
-THREADS = 4  # pictures in work at a time: S3 is waited for, and decoded pixels are bounded
+THREADS = 4  # pictures at work at a time: threads wait for S3, and decoded pixels stay bounded
 THUMBNAIL = 128  # pixels of the longest side, shown at half of that on common screens
 # Longest side of the preview and quality of its WebP: the first that fits the bytes.
 PREVIEWS = ((1152, 74), (896, 72), (704, 70), (544, 66), (416, 60), (320, 50), (240, 40), (160, 30))
@@ -32,7 +32,7 @@ MOST_BYTES = 130_000  # for an image
 
 @dataclass(frozen=True)
 class Picture:
-    """Data URIs of an image; or, without them, why there is none."""
+    """The data URIs of an image, or the problem if there are none."""
 
     problem: str | None = None
     thumbnail: str = ""
@@ -41,17 +41,17 @@ class Picture:
     """Pixels of the preview."""
     height: int = 0
     heat: str = ""
-    """Empty where nothing was scored."""
+    """Empty if nothing was scored."""
     heat_width: float = 0
-    """Of the heat, as a share of the image's; the last cells may stand out over its edge."""
+    """Share of the image that the heat covers; the last cells may reach over its edge."""
     heat_height: float = 0
     frames: Sequence[tuple[float, float, float, float]] = ()
-    """Of the worst anomalous tiles: x, y, width and height as shares of the image's."""
+    """The worst anomalous tiles: x, y, width and height as shares of the image."""
 
 
 def make_pictures(scores: str, images: Sequence[ReportImage], rule: PixelRule, taken: int = 0) -> Iterator[Picture]:
-    """The pictures of images, in their order, with the pixels as the model sees them. `taken`: bytes of the page that
-    other pictures take.
+    """The pictures of images, in their order, with pixels as the model sees them. `taken`: bytes of the page that other
+    pictures use.
     """
     most = bytes_for(len(images), taken)
     with ThreadPoolExecutor(THREADS) as pool:
@@ -59,12 +59,12 @@ def make_pictures(scores: str, images: Sequence[ReportImage], rule: PixelRule, t
 
 
 def bytes_for(number: int, taken: int = 0) -> int:
-    """Bytes that each of a number of images may take, before base64, of those that are not taken."""
+    """Bytes for each of a number of images, before base64, from those that are left."""
     return min(MOST_BYTES, (ALL_PICTURES - taken) // max(1, number))
 
 
 def make_picture(scores: str, image: ReportImage, rule: PixelRule, most_bytes: int) -> Picture:
-    """The pictures of one image, of at most `most_bytes` together unless the least preview is more."""
+    """The pictures of one image, at most `most_bytes` together unless the smallest preview is larger."""
     try:
         pixels = _read(image, rule)
     except ImageError as error:
@@ -99,8 +99,9 @@ def make_picture(scores: str, image: ReportImage, rule: PixelRule, most_bytes: i
 
 
 def colour_heat(heat: HeatMap, threshold: float) -> tuple[NDArray[np.uint8], int]:
-    """Heat as uint8 RGBA on the scale of `ssvq overlay`: clear below half the threshold's distance, strongest from
-    twice; and how many cells a side a pixel is of. It shows the hottest of its cells, lest a small defect vanish.
+    """Heat as uint8 RGBA on the scale of `ssvq overlay`, and how many cells a pixel covers on each side.
+
+    A pixel shows its hottest cell, so that small defects stay visible.
     """
     values = np.nan_to_num(heat.values)
     step = math.ceil(max(values.shape) / HEAT_SIDE)

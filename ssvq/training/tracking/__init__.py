@@ -1,1 +1,1 @@
-"""Tracking: a training shown in MLflow or Weights & Biases too, while nothing depends on it."""
+"""Tracking: shows a training in MLflow or Weights & Biases too. Nothing depends on it."""

@@ -1,4 +1,4 @@
-"""What `--track` names: a service, and where it is."""
+"""The address in `--track`: a service, and its location."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,8 +10,8 @@ FORMS = "mlflow, mlflow://HOST:PORT, mlflow+URI such as mlflow+sqlite:///runs.db
 
 @dataclass(frozen=True)
 class Address:
-    """`target`: MLflow's tracking URI, or ENTITY/PROJECT of Weights & Biases; None where the service's own variables
-    say it.
+    """`target`: MLflow's tracking URI, or ENTITY/PROJECT of Weights & Biases; None if the service's own variables
+    set it.
     """
 
     service: Literal["mlflow", "wandb"]
@@ -19,7 +19,7 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """Raises ValueError for what is no address of a tracker."""
+    """Parse an address. Raises ValueError if it names no tracker."""
     scheme, separator, rest = text.partition("://")
     rest = rest.strip("/")
     if text == "mlflow":
@@ -32,11 +32,11 @@ def parse_address(text: str) -> Address:
         return Address("wandb", None)
     if scheme == "wandb" and separator and rest and rest.count("/") <= 1:
         return Address("wandb", rest)
-    raise ValueError(f"is no tracker: give {FORMS}")
+    raise ValueError(f"is not a tracker: give {FORMS}")
 
 
 def check_address(text: str) -> str:
-    """The address itself. Raises ValueError as `parse_address` does, and for one with a password in it."""
+    """Returns the address. Raises ValueError as `parse_address`, and for an address with a password in it."""
     refuse_credentials(text, "give credentials by the tracker's own variables, such as MLFLOW_TRACKING_TOKEN")
     parse_address(text)
     return text

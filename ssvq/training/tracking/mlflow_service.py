@@ -1,4 +1,4 @@
-"""MLflow, by its client alone: nothing global is set, and `mlflow-skinny` is enough."""
+"""MLflow, through its client alone: it changes no global state, and `mlflow-skinny` suffices."""
 
 import logging
 import os
@@ -11,9 +11,9 @@ from ssvq.training.tracking.service import Service
 if TYPE_CHECKING:  # else loaded with what is drawn
     from matplotlib.figure import Figure
 
-EXPERIMENT = "ssvq"  # where MLFLOW_EXPERIMENT_NAME names no other
+EXPERIMENT = "ssvq"  # unless MLFLOW_EXPERIMENT_NAME names another
 PARAMETERS_AT_ONCE, MOST_CHARACTERS = 100, 6000  # MLflow's own limits
-# A server that does not answer is given up after seconds; MLflow's own values would be minutes.
+# Give up a server that does not answer after seconds; MLflow's own limits are minutes.
 DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
@@ -22,21 +22,21 @@ DEFAULTS = {
 
 
 class MLflow(Service):
-    """A run of MLflow. `uri`: None for that of MLFLOW_TRACKING_URI."""
+    """A run of MLflow. `uri`: None for MLFLOW_TRACKING_URI."""
 
     def __init__(self, uri: str | None) -> None:
         for name, value in DEFAULTS.items():
             os.environ.setdefault(name, value)
         from mlflow.tracking import MlflowClient  # takes seconds to load
 
-        for noisy in ("mlflow", "alembic", "urllib3.connectionpool"):  # what fails is said in one line
+        for noisy in ("mlflow", "alembic", "urllib3.connectionpool"):  # errors are reported in one line
             logging.getLogger(noisy).setLevel(logging.ERROR)
 
         self.client = MlflowClient(tracking_uri=uri)
         self.run = ""
 
     def begin(self, run: str | None, name: str, parameters: dict[str, str]) -> str:
-        """In the experiment of MLFLOW_EXPERIMENT_NAME, or `ssvq`."""
+        """Begin in the experiment of MLFLOW_EXPERIMENT_NAME, or in `ssvq`."""
         from mlflow.entities import Param
 
         if run is not None:
@@ -53,21 +53,21 @@ class MLflow(Service):
         return self.run
 
     def figures(self, step: int, figures: dict[str, float]) -> None:
-        """As metrics of the step."""
+        """Log metrics of the step."""
         from mlflow.entities import Metric
 
         now = round(1000 * time.time())
         self.client.log_batch(self.run, metrics=[Metric(name, value, now, step) for name, value in figures.items()])
 
     def picture(self, name: str, picture: "Figure") -> None:
-        """As an artifact."""
+        """Log an artifact."""
         self.client.log_figure(self.run, picture, f"{name}.png")
 
     def bundle(self, model_id: str, folder: Path) -> None:
-        """As artifacts under bundle/."""
+        """Log artifacts under bundle/."""
         self.client.set_tag(self.run, "model_id", model_id)
         self.client.log_artifacts(self.run, str(folder), "bundle")
 
     def end(self, *, finished: bool) -> None:
-        """FINISHED or FAILED."""
+        """End as FINISHED or FAILED."""
         self.client.set_terminated(self.run, "FINISHED" if finished else "FAILED")

@@ -1,4 +1,4 @@
-"""Pictures of what held-out tiles say of a model, for a tracker."""
+"""Pictures of held-out tiles, for a tracker."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ PANEL = 1.6  # inches
 
 
 def draw_scores(held_out: pa.Table, split: Split, calibration: Calibration) -> "Figure":
-    """Histogram and ROC curve of the tiles of a split, as of `ssvq evaluate`."""
+    """Histogram and ROC curve of the tiles of a split, as in `ssvq evaluate`."""
     from ssvq.model.score_plot import draw_plot  # brings scikit-learn
 
     tiles = held_out.filter(pc.equal(held_out["split"], split))
@@ -35,8 +35,9 @@ def draw_mistakes(
     anomalous: NDArray[np.bool_],
     threshold: float,
 ) -> "Figure":
-    """The normal tiles that score highest, and the anomalous ones that score lowest: tiles of a cache, with scores
-    float64 (n,) and labels bool (n,).
+    """The normal tiles with the highest scores, and the anomalous ones with the lowest.
+
+    Tiles of a cache, with scores float64 (n,) and labels bool (n,).
     """
     from matplotlib.figure import Figure
 

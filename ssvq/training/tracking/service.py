@@ -1,4 +1,4 @@
-"""What a tracker does, whichever it is."""
+"""The interface of a tracker."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -9,23 +9,23 @@ if TYPE_CHECKING:  # else loaded with what is drawn
 
 
 class Service(ABC):
-    """One run of a tracker. Any method may raise anything, and may take its time: `Tracking` sees to that."""
+    """One run of a tracker. Any method may raise and may take time: `Tracking` handles both."""
 
     @abstractmethod
     def begin(self, run: str | None, name: str, parameters: dict[str, str]) -> str:
-        """Begin a run, or go on with the one of this id. Returns its id."""
+        """Begin a run, or continue the one with this id. Returns its id."""
 
     @abstractmethod
     def figures(self, step: int, figures: dict[str, float]) -> None:
-        """Note the figures of a step."""
+        """Log the figures of a step."""
 
     @abstractmethod
     def picture(self, name: str, picture: "Figure") -> None:
-        """Keep a picture."""
+        """Log a picture."""
 
     @abstractmethod
     def bundle(self, model_id: str, folder: Path) -> None:
-        """Keep the files of a bundle."""
+        """Log the files of a bundle."""
 
     @abstractmethod
     def end(self, *, finished: bool) -> None:

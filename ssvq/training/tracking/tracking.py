@@ -1,4 +1,4 @@
-"""A training's run in a tracker: sent from a thread of its own, given up with one warning where the tracker fails."""
+"""A training's run in a tracker. A thread of its own sends to it; if the tracker fails, it stops with one warning."""
 
 import json
 import queue
@@ -22,13 +22,13 @@ from ssvq.training.tracking.service import Service
 if TYPE_CHECKING:  # else loaded with what is drawn
     from matplotlib.figure import Figure
 
-RUN = "tracking.json"  # in the output: a training that goes on does so in the same run
-PATIENCE = 60.0  # seconds that a training waits at its end for what is still to be sent
+RUN = "tracking.json"  # in the output: a resumed training continues the same run
+PATIENCE = 60.0  # seconds that a training waits at its end for unsent data
 FILES = (WEIGHTS, CARD, DESCRIPTION, HELD_OUT)
 
 
 def check_installed(track: str | None) -> None:
-    """Raises InputError where the package of a tracker is missing, before any work."""
+    """Raises InputError, before any work, if the package of a tracker is missing."""
     if track is not None:
         service = parse_address(track).service
         require(service, service, purpose=f"--track {track}")
@@ -36,7 +36,7 @@ def check_installed(track: str | None) -> None:
 
 @contextmanager
 def track_training(track: str | None, out: str, parameters: dict[str, Any]) -> Iterator["Tracking"]:
-    """A run that lasts as long as what is done within: finished, or failed where that raises."""
+    """A run for the duration of the block: finished, or failed if the block raises."""
     tracking = Tracking(track, out)
     tracking.send(lambda service: _begin(service, track, out, parameters))
     try:
@@ -48,7 +48,10 @@ def track_training(track: str | None, out: str, parameters: dict[str, Any]) -> I
 
 
 class Tracking:
-    """What a training says to a tracker; nothing where `track` is None. No method waits, but for `end`, or raises."""
+    """Sends a training's data to a tracker; does nothing if `track` is None.
+
+    No method raises, and none waits except `end`.
+    """
 
     def __init__(self, track: str | None, out: str) -> None:
         self.track, self.out = track, out
@@ -59,26 +62,26 @@ class Tracking:
             self._thread.start()
 
     def send(self, what: Callable[[Service], object]) -> None:
-        """Have something done with the tracker, in the order in which it was asked for."""
+        """Queue an action for the tracker. Actions run in order."""
         if not self._given_up:
             self._work.put(what)
 
     def figures(self, figures: dict[str, float]) -> None:
-        """The figures of a step; `step` and `time` are among them."""
+        """Log the figures of a step; `step` and `time` are among them."""
         numbers = {name: value for name, value in figures.items() if name not in ("step", "time")}
         self.send(lambda service: service.figures(int(figures["step"]), numbers))
 
     def picture(self, name: str, draw: Callable[[], "Figure"]) -> None:
-        """A picture, drawn only where it is wanted."""
+        """Log a picture, which is drawn only if there is a tracker."""
         self.send(lambda service: service.picture(name, draw()))
 
     def bundle(self, model_id: str, step: int, figures: dict[str, float]) -> None:
-        """The finished bundle of the output, and its figures."""
+        """Log the finished bundle of the output, and its figures."""
         self.send(lambda service: service.figures(step, figures))
         self.send(lambda service: _send_bundle(service, model_id, self.out))
 
     def end(self, *, finished: bool) -> None:
-        """End the run, and wait for what is still to be sent, but not for ever."""
+        """End the run. Waits for unsent data, but not for ever."""
         self.send(lambda service: service.end(finished=finished))
         if self._given_up:
             return
@@ -103,7 +106,7 @@ class Tracking:
 
 
 def open_service(address: Address) -> Service:
-    """The service of an address."""
+    """The service at an address."""
     if address.service == "mlflow":
         from ssvq.training.tracking.mlflow_service import MLflow
 
@@ -114,7 +117,7 @@ def open_service(address: Address) -> Service:
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Settings as texts by dotted names, without those that are None."""
+    """Settings as text by dotted names, without those that are None."""
     found: dict[str, str] = {}
     for name, value in settings.items():
         if isinstance(value, dict):

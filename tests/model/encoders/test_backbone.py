@@ -135,7 +135,7 @@ def test_a_tile_is_seen_at_the_scale() -> None:
         (Architecture(encoder="resnet18x"), 64, "timm has no such network; did you mean "),
         (Architecture(encoder="hf-hub:timm/resnet18"), 64, "timm has no such network"),
         (LITE.model_copy(update={"levels": [2, 9]}), 64, "levels 2,9: tf_efficientnet_lite0 has the levels 0 to 4"),
-        (LITE, 500, "--tile-size 500 is no whole number of the cells of tf_efficientnet_lite0: give a multiple of 16"),
+        (LITE, 500, "--tile-size 500 is not a multiple of the cell of tf_efficientnet_lite0: give a multiple of 16"),
         (Architecture(encoder="vit_small_patch14_dinov2", scale=1.0), 512, "give a multiple of 14, such as 518"),
     ],
 )

@@ -1,3 +1,3 @@
-"""What became of findings since an earlier survey: which images show the same place, one frame for both, and areas
-compared in it.
+"""Compares findings with an earlier survey: which images show the same place, one frame for both, and areas compared in
+it.
 """

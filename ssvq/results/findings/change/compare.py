@@ -1,10 +1,11 @@
-"""Findings of one image, and what earlier images showed at the same places.
+"""Compares the findings of one image with what earlier images showed at the same places.
 
-The frame is the later image's pixels. A place is compared with one earlier image, that which shows most of the later
-one among those that show the place: the same patch in several overlapping photographs is not counted several times.
-Regions that touch, or lie no farther apart than a cell, are one group: a patch may have been two, or fall into two.
-The growth of a finding is that of its group, the area of all its later regions over that of all its earlier ones, both
-where the later and the earlier image saw it.
+The frame is the later image's pixels. A place is compared with one earlier image: of those that show the place, the one
+that shows most of the later image. So a patch in several overlapping photographs is not counted twice.
+
+Regions that touch, or lie at most a cell apart, form a group, since a patch may have been two, or may split. The growth
+of a finding is that of its group: the area of its later regions divided by that of its earlier ones, both where the two
+images saw it.
 """
 
 import math
@@ -19,16 +20,18 @@ from scipy.sparse.csgraph import connected_components
 from shapely.geometry.base import BaseGeometry
 
 SEEN = 0.5
-"""Share of a region that the other survey must have seen for its being absent there to mean anything."""
+"""Share of a region that the other survey must have seen before its absence there means anything."""
 
 DEVIATIONS = 2.0
-"""Of the error that cells make in an area, within which two areas are the same."""
+"""Two areas are the same if they differ by at most this many standard deviations of the error of cells."""
 
 
 @dataclass(frozen=True)
 class Regions:
-    """Regions of an image in one frame: `outlines` (n,) of polygons, by `ids`; `seen` is where the image was scored,
-    and `cell` the side of a cell of its heat; places may be off by `error`. All in pixels of the later image.
+    """Regions of an image in one frame, all in pixels of the later image.
+
+    `outlines`: polygons (n,), with `ids`. `seen`: where the image was scored. `cell`: side of a heat cell. `error`: how
+    far positions may be off.
     """
 
     ids: Sequence[str]
@@ -40,8 +43,8 @@ class Regions:
 
 @dataclass(frozen=True)
 class Change:
-    """What became of one place. `change` as the column of FINDINGS; `previous_id`, `previous_area` (pixels of the later
-    image) and `growth` are None where there was nothing, or nothing was seen.
+    """The change at one place. `change`: as the column of FINDINGS. `previous_id`, `previous_area` (pixels of the later
+    image) and `growth` are None if there was nothing, or if nothing was seen.
     """
 
     change: str | None
@@ -52,7 +55,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Lost:
-    """An earlier region that this image saw, and where nothing is found: its `outline`, the part that was seen."""
+    """An earlier region whose place this image saw and where it finds nothing. `outline`: the part that was seen."""
 
     finding_id: str
     outline: BaseGeometry
@@ -60,7 +63,7 @@ class Lost:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`changes` of the later findings, in their order; ids of the earlier ones that have a counterpart; and `lost`."""
+    """`changes` of the later findings, in their order; ids of earlier findings with a counterpart; and `lost`."""
 
     changes: list[Change]
     matched: set[str] = field(default_factory=set)
@@ -70,9 +73,9 @@ class Comparison:
 def compare(later: Regions, earlier: Sequence[Regions], tolerance: float, reach: float | None = None) -> Comparison:
     """Compare the findings of an image with those of earlier images in its frame.
 
-    `tolerance`: share of the earlier area by which areas may differ and are `unchanged`, or more where cells are large:
-    DEVIATIONS of their error. `reach`: pixels between regions of one group (default: a cell, the larger one of both,
-    and the error of their places).
+    `tolerance`: share of the earlier area by which an area may differ and still be `unchanged`; at least DEVIATIONS of
+    the error of its cells. `reach`: pixels between regions of one group (default: the larger cell of both images plus
+    the error of positions).
     """
     pieces, covered = _pieces(later.seen, earlier)
     now = _within(later.outlines, covered)
@@ -107,8 +110,10 @@ def _kind(after: float, before: float, same: float) -> str:
 
 
 def _area_error(outlines: NDArray[np.object_], cell: float) -> float:
-    """Standard deviation of an area that is made of cells. A cell on the outline is wholly in or out, while what it
-    shows covers any share of it, with a variance of 1/12 of its area squared.
+    """Standard deviation of an area made of cells.
+
+    A cell on the outline is in or out, while the true area covers any share of it. That has a variance of 1/12 of the
+    cell's area squared.
     """
     on_outline = float(shapely.length(outlines).sum()) / cell
     return cell**2 * math.sqrt(on_outline / 12)
@@ -116,7 +121,7 @@ def _area_error(outlines: NDArray[np.object_], cell: float) -> float:
 
 @dataclass(frozen=True)
 class _Piece:
-    """What is compared of an earlier region: the part where its image is the one that places are compared with."""
+    """The part of an earlier region that is compared: where its image is the one chosen for the place."""
 
     finding_id: str
     outline: BaseGeometry
@@ -125,7 +130,7 @@ class _Piece:
 
 
 def _pieces(seen: BaseGeometry, earlier: Sequence[Regions]) -> tuple[list[_Piece], BaseGeometry]:
-    """The pieces of earlier regions, none upon another of another image; and where there is anything to compare."""
+    """The pieces of earlier regions, without overlaps between images; and the area that can be compared."""
     shown = [shapely.intersection(image.seen, seen) for image in earlier]
     left, pieces = seen, []
     for index in sorted(range(len(earlier)), key=lambda index: -shown[index].area):
@@ -134,7 +139,7 @@ def _pieces(seen: BaseGeometry, earlier: Sequence[Regions]) -> tuple[list[_Piece
         left = shapely.difference(left, own)
         parts = _within(image.outlines, own)
         for finding_id, whole, part in zip(image.ids, image.outlines, parts, strict=True):
-            if part.area >= image.cell**2 / 2:  # what is less is a sliver at the edge
+            if part.area >= image.cell**2 / 2:  # smaller pieces are slivers at the edge
                 pieces.append(_Piece(finding_id, part, image.cell, part.area >= SEEN * whole.area))
     return pieces, shapely.difference(seen, left)
 
@@ -151,8 +156,8 @@ def _within(outlines: NDArray[np.object_], area: BaseGeometry) -> NDArray[np.obj
 def _groups(
     outlines: NDArray[np.object_], pieces: Sequence[_Piece], reach: float
 ) -> tuple[list[tuple[NDArray[np.intp], list[int]]], Mapping[int, list[int]]]:
-    """Groups with a region of both times, as positions in the later ones and in the pieces; and by position of a later
-    one the pieces that it is near.
+    """Groups that have regions of both surveys, as indices of later regions and of pieces; and the pieces near each
+    later region.
     """
     near: dict[int, list[int]] = {index: [] for index in range(len(outlines))}
     if not len(outlines) or not pieces:
@@ -171,7 +176,7 @@ def _groups(
 
 
 def _largest(outline: BaseGeometry, pieces: Sequence[_Piece]) -> str | None:
-    """The id of the piece that an outline has most in common with, or is nearest to."""
+    """The id of the piece that shares the largest area with an outline, or else is nearest."""
     if not pieces:
         return None
     shapes = np.array([piece.outline for piece in pieces], object)

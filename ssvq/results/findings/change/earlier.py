@@ -1,4 +1,4 @@
-"""The earlier survey: its images, and its findings by image. They wait on disk and not in memory."""
+"""The earlier survey: its images, and its findings by image, which wait on disk and not in memory."""
 
 import json
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ ROWS_AT_ONCE = 4096
 def earlier_images(config: FindingsConfig, partition: Partition) -> list[ImageRow]:
     """The scored images of `config.previous`, by the model and tiling of a partition.
 
-    Raises InputError where there is none, and says what there is.
+    Raises InputError if there is none, and names what there is.
     """
     with Scores(config.scores) as known:
         surveys = known.surveys()
@@ -53,10 +53,11 @@ def earlier_images(config: FindingsConfig, partition: Partition) -> list[ImageRo
 
 
 class EarlierFindings:
-    """The findings of an earlier partition by image, less those of images that have changed since. A context manager;
-    `folder` is for its file. `outdated`: how many were left out.
+    """The findings of an earlier partition by image, without those of images that have changed since.
 
-    Raises InputError where there is no table, where it is damaged, and where it was made with other thresholds.
+    A context manager; its file lies in `folder`. `outdated`: how many findings were left out.
+
+    Raises InputError if there is no table, if it is damaged, or if it was made with other thresholds.
     """
 
     def __init__(self, folder: Path, partition: Partition, images: Sequence[ImageRow], thresholds: Thresholds) -> None:
@@ -86,7 +87,7 @@ class EarlierFindings:
 
 
 def _check(metadata: dict[bytes, bytes], partition: Partition, thresholds: Thresholds) -> None:
-    """Raises InputError unless a table was made with these thresholds."""
+    """Raises InputError unless the table was made with these thresholds."""
     described = json.loads(metadata.get(METADATA, b"{}")).get("thresholds")
     if described != thresholds.model_dump():
         what = "of an earlier version" if described is None else f"with {Thresholds(**described).told()}"
@@ -97,8 +98,9 @@ def _check(metadata: dict[bytes, bytes], partition: Partition, thresholds: Thres
 
 
 def _write_by_image(source: Path, path: Path, images: Sequence[ImageRow]) -> tuple[dict[str, tuple[int, int]], int]:
-    """Write the rows of images that are the same still, by image, as an Arrow file. Returns the rows of each image,
-    from and to, and how many were left out.
+    """Write the rows of unchanged images, sorted by image, as an Arrow file.
+
+    Returns the range of rows of each image, and how many rows were left out.
     """
     current = pa.table({name: [getattr(image, name) for image in images] for name in ("image_id", "fingerprint")})
     rows: dict[str, tuple[int, int]] = {}

@@ -1,7 +1,7 @@
-"""From the pixels of an earlier image to those of a later one, so that areas are compared in one frame.
+"""Frames: maps from the pixels of an earlier image to those of a later one, so that areas compare.
 
 A frame is a function from points (n, 2), x and y in pixels of the earlier image's stored raster, to points (n, 2) of
-the later one's; NaN where a point has no place there.
+the later one; NaN for points without a place there.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ Frame = Callable[[Points], Points]
 
 @dataclass(frozen=True)
 class Projective:
-    """A homography, `matrix` float64 (3, 3): exact between two photographs of a plane, or from one place."""
+    """A homography, `matrix` float64 (3, 3). It is exact between two photographs of a plane, or from one place."""
 
     matrix: NDArray[np.float64]
 
@@ -37,7 +37,7 @@ class Projective:
 
 @dataclass(frozen=True)
 class _Ground:
-    """By the georeferences of two images in two systems of coordinates."""
+    """Uses the georeferences of both images, in two coordinate systems."""
 
     earlier: ImageRow
     later: ImageRow
@@ -46,7 +46,7 @@ class _Ground:
         x, y = affine_of(self.earlier) * (points[:, 0], points[:, 1])
         try:
             x, y = map(np.asarray, transform_coordinates(self.earlier.crs, self.later.crs, x, y))
-        except (CRSError, CPLE_BaseError):  # GDAL's own, of a local system of coordinates
+        except (CRSError, CPLE_BaseError):  # GDAL's own error, of a local coordinate system
             return np.full_like(points, np.nan)
         moved = np.column_stack(~affine_of(self.later) * (x, y)).astype(np.float64)
         moved[~np.isfinite(moved).all(axis=1)] = np.nan
@@ -54,23 +54,21 @@ class _Ground:
 
 
 def same_ground(earlier: ImageRow, later: ImageRow) -> Frame:
-    """Of two images that have a georeference."""
+    """The frame of two images that both have a georeference."""
     if earlier.crs != later.crs:
         return _Ground(earlier, later)
     return Projective(np.reshape(~affine_of(later) * affine_of(earlier), (3, 3)))
 
 
 def same_view(earlier: ImageRow, later: ImageRow) -> Projective:
-    """Of two images that show the same view, pixel for pixel but for their size."""
+    """The frame of two images that show the same view and differ only in size."""
     across, down = later.image_width / earlier.image_width, later.image_height / earlier.image_height
     return Projective(np.diag([across, down, 1.0]))
 
 
 def move(shape: BaseGeometry, frame: Frame) -> BaseGeometry | None:
-    """A polygon or several of the earlier image's pixels in those of the later one; None where a part has no place
-    there.
-    """
-    if not isinstance(frame, Projective):  # in which alone a straight line stays one
+    """Move a polygon or multipolygon from the earlier image to the later one. None if a part has no place there."""
+    if not isinstance(frame, Projective):  # only there a straight line stays straight
         shape = shapely.segmentize(shape, LONGEST_STRAIGHT)
     moved = shapely.transform(shape, frame)
     if not np.isfinite(shapely.get_coordinates(moved)).all():
@@ -79,8 +77,8 @@ def move(shape: BaseGeometry, frame: Frame) -> BaseGeometry | None:
 
 
 def cell_side(frame: Frame, side: float, shape: BaseGeometry) -> float:
-    """Side, in pixels of the later image, of a cell of `side` pixels at the middle of a shape of the earlier image: the
-    root of the area that it covers.
+    """Side, in pixels of the later image, of an earlier cell of `side` pixels at the middle of a shape: the root of its
+    area there.
     """
     x, y = shape.centroid.coords[0]
     half = side / 2

@@ -1,4 +1,4 @@
-"""One later image, and the earlier images that may show the same place."""
+"""Compares one later image with the earlier images that may show the same place."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ class EarlierImage:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How areas are compared: `unchanged` and `reach` as the settings."""
+    """How areas are compared: `unchanged` and `reach` as in the settings."""
 
     unchanged: float
     reach: float | None
@@ -34,8 +34,8 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a comparison found. `unregistered`: why no earlier photograph could be registered with this one, None where
-    one was or none had to be.
+    """The result of a comparison. `unregistered`: why no earlier photograph could be registered with this one; None if
+    one was, or if none was needed.
     """
 
     comparison: Comparison
@@ -55,10 +55,9 @@ def compare_image(
     views: Views,
     tolerance: Tolerance,
 ) -> Outcome:
-    """Compare the findings of an image with those of the earlier images; no image is looked at
-    when there is no finding on either side.
+    """Compare the findings of an image with those of the earlier images.
 
-    Raises InputError when a score map is missing or damaged.
+    No image is read if neither side has a finding. Raises InputError if a score map is missing or damaged.
     """
     nothing = Comparison([Change(None)] * len(ids))
     if not earlier or not (ids or any(other.ids for other in earlier)):
@@ -91,7 +90,7 @@ class _UnreadError(Exception):
 
 
 def _frame(image: ImageRow, other: EarlierImage, views: Views) -> tuple[Frame | None, float]:
-    """From the earlier image to the later one, and how many pixels it is off; None where they share nothing."""
+    """The frame from the earlier image to the later one, and its error in pixels; None if they share nothing."""
     if other.how == "ground":
         return same_ground(other.image, image), 0.0
     if other.how == "view":
@@ -109,7 +108,7 @@ def _frame(image: ImageRow, other: EarlierImage, views: Views) -> tuple[Frame | 
 
 
 def _in_frame(other: EarlierImage, frame: Frame, error: float, views: Views) -> Regions | None:
-    """The findings of an earlier image in the later one's pixels; None where the image has no place there."""
+    """The findings of an earlier image in pixels of the later one; None if the image has no place there."""
     scored = views.area(other.image)
     if scored.area.is_empty:
         return None

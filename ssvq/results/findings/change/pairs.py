@@ -1,4 +1,4 @@
-"""Which images of two surveys may show the same place: of one ground, of one key, or taken from nearly one place."""
+"""Pairs images of two surveys that may show the same place: by ground, by a key, or by camera position."""
 
 import math
 import re
@@ -18,16 +18,16 @@ from ssvq.results.ground import footprint, is_placed
 from ssvq.scores.ledger_row import ImageRow
 
 How = Literal["ground", "view", "features"]
-"""What takes one image to the other: their georeferences, nothing since they show one view, or common features."""
+"""How one image maps to the other: by georeferences, not at all since they show one view, or by common features."""
 
 EARTH = 6_371_000.0  # metres
-MOST_NEAR = 4  # earlier photographs by position that a photograph is registered with
+MOST_NEAR = 4  # earlier photographs, at most, that a photograph is registered with
 MOST_OF_KEY = 50
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An earlier image, by its position in the list, that may show what a later one shows."""
+    """An earlier image, by its index, that may show what a later image shows."""
 
     earlier: int
     how: How
@@ -35,7 +35,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Pairing:
-    """`candidates` of each later image, and the addresses of those without any, by the reason."""
+    """`candidates` of each later image, and the addresses of images without any, by reason."""
 
     candidates: list[list[Candidate]]
     alone: dict[str, list[str]] = field(default_factory=dict)
@@ -44,9 +44,10 @@ class Pairing:
 def pair_images(config: FindingsConfig, later: Sequence[ImageRow], earlier: Sequence[ImageRow]) -> Pairing:
     """Pair images of the survey and of `config.previous`.
 
-    An image with a key has the images with its key; else one with a georeference those of its ground; else a photograph
-    with a position those that were taken nearby. Raises InputError for a pattern that does not tell images apart, and
-    where no image has any of the three.
+    An image with a key is paired with the images that have its key. Otherwise, an image with a georeference is paired
+    with those on the same ground, and a photograph with a position with those taken nearby.
+
+    Raises InputError if the pattern does not distinguish images, or if no image has any of the three.
     """
     by_key = _by_key(config, earlier, f"survey {config.previous!r}")
     keys = {index: key for key, found in _by_key(config, later, f"survey {config.survey!r}").items() for index in found}
@@ -82,7 +83,7 @@ NO_PLACE = "they have neither a georeference nor a position, and no key by --pai
 
 
 def _by_key(config: FindingsConfig, images: Sequence[ImageRow], what: str) -> dict[str, list[int]]:
-    """Positions of images by the key that the pattern finds in their address."""
+    """Indices of images by the key that the pattern finds in their address."""
     found: dict[str, list[int]] = defaultdict(list)
     if config.pair_pattern is None:
         return found

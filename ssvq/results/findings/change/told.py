@@ -1,10 +1,11 @@
-"""Changes in words, for pages and summaries."""
+"""Words for changes, for pages and summaries."""
 
 
 def told_change(change: str | None, growth: float | None = None, since: str | None = None) -> str:
-    """The columns `change`, `growth` and `previous_survey` of a finding in words: `grown by 23 %`,
-    `grown to 3.4 times`, `shrunk by 12 %`, `unchanged`, `new`, `gone`; `not seen in 2025` where that survey did not
-    show the place; empty where findings were compared with no survey.
+    """The columns `change`, `growth` and `previous_survey` of a finding in words.
+
+    For instance `grown by 23 %`, `grown to 3.4 times`, `shrunk by 12 %`, `unchanged`, `new`, `gone`; `not seen in 2025`
+    if that survey did not show the place; empty without a comparison.
     """
     if change is None:
         return "" if since is None else f"not seen in {since}"

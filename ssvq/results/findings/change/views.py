@@ -1,4 +1,4 @@
-"""What a process knows of the images that it compares: where they were scored, and their features."""
+"""What a process remembers of the images that it compares: where they were scored, and their features."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -25,21 +25,21 @@ from ssvq.scores.score_map import COLUMNS, ScoreMap
 if TYPE_CHECKING:  # OpenCV is loaded when the first photograph is registered
     from ssvq.results.findings.change.registration import Features
 
-KEPT = 32  # images: an earlier one is compared with several later ones that follow each other
+KEPT = 32  # images: several later images in a row are compared with one earlier image
 
 Known = TypeVar("Known")
 
 
 @dataclass(frozen=True)
 class ScoredArea:
-    """`area`: polygons, in pixels of the stored raster, of what has a score; `cell`: side of a cell of its heat."""
+    """`area`: polygons, in pixels of the stored raster, that have scores; `cell`: side of a heat cell."""
 
     area: BaseGeometry
     cell: float
 
 
 class Views:
-    """Looks at images of an output, scored by one model, and remembers the last ones."""
+    """Reads images of an output, scored by one model, and remembers the latest."""
 
     def __init__(self, scores: str, scale: HeatScale, rule: PixelRule) -> None:
         self.scores, self.scale, self.rule = scores, scale, rule
@@ -47,7 +47,7 @@ class Views:
         self.features = _remember(self._features)
 
     def _area(self, image: ImageRow) -> ScoredArea:
-        """Raises InputError when the score map is missing or damaged."""
+        """Raises InputError if the score map is missing or damaged."""
         tiles = read_object(self.scores, image, COLUMNS)
         if not len(tiles):
             return ScoredArea(shapely.Polygon(), 1.0)
@@ -64,7 +64,7 @@ class Views:
         return ScoredArea(shapely.intersection(area, whole), cell)
 
     def _features(self, image: ImageRow) -> "Features":
-        """Raises ImageError when the source image cannot be read, or is another than was scored."""
+        """Raises ImageError if the source image cannot be read, or has changed since it was scored."""
         from ssvq.results.findings.change.registration import read_features
 
         try:
@@ -85,7 +85,7 @@ def views_of(scores: str, scale: HeatScale, rule: PixelRule) -> Views:
 
 
 def _remember(look: Callable[[ImageRow], Known]) -> Callable[[ImageRow], Known]:
-    """`look`, with its last KEPT answers kept."""
+    """A function that keeps its last KEPT answers."""
     kept: OrderedDict[tuple[str, str], Known] = OrderedDict()
 
     def remembering(image: ImageRow) -> Known:
