@@ -102,6 +102,23 @@ def lengths_of(lines: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.diff(turns, prepend=0).astype(np.int64)
 
 
+def lengths_within(
+    mask: NDArray[np.bool_], place: tuple[int, int], size: tuple[int, int], *, by_rows: bool
+) -> NDArray[np.int64]:
+    """Run lengths of a picture of `size`, width and height, zeros first, in which a mask, bool (height, width), lies
+    with its first pixel at `place`, x and y. The picture is never made.
+    """
+    lines, first = (mask, place[1]) if by_rows else (mask.T, place[0])
+    begin, length = (place[0], size[0]) if by_rows else (place[1], size[1])
+    padded = np.pad(lines, ((0, 0), (1, 1)))
+    line, turn = np.nonzero(padded[:, 1:] != padded[:, :-1])
+    turns, times = np.unique((first + line) * length + begin + turn, return_counts=True)
+    turns = turns[times == 1]  # a run over the end of a line ends there, and begins again
+    total = size[0] * size[1]
+    ends = turns if len(turns) and turns[-1] == total else np.append(turns, total)
+    return np.diff(ends, prepend=0).astype(np.int64)
+
+
 def join_runs(lengths: NDArray[np.int64], values: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Run lengths, zeros first, from pieces with a length and a value each."""
     kept = lengths > 0

@@ -159,8 +159,7 @@ def _weights(bundle: Bundle) -> Iterator[str]:
         source = network.source if known else storage.base_name(network.source)  # a file's folders are private
         yield (
             f"The pretrained network {one_line(network.name)} is within the weights: from {one_line(source)}, licence "
-            f"{one_line(network.licence)}, SHA-256 {one_line(network.sha256)}. The licence that is named for this "
-            "model is that of the network."
+            f"{one_line(network.licence)}, SHA-256 {one_line(network.sha256)}."
         )
     yield (
         "Whoever trained the model decides on the licence of what it learned. None is stated here: name one before you "

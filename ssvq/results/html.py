@@ -3,10 +3,13 @@
 import base64
 import io
 from importlib import resources
-from typing import Any
+from typing import Any, Literal
 
 import jinja2
 from PIL import Image
+
+Kind = Literal["webp", "jpeg"]
+"""Formats of pictures within a page."""
 
 
 def page_template(name: str, filters: dict[str, Any]) -> jinja2.Template:
@@ -35,6 +38,13 @@ def encode_webp(picture: Image.Image, quality: int) -> bytes:
     return buffer.getvalue()
 
 
-def data_uri(webp: bytes) -> str:
-    """A WebP as the address of a picture within its page."""
-    return f"data:image/webp;base64,{base64.b64encode(webp).decode()}"
+def encode_jpeg(picture: Image.Image, quality: int) -> bytes:
+    """A picture without transparency as JPEG, which a PDF holds as it is."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=quality, optimize=True)
+    return buffer.getvalue()
+
+
+def data_uri(encoded: bytes, kind: Kind = "webp") -> str:
+    """A picture as an address within its page."""
+    return f"data:image/{kind};base64,{base64.b64encode(encoded).decode()}"

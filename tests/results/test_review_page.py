@@ -228,12 +228,14 @@ def test_decisions_outlive_a_reload_and_can_be_forgotten(opened: Any) -> None:
 
 
 def test_filters_by_state_and_severity(opened: Any) -> None:
+    from playwright.sync_api import expect
+
     opened.locator("button.review").first.click()
     opened.keyboard.press("r")
     close(opened)
     visible = opened.locator("#findings tbody tr:not([hidden])")
     opened.select_option("#filter-state", "new")
-    assert visible.count() == 2
+    expect(visible).to_have_count(2)
     assert opened.inner_text("#findings-count") == "2 of 3 findings · 2 new, 1 rejected"
     opened.click("#review")
     assert "of 2 ·" in opened.inner_text("#reviewer-facts")
@@ -241,13 +243,13 @@ def test_filters_by_state_and_severity(opened: Any) -> None:
     opened.keyboard.press("p")
     assert "confirmed" in opened.inner_text("#reviewer-state"), "what one decided stays in reach"
     close(opened)
-    assert visible.count() == 1
+    expect(visible).to_have_count(1)
     opened.select_option("#filter-state", "resolved")
-    assert visible.count() == 0
+    expect(visible).to_have_count(0)
     assert opened.locator("#review").is_disabled()
     opened.select_option("#filter-state", "")
     opened.select_option("#filter-severity", "severe")
-    assert visible.count() == 3
+    expect(visible).to_have_count(3)
 
 
 def test_the_focus_and_names_serve_who_cannot_see_the_page(opened: Any) -> None:

@@ -1,6 +1,6 @@
-"""Label Studio JSON: https:
+"""Label Studio JSON: https://labelstud.io/guide/task_format.
 
-labelstud.io/guide/task_format. Polygons, rectangles, ellipses, brush masks, and choices for whole images.
+Polygons, rectangles, ellipses, brush masks, and choices for whole images.
 
 Coordinates are percent of the picture.
 """
@@ -25,6 +25,7 @@ from ssvq.imagery.annotations.content import (
 from ssvq.imagery.drivers import SUFFIXES
 from ssvq.imagery.runs import Runs
 
+UPLOADS = "/data/upload/"  # and the number of a project: an upload keeps no folder of its own
 CATEGORY_KEYS = ("polygonlabels", "rectanglelabels", "ellipselabels", "brushlabels", "labels")
 """Keys that hold a category in a value; the type of a result has the same words, or its tag alone."""
 SHAPE_KEYS = {"points": "polygon", "radiusX": "ellipse", "rle": "brush mask", "height": "rectangle"}
@@ -97,6 +98,8 @@ def image_names(data: dict[str, Any]) -> list[str]:
 def _path_of(address: str) -> str:
     parts = urlsplit(address)
     served = parse_qs(parts.query).get("d")  # /data/local-files/?d=folder/photo.jpg
+    if parts.path.startswith(UPLOADS):
+        return unquote(parts.path).rsplit("/", 1)[-1]
     return served[0] if served else unquote(parts.path) if parts.scheme or parts.path.startswith("/data/") else address
 
 

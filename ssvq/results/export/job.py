@@ -1,4 +1,4 @@
-"""`ssvq export`: score maps for other tools. Reads only score maps and ledger: no image, no model."""
+"""`ssvq export`: scores and findings for other tools. Reads no image and no model."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -9,6 +9,11 @@ from ssvq.errors import ExitCode, InputError
 from ssvq.io import storage
 from ssvq.progress import Progress
 from ssvq.results.export.cog import encode_cog, is_heat_map
+from ssvq.results.export.findings_gis import placed_findings, to_geojson, to_geopackage
+from ssvq.results.export.label_tools.coco import to_coco
+from ssvq.results.export.label_tools.content import annotated_images
+from ssvq.results.export.label_tools.cvat import is_writable, to_cvat
+from ssvq.results.export.label_tools.label_studio import to_label_studio
 from ssvq.results.export.regions_geojson import find_regions, region_features
 from ssvq.results.export.settings import ExportConfig
 from ssvq.results.export.stac import item_id, make_item
@@ -35,6 +40,11 @@ def export(config: ExportConfig) -> ExitCode:
         "geojson": _export_regions,
         "stac": _export_items,
         "csv": _export_tiles,
+        "gpkg": _export_findings,
+        "geojson-findings": _export_findings,
+        "coco": _export_annotations,
+        "cvat": _export_annotations,
+        "label-studio": _export_annotations,
     }
     summary, left_out = writers[config.format](config, choice.images)
     print(f"{config.out}: {summary}")
@@ -128,6 +138,34 @@ def _export_tiles(config: ExportConfig, images: list[ImageRow]) -> tuple[str, li
     return f"{count(len(table), 'tile')} of {count(len(images), 'image')}", []
 
 
+def _export_findings(config: ExportConfig, images: list[ImageRow]) -> tuple[str, list[str]]:
+    """Write the findings that have a place on the map, as a GeoPackage or a FeatureCollection."""
+    rows, unplaced = placed_findings(config.scores, images)
+    left_out = [f"{count(unplaced, 'finding')} of images without a place on the map"] if unplaced else []
+    if not rows and unplaced:
+        raise InputError(f"{left_out[0]}: --format coco or `ssvq query` gives them in pixels")
+    if config.format == "gpkg":
+        put_output(config.out, to_geopackage(rows), config.out)
+    else:
+        _put_json(config.out, to_geojson(rows))
+    return count(len(rows), "finding"), left_out
+
+
+def _export_annotations(config: ExportConfig, images: list[ImageRow]) -> tuple[str, list[str]]:
+    """Write the findings of all images as annotations for a label tool, with the images by name."""
+    annotated = annotated_images(config.scores, images)
+    left_out = []
+    if config.format == "cvat":
+        unwritable = [image.row for image in annotated if not is_writable(image)]
+        left_out = _left_out(unwritable, "a name that XML cannot hold", ": rename the file")
+        annotated = [image for image in annotated if is_writable(image)]
+        put_output(config.out, to_cvat(annotated), config.out)
+    else:
+        _put_json(config.out, to_coco(annotated) if config.format == "coco" else to_label_studio(annotated))
+    findings = sum(len(image.findings) for image in annotated)
+    return f"{count(findings, 'finding')} of {count(len(annotated), 'image')}", left_out
+
+
 def _left_out(images: Sequence[ImageRow], why: str, hint: str) -> list[str]:
     """One line for images that are not in the export, or none."""
     if not images:
@@ -148,5 +186,5 @@ def _files_beside(location: str) -> dict[str, str]:
     return {name: storage.join(folder, name) for name in names}
 
 
-def _put_json(location: str, value: dict[str, Any]) -> None:
+def _put_json(location: str, value: Any) -> None:
     put_output(location, json.dumps(value, ensure_ascii=False, allow_nan=False).encode(), location)

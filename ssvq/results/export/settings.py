@@ -9,13 +9,14 @@ from ssvq.settings import Command, Location, Output
 
 
 class ExportConfig(Command):
-    """Write score maps for other tools: heat map as GeoTIFF, anomalous regions as GeoJSON, STAC Items, CSV."""
+    """Write scores and findings for other tools: GIS, STAC catalogues, spreadsheets and label tools."""
 
     scores: CliPositionalArg[Location]
     """Folder or s3:// prefix that `ssvq score --out` wrote."""
 
-    format: Literal["cog", "geojson", "stac", "csv"]
-    """cog: heat map as Cloud-Optimised GeoTIFF; geojson: anomalous regions; stac: Items; csv: a row for each tile."""
+    format: Literal["cog", "geojson", "stac", "csv", "gpkg", "geojson-findings", "coco", "cvat", "label-studio"]
+    """cog: heat map as Cloud-Optimised GeoTIFF; geojson: anomalous regions; stac: Items; csv: a row for each tile. gpkg
+    and geojson-findings: findings for GIS. coco, cvat and label-studio: findings as annotations for label tools."""
 
     out: Output
     """File to write, local or s3://; for the heat maps of several images a folder."""

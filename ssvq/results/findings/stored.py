@@ -25,8 +25,17 @@ def read_findings(partition: Partition) -> tuple[pa.Table, str | None] | None:
 
     Raises InputError for a damaged table.
     """
-    found = _read(partition)
+    found = _read(partition.findings)
     return None if found is None else (found[0], found[1].get("state"))
+
+
+def read_gone(partition: Partition) -> pa.Table | None:
+    """What the earlier survey found and is gone; None where findings were compared with no survey.
+
+    Raises InputError for a damaged table.
+    """
+    found = _read(partition.gone)
+    return None if found is None else found[0]
 
 
 def refresh_states(scores: str, survey: str) -> dict[Partition, pa.Table]:
@@ -42,7 +51,7 @@ def refresh_states(scores: str, survey: str) -> dict[Partition, pa.Table]:
         if tables and len(before) == len(decisions):
             break
         for partition in partitions:
-            found = _read(partition)
+            found = _read(partition.findings)
             if found is None:
                 continue
             decided, _ = decide(Finding.from_table(found[0]), decisions)
@@ -65,16 +74,16 @@ def _put(partition: Partition, table: pa.Table, described: dict[str, Any]) -> No
         raise InputError(f"{partition.findings} cannot be written: {reason_of(error)}") from None
 
 
-def _read(partition: Partition) -> tuple[pa.Table, dict[str, Any]] | None:
+def _read(address: str) -> tuple[pa.Table, dict[str, Any]] | None:
     """The table and its metadata. Columns that an earlier version lacks are null."""
     try:
-        data = storage.read_bytes(partition.findings)
+        data = storage.read_bytes(address)
         metadata = parquet.decode(data).schema.metadata or {}
         table = parquet.decode(data, schema=FINDINGS, optional=FINDINGS.names)
     except FileNotFoundError:
         return None
     except storage.StorageError as error:
-        raise InputError(f"{partition.findings} cannot be read: {reason_of(error)}") from None
+        raise InputError(f"{address} cannot be read: {reason_of(error)}") from None
     except DamagedError as error:
-        raise InputError(f"{partition.findings} is damaged ({error}): make it anew by `ssvq findings`") from None
+        raise InputError(f"{address} is damaged ({error}): make it anew by `ssvq findings`") from None
     return table, json.loads(metadata.get(METADATA, b"{}"))

@@ -17,17 +17,31 @@ from ssvq.imagery.pixel_rule import PixelRule
 from ssvq.imagery.pixels import read_rgb
 from ssvq.imagery.raster import open_raster
 from ssvq.progress import Progress
-from ssvq.results.html import data_uri, encode_webp
+from ssvq.results.html import Kind, data_uri, encode_jpeg, encode_webp
 from ssvq.scores.findings import Finding
 from ssvq.scores.ledger_row import ImageRow
 
 THREADS = 4  # images at work at a time
 AROUND = 1.6  # side of a crop, as a multiple of the finding's
 LEAST_SIDE = 256  # pixels of the image in a crop: a small finding needs context to be recognised
-# Longest side of a crop and quality of its WebP: the first that fits the bytes.
-CROPS = ((384, 72), (320, 68), (256, 64), (192, 58), (128, 50), (96, 40))
-ALL_CROPS = 4_500_000  # bytes of a page, before base64
-MOST_BYTES = 24_000  # for a finding
+
+
+@dataclass(frozen=True)
+class CropFormat:
+    """How crops are encoded. `sizes`: longest side in pixels and quality; the first that fits the bytes is taken."""
+
+    kind: Kind
+    sizes: tuple[tuple[int, int], ...]
+    all_bytes: int
+    """Of all crops together, before base64."""
+
+    most_bytes: int
+    """Of one crop."""
+
+
+ON_PAGE = CropFormat("webp", ((384, 72), (320, 68), (256, 64), (192, 58), (128, 50), (96, 40)), 4_500_000, 24_000)
+# 480 pixels are 200 an inch of the width that a severe finding has on paper.
+IN_PRINT = CropFormat("jpeg", ((480, 80), (400, 76), (320, 72), (256, 66), (192, 60), (128, 50)), 16_000_000, 40_000)
 
 ImageVersion = tuple[str, str]
 """Id and fingerprint of an image."""
@@ -55,15 +69,20 @@ def version_of_image(row: Finding | ImageRow) -> ImageVersion:
     return row.image_id, row.fingerprint
 
 
-def make_crops(findings: Sequence[Finding], images: Mapping[ImageVersion, ImageRow], rule: PixelRule) -> list[Crop]:
+def make_crops(
+    findings: Sequence[Finding],
+    images: Mapping[ImageVersion, ImageRow],
+    rule: PixelRule,
+    form: CropFormat = ON_PAGE,
+) -> list[Crop]:
     """Close-ups of findings, in their order. Each image is opened once."""
     by_image = groupby(sorted(findings, key=_by_place), key=version_of_image)
     of_images = [(images[version], list(group)) for version, group in by_image]
-    most_bytes = min(MOST_BYTES, ALL_CROPS // max(1, len(findings)))
+    most_bytes = min(form.most_bytes, form.all_bytes // max(1, len(findings)))
     crops: dict[str, Crop] = {}
 
     def crops_of(of_image: tuple[ImageRow, list[Finding]]) -> dict[str, Crop]:
-        return dict(_crops_of(of_image[0], of_image[1], rule, most_bytes))
+        return dict(_crops_of(of_image[0], of_image[1], rule, form, most_bytes))
 
     with ThreadPoolExecutor(THREADS) as pool, Progress("cutting findings", len(of_images), "images") as progress:
         for done in pool.map(crops_of, of_images):
@@ -78,20 +97,20 @@ def _by_place(finding: Finding) -> tuple[str, str, int, int]:
 
 
 def _crops_of(
-    image: ImageRow, findings: Sequence[Finding], rule: PixelRule, most_bytes: int
+    image: ImageRow, findings: Sequence[Finding], rule: PixelRule, form: CropFormat, most_bytes: int
 ) -> Iterator[tuple[str, Crop]]:
     windows = [crop_window(finding, image.image_width, image.image_height) for finding in findings]
-    done = 0
+    done, longest = 0, form.sizes[0][0]
     try:
         with open_raster(image.image_uri, [image.driver]) as dataset:
             if (dataset.width, dataset.height) != (image.image_width, image.image_height):
                 raise ImageError("read", "changed after it was scored")
             for finding, (x, y, width, height) in zip(findings, windows, strict=True):
-                path = outline_path(finding.region, x, y, max(width, height) / CROPS[0][0])
-                shrink = max(1.0, max(width, height) / CROPS[0][0])
+                path = outline_path(finding.region, x, y, max(width, height) / longest)
+                shrink = max(1.0, max(width, height) / longest)
                 shape = (max(1, round(height / shrink)), max(1, round(width / shrink)))
                 pixels, _ = read_rgb(dataset, x, y, width, height, shape, rule)
-                yield finding.finding_id, Crop(x, y, width, height, path, _encode(pixels, most_bytes))
+                yield finding.finding_id, Crop(x, y, width, height, path, _encode(pixels, form, most_bytes))
                 done += 1
     except ImageError as error:
         gone = isinstance(error.__cause__, FileNotFoundError)
@@ -121,12 +140,13 @@ def outline_path(outline: BaseGeometry, x: int, y: int, pixel: float) -> str:
     )
 
 
-def _encode(pixels: NDArray[np.uint8], most_bytes: int) -> str:
+def _encode(pixels: NDArray[np.uint8], form: CropFormat, most_bytes: int) -> str:
     photograph = Image.fromarray(pixels)
-    for side, quality in CROPS:
+    encode = encode_webp if form.kind == "webp" else encode_jpeg
+    for side, quality in form.sizes:
         shown = photograph.copy()
         shown.thumbnail((side, side), Image.Resampling.LANCZOS)
-        encoded = encode_webp(shown, quality)
+        encoded = encode(shown, quality)
         if len(encoded) <= most_bytes:
             break
-    return data_uri(encoded)
+    return data_uri(encoded, form.kind)

@@ -53,6 +53,21 @@ class _Tiles:
 
 
 @dataclass(frozen=True)
+class SurveyCounts:
+    """Counts of images and tiles. `over` and `images_over` reach the threshold. `expected`: false alarms to expect at
+    the threshold, by calibration; None if that is unknown.
+    """
+
+    scored: int
+    failed: int
+    passed_over: int
+    tiles: int
+    over: int
+    images_over: int
+    expected: int | None
+
+
+@dataclass(frozen=True)
 class ReportData:
     """What the page shows, without pictures."""
 
@@ -74,6 +89,25 @@ class ReportData:
     """The worst tiles with a position, worst first."""
     state: str | None
     """State of the partition in the ledger, as in `PartitionInfo`."""
+
+    @property
+    def summary(self) -> SurveyCounts:
+        """Images and tiles, counted."""
+        return SurveyCounts(
+            scored=len(self.images),
+            failed=len(self.failures),
+            passed_over=self.passed_over,
+            tiles=sum(image.scored_tiles for image in self.images),
+            over=sum(image.over for image in self.images),
+            images_over=sum(image.over > 0 for image in self.images),
+            expected=None if self.bins is None else _expected_false_alarms(self.bins),
+        )
+
+
+def _expected_false_alarms(bins: Bins) -> int | None:
+    """The number of tiles times the p-value of the threshold: the false alarms if all tiles were normal."""
+    alarms, normal = sum(bins.normal[bins.at :]), sum(bins.normal)
+    return round((1 + alarms) / (1 + normal) * sum(bins.tiles)) if normal else None
 
 
 def read_data(scores: str, survey: str, model_id: str | None) -> ReportData:

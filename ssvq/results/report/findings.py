@@ -1,6 +1,6 @@
-"""The findings of a report: rows of the table for unchanged images, and the data for page and script."""
+"""The findings of a report: rows of the table that are still true, and what the page and its script say of them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -9,41 +9,50 @@ import shapely
 
 from ssvq.imagery.pixel_rule import PixelRule
 from ssvq.results.findings.stored import read_findings
-from ssvq.results.report.crops import Crop, make_crops, version_of_image
+from ssvq.results.report.crops import ON_PAGE, Crop, CropFormat, make_crops, version_of_image
 from ssvq.results.report.pictures import Picture
-from ssvq.scores.findings import STATES, Finding
+from ssvq.scores.findings import STATES, Finding, State
 from ssvq.scores.layout import Partition
 from ssvq.scores.ledger_row import ImageRow
 
 
 @dataclass(frozen=True)
 class ReportFindings:
-    """The findings of a partition on a page."""
+    """Findings of a partition that are on a page."""
 
     rows: list[Finding]
-    """Those of scored and unchanged images; worst first."""
+    """Those of images that are scored and have not changed; worst first."""
     crops: list[Crop]
-    """Close-ups of the first rows, as many as the page lists."""
+    """Of the first rows: as many as the page lists."""
     is_current: bool
-    """Whether the table was made from the current scores."""
+    """Whether the table was made from the scores as they are now."""
+    left_out: int = 0
+    """Rows of the states that were asked to be left out."""
 
     @property
     def listed(self) -> list[tuple[Finding, Crop]]:
-        """The listed rows with their close-ups."""
+        """Those that the page lists."""
         return list(zip(self.rows, self.crops, strict=False))
 
     @property
     def severities(self) -> list[str]:
-        """The severities, worst first."""
+        """From the most severe on."""
         return list(dict.fromkeys(row.severity for row in self.rows))
 
 
 def make_findings(
-    partition: Partition, state: str | None, images: Sequence[ImageRow], rule: PixelRule, most: int
+    partition: Partition,
+    state: str | None,
+    images: Sequence[ImageRow],
+    rule: PixelRule,
+    most: int,
+    form: CropFormat = ON_PAGE,
+    without: Collection[State] = (),
 ) -> ReportFindings | None:
-    """The findings of a partition, the worst `most` of them with a close-up; None without a table.
+    """The findings of a partition, the worst `most` of them with a crop; None where there is no table. `state`: of the
+    ledger as it is now. `images`: the scored images. `without`: states that are left out.
 
-    `state`: the current state of the ledger. `images`: the scored images. Raises InputError for a damaged table.
+    Raises InputError for a damaged table.
     """
     found = read_findings(partition)
     if found is None:
@@ -51,11 +60,13 @@ def make_findings(
     table, made_from = found
     known = {version_of_image(image): image for image in images}
     rows = [finding for finding in Finding.from_table(table) if version_of_image(finding) in known]
-    return ReportFindings(rows, make_crops(rows[:most], known, rule), made_from == state)
+    kept = [row for row in rows if row.state not in without]
+    crops = make_crops(kept[:most], known, rule, form)
+    return ReportFindings(kept, crops, made_from == state, len(rows) - len(kept))
 
 
 def template_parts(findings: ReportFindings) -> dict[str, Any]:
-    """Variables of the template besides the findings."""
+    """What the template needs beside the findings themselves."""
     severities = findings.severities
     worst = sum(row.severity == severities[0] for row in findings.rows) if severities else 0
     return {
@@ -69,9 +80,8 @@ def template_parts(findings: ReportFindings) -> dict[str, Any]:
 def script_data(
     findings: ReportFindings | None, images: Sequence[ImageRow], pictures: Sequence[Picture]
 ) -> list[dict[str, Any]]:
-    """What the script needs about each listed finding: its entry in the file of decisions, and its position.
-
-    `image`: index of its image among those with pictures, or None.
+    """What the script needs of each finding that is listed: what the file of decisions says of it, and where it is.
+    `image`: the position of its image among those with pictures, or None.
     """
     if findings is None:
         return []
@@ -95,5 +105,5 @@ def script_data(
 
 
 def _as_script_says(when: datetime) -> str:
-    """A time in UTC in the form of JavaScript's `toISOString`, so that both compare as text."""
+    """A time in UTC as JavaScript's `toISOString` gives it, so that both compare as text."""
     return f"{when.strftime('%Y-%m-%dT%H:%M:%S')}.{when.microsecond // 1000:03}Z"

@@ -1,4 +1,4 @@
-"""The map of a report: outlines in longitude and latitude as SVG paths, without any background from a network."""
+"""The map of a report: outlines in longitude and latitude as paths of an SVG; nothing comes from a network."""
 
 import math
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from shapely.geometry.base import BaseGeometry
 from ssvq.results.pictures.heat import COLOURS, FULL_SCALE
 
 WIDTH, TALLEST, MARGIN = 1000, 520, 20  # units of the SVG
+MARK_APART = 24  # units of the SVG between the middles of two numbers
 METRES_IN_DEGREE = 111_320  # of latitude
 
 
@@ -37,7 +38,7 @@ class MapTile(NamedTuple):
 
 @dataclass(frozen=True)
 class Shape:
-    """A path, the index of its image in the page's table, its score, and its fill colour, if any."""
+    """A path, the position of its image in the page's table, its score, and a colour where it is filled."""
 
     path: str
     image: int
@@ -47,7 +48,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class GroundMap:
-    """Paths in drawing order, and a scale bar (units of the SVG, text)."""
+    """Paths in the order in which they are drawn, and a scale bar (units of the SVG, text)."""
 
     width: int
     height: int
@@ -55,6 +56,8 @@ class GroundMap:
     tiles: list[Shape]
     bar: float
     bar_text: str
+    marks: list[tuple[int, float, float]]
+    """Position of a place among those that were asked to be marked, from 1 on, and where it is."""
 
 
 def heat_colour(score: float, threshold: float) -> str:
@@ -63,17 +66,27 @@ def heat_colour(score: float, threshold: float) -> str:
     return str(to_hex(matplotlib.colormaps[COLOURS](min(max(share, 0.0), 1.0))))
 
 
-def draw_map(images: Sequence[MapImage], tiles: Sequence[MapTile], threshold: float | None) -> GroundMap | None:
-    """Outlines of images and, over them, their worst tiles, the worst on top. None if nothing has a position."""
+def draw_map(
+    images: Sequence[MapImage],
+    tiles: Sequence[MapTile],
+    threshold: float | None,
+    marked: Sequence[bytes | None] = (),
+) -> GroundMap | None:
+    """Outlines of images and, over them, their worst tiles, the worst on top. None if nothing has a position.
+
+    `marked`: WKB of places, or None, that are numbered unless they would hide an earlier number.
+    """
+    centres = {i: shapely.from_wkb(wkb).representative_point() for i, wkb in enumerate(marked, 1) if wkb is not None}
     places = [(i, image.place) for i, image in enumerate(images) if image.place is not None]
     if not places and not tiles:
         return None
     position = {image.image_id: i for i, image in enumerate(images)}
     shapes = [shapely.from_wkb(tile.geometry) for tile in tiles]
     everything = shapely.GeometryCollection([place for _, place in places] + shapes)
-    if everything.bounds[2] - everything.bounds[0] > 180:  # the survey lies on both sides of the antimeridian
+    if everything.bounds[2] - everything.bounds[0] > 180:  # it lies on both sides of the antimeridian
         places = [(i, _eastwards(place)) for i, place in places]
         shapes = [_eastwards(shape) for shape in shapes]
+        centres = {i: _eastwards(centre) for i, centre in centres.items()}
         everything = shapely.GeometryCollection([place for _, place in places] + shapes)
     west, south, east, north = everything.bounds
     stretch = max(0.01, math.cos(math.radians((south + north) / 2)))
@@ -98,7 +111,17 @@ def draw_map(images: Sequence[MapImage], tiles: Sequence[MapTile], threshold: fl
         if tile.image_id in position
     ]
     bar, text = _scale_bar(scale)
-    return GroundMap(WIDTH, height, outlines[::-1], drawn[::-1], bar, text)
+    marks = _apart({i: to_page(shapely.get_coordinates(centre))[0] for i, centre in centres.items()})
+    return GroundMap(WIDTH, height, outlines[::-1], drawn[::-1], bar, text, marks)
+
+
+def _apart(points: dict[int, np.ndarray]) -> list[tuple[int, float, float]]:
+    """Those of the numbered points that lie apart from each earlier one."""
+    kept: list[tuple[int, float, float]] = []
+    for number, (x, y) in points.items():
+        if all(math.hypot(x - other_x, y - other_y) >= MARK_APART for _, other_x, other_y in kept):
+            kept.append((number, round(float(x), 1), round(float(y), 1)))
+    return kept
 
 
 def _eastwards(shape: BaseGeometry) -> BaseGeometry:
@@ -106,7 +129,7 @@ def _eastwards(shape: BaseGeometry) -> BaseGeometry:
 
 
 def _path(shape: BaseGeometry) -> str:
-    """The data of an SVG path, rounded to tenths of a unit, finer than any screen."""
+    """The data of an SVG path in tenths of its units, which no screen resolves."""
     pieces = []
     for part in shapely.get_parts(shape):
         if part.geom_type == "Point":
@@ -118,7 +141,7 @@ def _path(shape: BaseGeometry) -> str:
 
 
 def _scale_bar(scale: float) -> tuple[float, str]:
-    """A round length of about a fifth of the map's width."""
+    """A round length of about a fifth of the map."""
     metres = WIDTH / 5 / scale * METRES_IN_DEGREE
     power = 10.0 ** math.floor(math.log10(metres))
     round_metres = max(step * power for step in (1, 2, 5) if step * power <= metres)

@@ -1,7 +1,6 @@
-"""Renders a report as HTML: one file that needs no network and is readable without its script."""
+"""From the numbers and pictures of a report to its HTML: one file, no network, readable without its script too."""
 
 import json
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,20 +12,22 @@ from markupsafe import Markup
 
 import ssvq
 from ssvq.results.html import page_template, read_part
+from ssvq.results.pictures.heat import FULL_SCALE
 from ssvq.results.report.bins import Bins
 from ssvq.results.report.data import ReportData
-from ssvq.results.report.figures import FILTERS, legend_colours, summarise
 from ssvq.results.report.findings import ReportFindings, script_data, template_parts
-from ssvq.results.report.ground_map import draw_map
+from ssvq.results.report.formats import FILTERS, decimals
+from ssvq.results.report.ground_map import draw_map, heat_colour
 from ssvq.results.report.pictures import Picture
 from ssvq.results.report.shown import ReportImage
 
-BARS = 64  # bars of the distribution; more would be finer than a calibration of some hundred tiles
+BARS = 64  # of the distribution; more are finer than a calibration of some hundred tiles
+LEGEND_STEPS = 8
 
 
 def render(data: ReportData, pictures: Sequence[Picture], findings: ReportFindings | None = None) -> bytes:
-    """The page as UTF-8. `pictures`: of the first images."""
-    filters = FILTERS | {"fixed": _fixed, "as_json": _indented}
+    """The page as UTF-8. The first images have the pictures."""
+    filters = {**FILTERS, "as_json": _indented}
     bins = data.bins
     threshold = None if bins is None else bins.threshold
     shown = [*pictures, *[None] * (len(data.images) - len(pictures))]
@@ -39,15 +40,15 @@ def render(data: ReportData, pictures: Sequence[Picture], findings: ReportFindin
         js=Markup("".join(read_part(f"ssvq.results.report/{name}.js") for name in ("store", "page", "findings"))),
         findings=findings,
         **({} if findings is None else template_parts(findings)),
-        decimals=_decimals(data),
+        decimals=decimals(data.images),
         rows=list(zip(data.images, shown, strict=True)),
         names=[image.image_uri.rsplit("/", 1)[-1] for image in data.images],
-        summary=summarise(data),
+        summary=data.summary,
         calibration={name: value for name, value in calibration.items() if name != "normal_scores"},
         settings={name: value for name, value in model.items() if name not in ("calibration", "metrics")},
         chart=None if bins is None else _chart(bins),
         ground=draw_map([image.on_map for image in data.images], data.tiles_on_map, threshold),
-        legend=None if threshold is None else legend_colours(threshold),
+        legend=None if threshold is None else _legend(threshold),
         threshold=threshold,
         since=min(times, default=None),
         until=max(times, default=None),
@@ -73,8 +74,8 @@ def _for_viewer(picture: Picture, image: ReportImage) -> dict[str, Any] | None:
 
 
 def _chart(bins: Bins) -> dict[str, Any]:
-    """Outlines of the distribution, in units of bins (x) and thousandths (y). Heights are square roots of shares, so
-    that the few anomalous tiles of a long tail stay visible.
+    """Areas of the distribution in units of bins (x) and thousandths (y). Heights are square roots of shares, so that
+    the few anomalous tiles of a long tail are seen.
     """
     together = max(1, round(len(bins.tiles) / BARS))
     first = bins.at % together  # a bar begins at the threshold
@@ -101,20 +102,14 @@ def _chart(bins: Bins) -> dict[str, Any]:
     }
 
 
+def _legend(threshold: float) -> list[str]:
+    return [heat_colour(FULL_SCALE * threshold * i / (LEGEND_STEPS - 1), threshold) for i in range(LEGEND_STEPS)]
+
+
 def _in_script(value: Any) -> Markup:
-    """JSON that can neither end its script element nor open a comment in it."""
+    """JSON that cannot end the script element that holds it, nor open a comment in it."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Markup(re.sub(r"[<>&\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", text))
-
-
-def _decimals(data: ReportData) -> int:
-    """Decimals at which the worst score has four digits: one number for the whole column."""
-    worst = max((abs(image.worst) for image in data.images if image.worst), default=1.0)
-    return max(0, 3 - math.floor(math.log10(worst)))
-
-
-def _fixed(value: float, decimals: int) -> str:
-    return f"{value:,.{decimals}f}"
 
 
 def _indented(value: Any) -> str:

@@ -66,7 +66,7 @@ def bytes_for(number: int, taken: int = 0) -> int:
 def make_picture(scores: str, image: ReportImage, rule: PixelRule, most_bytes: int) -> Picture:
     """The pictures of one image, at most `most_bytes` together unless the smallest preview is larger."""
     try:
-        pixels = _read(image, rule)
+        pixels = read_whole(image, rule, PREVIEWS[0][0])
     except ImageError as error:
         gone = isinstance(error.__cause__, FileNotFoundError)
         return Picture(problem="the source image is missing" if gone else error.message)
@@ -115,10 +115,10 @@ def colour_heat(heat: HeatMap, threshold: float) -> tuple[NDArray[np.uint8], int
     return (colours * 255).round().astype(np.uint8), step
 
 
-def _read(image: ImageRow, rule: PixelRule) -> NDArray[np.uint8]:
-    """An image at the largest size of a preview. Raises ImageError."""
+def read_whole(image: ImageRow, rule: PixelRule, side: int) -> NDArray[np.uint8]:
+    """An image, a row of the ledger, as uint8 RGB whose longest side has at most `side` pixels. Raises ImageError."""
     width, height = image.image_width, image.image_height
-    shrink = max(1.0, max(width, height) / PREVIEWS[0][0])
+    shrink = max(1.0, max(width, height) / side)
     with open_raster(image.image_uri, [image.driver]) as dataset:
         if (dataset.width, dataset.height) != (width, height):
             raise ImageError("read", f"is {dataset.width} x {dataset.height} now: it changed after it was scored")

@@ -1,0 +1,48 @@
+"""WeasyPrint, from HTML to PDF: loaded only for a PDF, and without a network."""
+
+import base64
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import matplotlib
+
+from ssvq.errors import InputError
+from ssvq.extras import require
+
+PANGO = "libpango-1.0-0 libpangoft2-1.0-0"  # packages of Debian and Ubuntu
+PURPOSE = "--format pdf"
+FALLBACK = "ssvq fallback"
+"""Family of the font that comes with matplotlib: a machine without any font has it too."""
+
+
+def load_engine() -> ModuleType:
+    """The module `weasyprint`. Raises InputError, saying what to install, where it or Pango is missing."""
+    require("pdf", "weasyprint", purpose=PURPOSE)
+    try:
+        return importlib.import_module("weasyprint")
+    except OSError:  # what cffi raises for a library that it cannot open
+        raise InputError(
+            f"{PURPOSE} needs the library Pango: apt-get install {PANGO} (Debian, Ubuntu), brew install pango (macOS)"
+        ) from None
+
+
+def to_pdf(engine: ModuleType, html: str) -> bytes:
+    """A document as PDF: the same bytes for the same text and fonts. Only addresses of data are opened.
+
+    `engine`: what `load_engine` gave.
+    """
+    fetcher = importlib.import_module("weasyprint.urls").URLFetcher(allowed_protocols=("data",), allow_redirects=False)
+    pdf: bytes = engine.HTML(string=html, url_fetcher=fetcher).write_pdf(pdf_tags=True)
+    return pdf
+
+
+def fallback_fonts() -> str:
+    """CSS of the fallback font, regular and bold, which holds the fonts themselves."""
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    faces = []
+    for name, weight in (("DejaVuSans", 400), ("DejaVuSans-Bold", 700)):
+        data = base64.b64encode((folder / f"{name}.ttf").read_bytes()).decode()
+        source = f'url("data:font/ttf;base64,{data}")'
+        faces.append(f'@font-face {{ font-family: "{FALLBACK}"; font-weight: {weight}; src: {source}; }}')
+    return "\n".join(faces)
