@@ -1,4 +1,4 @@
-"""Findings for GIS: GeoPackage and GeoJSON, in longitude and latitude. Findings without a place are left out."""
+"""Findings for GIS: GeoPackage and GeoJSON, in longitude and latitude. Findings that have no place there are left out."""
 
 import json
 import tempfile
@@ -17,11 +17,11 @@ from ssvq.scores.ledger_row import ImageRow
 LAYER = "findings"
 GEOMETRY = "geometry"
 COLUMNS = [field for field in FINDINGS if field.name not in ("outline", "bbox", GEOMETRY)]
-"""What a finding is described by."""
+"""Columns that describe a finding."""
 
 
 def placed_findings(scores: str, images: Sequence[ImageRow]) -> tuple[list[Finding], int]:
-    """Findings of the images that have a place, and how many have none.
+    """Findings with a position on the map, and the number of those without one.
 
     Raises InputError as `findings_by_version`.
     """
@@ -32,7 +32,7 @@ def placed_findings(scores: str, images: Sequence[ImageRow]) -> tuple[list[Findi
 
 
 def to_geopackage(findings: Sequence[Finding]) -> bytes:
-    """The file, with the layer `findings` of multipolygons in EPSG:4326. SQLite needs a file to write it."""
+    """A GeoPackage with the layer `findings` of multipolygons in EPSG:4326. SQLite can only write to a file."""
     shapes = [shapely.to_wkb(_multi(finding)) for finding in findings]
     columns = to_table(findings).select([field.name for field in COLUMNS]).replace_schema_metadata()
     table = columns.append_column(GEOMETRY, pa.array(shapes, pa.binary()))

@@ -33,14 +33,14 @@ class CropFormat:
     kind: Kind
     sizes: tuple[tuple[int, int], ...]
     all_bytes: int
-    """Of all crops together, before base64."""
+    """Largest size of all crops together, before base64."""
 
     most_bytes: int
-    """Of one crop."""
+    """Largest size of one crop."""
 
 
 ON_PAGE = CropFormat("webp", ((384, 72), (320, 68), (256, 64), (192, 58), (128, 50), (96, 40)), 4_500_000, 24_000)
-# 480 pixels are 200 an inch of the width that a severe finding has on paper.
+# 480 pixels are 200 dpi at the width of a severe finding on paper.
 IN_PRINT = CropFormat("jpeg", ((480, 80), (400, 76), (320, 72), (256, 66), (192, 60), (128, 50)), 16_000_000, 40_000)
 
 ImageVersion = tuple[str, str]

@@ -1,4 +1,4 @@
-"""The findings of a report: rows of the table that are still true, and what the page and its script say of them."""
+"""The findings of a report: those whose images have not changed, and their data for the page and its script."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -18,25 +18,25 @@ from ssvq.scores.ledger_row import ImageRow
 
 @dataclass(frozen=True)
 class ReportFindings:
-    """Findings of a partition that are on a page."""
+    """Findings of a partition in a report."""
 
     rows: list[Finding]
     """Those of images that are scored and have not changed; worst first."""
     crops: list[Crop]
-    """Of the first rows: as many as the page lists."""
+    """Close-ups of the first rows: of those that the report lists."""
     is_current: bool
-    """Whether the table was made from the scores as they are now."""
+    """Whether the table was made from the current scores."""
     left_out: int = 0
-    """Rows of the states that were asked to be left out."""
+    """Number of findings that were left out because of their state."""
 
     @property
     def listed(self) -> list[tuple[Finding, Crop]]:
-        """Those that the page lists."""
+        """The findings that the report lists, with their close-ups."""
         return list(zip(self.rows, self.crops, strict=False))
 
     @property
     def severities(self) -> list[str]:
-        """From the most severe on."""
+        """The severities, most severe first."""
         return list(dict.fromkeys(row.severity for row in self.rows))
 
 
@@ -49,10 +49,10 @@ def make_findings(
     form: CropFormat = ON_PAGE,
     without: Collection[State] = (),
 ) -> ReportFindings | None:
-    """The findings of a partition, the worst `most` of them with a crop; None where there is no table. `state`: of the
-    ledger as it is now. `images`: the scored images. `without`: states that are left out.
+    """The findings of a partition, the worst `most` of them with a close-up; None without a table.
 
-    Raises InputError for a damaged table.
+    `state`: the current state of the ledger. `images`: the scored images. `without`: states to leave out. Raises
+    InputError for a damaged table.
     """
     found = read_findings(partition)
     if found is None:
@@ -66,7 +66,7 @@ def make_findings(
 
 
 def template_parts(findings: ReportFindings) -> dict[str, Any]:
-    """What the template needs beside the findings themselves."""
+    """Values for the template besides the findings."""
     severities = findings.severities
     worst = sum(row.severity == severities[0] for row in findings.rows) if severities else 0
     return {
@@ -80,8 +80,9 @@ def template_parts(findings: ReportFindings) -> dict[str, Any]:
 def script_data(
     findings: ReportFindings | None, images: Sequence[ImageRow], pictures: Sequence[Picture]
 ) -> list[dict[str, Any]]:
-    """What the script needs of each finding that is listed: what the file of decisions says of it, and where it is.
-    `image`: the position of its image among those with pictures, or None.
+    """Data for the script about each listed finding: its columns in the file of decisions, and its position.
+
+    `image`: index of its image among those with pictures, or None.
     """
     if findings is None:
         return []
@@ -105,5 +106,5 @@ def script_data(
 
 
 def _as_script_says(when: datetime) -> str:
-    """A time in UTC as JavaScript's `toISOString` gives it, so that both compare as text."""
+    """A UTC time in the format of JavaScript's `toISOString`, so that both compare as text."""
     return f"{when.strftime('%Y-%m-%dT%H:%M:%S')}.{when.microsecond // 1000:03}Z"

@@ -1,4 +1,4 @@
-"""The map of a report: outlines in longitude and latitude as paths of an SVG; nothing comes from a network."""
+"""The map of a report: outlines in longitude and latitude as SVG paths, without a background from the network."""
 
 import math
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from shapely.geometry.base import BaseGeometry
 from ssvq.results.pictures.heat import COLOURS, FULL_SCALE
 
 WIDTH, TALLEST, MARGIN = 1000, 520, 20  # units of the SVG
-MARK_APART = 24  # units of the SVG between the middles of two numbers
+MARK_APART = 24  # units of the SVG between the centres of two numbers
 METRES_IN_DEGREE = 111_320  # of latitude
 
 
 class MapImage(NamedTuple):
-    """An image on the map: its footprint or the place of the camera, None where neither is known, and its highest
-    score.
+    """An image on the map. `place`: its footprint or the position of the camera, None if both are unknown. `worst`: its
+    highest score.
     """
 
     image_id: str
@@ -57,7 +57,7 @@ class GroundMap:
     bar: float
     bar_text: str
     marks: list[tuple[int, float, float]]
-    """Position of a place among those that were asked to be marked, from 1 on, and where it is."""
+    """Numbers from 1 and where they are drawn: number, x, y."""
 
 
 def heat_colour(score: float, threshold: float) -> str:
@@ -116,7 +116,7 @@ def draw_map(
 
 
 def _apart(points: dict[int, np.ndarray]) -> list[tuple[int, float, float]]:
-    """Those of the numbered points that lie apart from each earlier one."""
+    """The numbered points that lie apart from all earlier ones."""
     kept: list[tuple[int, float, float]] = []
     for number, (x, y) in points.items():
         if all(math.hypot(x - other_x, y - other_y) >= MARK_APART for _, other_x, other_y in kept):
@@ -129,7 +129,7 @@ def _eastwards(shape: BaseGeometry) -> BaseGeometry:
 
 
 def _path(shape: BaseGeometry) -> str:
-    """The data of an SVG path in tenths of its units, which no screen resolves."""
+    """The data of an SVG path, to a tenth of a unit, which no screen resolves."""
     pieces = []
     for part in shapely.get_parts(shape):
         if part.geom_type == "Point":

@@ -1,4 +1,4 @@
-"""`ssvq report`: reads what a survey's score maps say, makes its pictures, writes the page or the PDF."""
+"""`ssvq report`: reads the score maps of a survey, makes pictures, and writes a page or a PDF."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ NAMED_MISSING = 20  # on standard error; the report names all
 
 @dataclass(frozen=True)
 class _Made:
-    """A report, its findings, and by image with a picture why there is none."""
+    """A report, its findings, and for each image with a picture the problem if there is none."""
 
     content: bytes
     findings: ReportFindings | None
@@ -34,11 +34,11 @@ class _Made:
 
 
 def report(config: ReportConfig) -> ExitCode:
-    """Write the report, and say what is not in it: then the exit code is SOME_IMAGES_FAILED, since pictures of images
-    or whole score maps are missing that were asked for. Images that failed to be scored are a part of the report.
+    """Write the report. The exit code is SOME_IMAGES_FAILED if pictures or score maps are missing from it. Images that
+    failed to be scored are part of the report.
 
-    Raises InputError for a survey or model that is not there, when the report cannot be written, and for a PDF when
-    WeasyPrint or Pango is missing.
+    Raises InputError for an unknown survey or model, if the report cannot be written, and for a PDF if WeasyPrint or
+    Pango is missing.
     """
     if config.kind == "pdf":
         load_engine()  # before the work

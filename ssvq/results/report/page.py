@@ -1,4 +1,4 @@
-"""From the numbers and pictures of a report to its HTML: one file, no network, readable without its script too."""
+"""The HTML of a report, from its numbers and pictures: one file, no network, readable without its script."""
 
 import json
 import re
@@ -21,12 +21,12 @@ from ssvq.results.report.ground_map import draw_map, heat_colour
 from ssvq.results.report.pictures import Picture
 from ssvq.results.report.shown import ReportImage
 
-BARS = 64  # of the distribution; more are finer than a calibration of some hundred tiles
+BARS = 64  # of the distribution; a calibration of a few hundred tiles supports no finer ones
 LEGEND_STEPS = 8
 
 
 def render(data: ReportData, pictures: Sequence[Picture], findings: ReportFindings | None = None) -> bytes:
-    """The page as UTF-8. The first images have the pictures."""
+    """The page as UTF-8. The pictures belong to the first images."""
     filters = {**FILTERS, "as_json": _indented}
     bins = data.bins
     threshold = None if bins is None else bins.threshold
@@ -75,7 +75,7 @@ def _for_viewer(picture: Picture, image: ReportImage) -> dict[str, Any] | None:
 
 def _chart(bins: Bins) -> dict[str, Any]:
     """Areas of the distribution in units of bins (x) and thousandths (y). Heights are square roots of shares, so that
-    the few anomalous tiles of a long tail are seen.
+    the few anomalous tiles in a long tail are visible.
     """
     together = max(1, round(len(bins.tiles) / BARS))
     first = bins.at % together  # a bar begins at the threshold
@@ -107,7 +107,7 @@ def _legend(threshold: float) -> list[str]:
 
 
 def _in_script(value: Any) -> Markup:
-    """JSON that cannot end the script element that holds it, nor open a comment in it."""
+    """JSON that can neither end its script element nor open a comment in it."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Markup(re.sub(r"[<>&\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", text))
 

@@ -116,7 +116,7 @@ def colour_heat(heat: HeatMap, threshold: float) -> tuple[NDArray[np.uint8], int
 
 
 def read_whole(image: ImageRow, rule: PixelRule, side: int) -> NDArray[np.uint8]:
-    """An image, a row of the ledger, as uint8 RGB whose longest side has at most `side` pixels. Raises ImageError."""
+    """An image as uint8 RGB whose longest side has at most `side` pixels. Raises ImageError."""
     width, height = image.image_width, image.image_height
     shrink = max(1.0, max(width, height) / side)
     with open_raster(image.image_uri, [image.driver]) as dataset:

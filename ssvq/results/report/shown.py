@@ -9,21 +9,21 @@ from ssvq.scores.ledger_row import ImageRow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportImage(ImageRow):
-    """A scored image, with figures of its tiles that have a finite score."""
+    """A scored image with statistics of its tiles that have a finite score."""
 
     scored_tiles: int
     worst: float | None
-    """Highest score; None without a tile."""
+    """Highest score; None without tiles."""
     p_value: float | None
     """Lowest p-value."""
     over: int
     """Tiles at or over the threshold."""
     frames: list[tuple[int, int, int, int]]
-    """x, y, width and height of the worst of these."""
+    """The worst of these: x, y, width and height."""
     bin: int
     """Bin of the highest score; -1 without one."""
 
     @property
     def on_map(self) -> MapImage:
-        """The image as the map takes it."""
+        """The image for the map."""
         return MapImage(self.image_id, footprint_or_camera(self), self.worst)

@@ -1,4 +1,4 @@
-"""What all label tools get: the scored images of a survey with their findings, over the upright picture."""
+"""Findings for all label tools: the scored images of a survey, upright, with outlines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from ssvq.scores.ledger_row import ImageRow
 
 ANOMALY = "anomaly"
 CATEGORIES = (ANOMALY, NORMAL_LABEL)
-"""The category of a finding; a rejected one is normal."""
+"""Categories of findings; a rejected finding is normal."""
 
 ATTRIBUTES = (
     "finding_id",
@@ -34,12 +34,12 @@ ATTRIBUTES = (
     "decided_by",
     "note",
 )
-"""Columns of the table of findings that go with a shape, where the format has a place for them."""
+"""Columns of the table of findings that become attributes of a shape, in formats with attributes."""
 
 
 @dataclass(frozen=True)
 class AnnotatedFinding:
-    """A finding over the upright picture of `width` x `height` pixels. `outline`: in its pixels."""
+    """A finding in its upright image of `width` x `height` pixels. `outline`: in these pixels."""
 
     finding: Finding
     outline: BaseGeometry
@@ -59,7 +59,7 @@ class AnnotatedFinding:
 
     @property
     def rings(self) -> list[NDArray[np.float64]]:
-        """Its polygons, each as points (n, 2) without the first one repeated; none if one has a hole."""
+        """Its polygons as points (n, 2), without repeating the first point; empty if one has a hole."""
         parts = shapely.get_parts(self.outline)
         if any(len(part.interiors) for part in parts):
             return []
@@ -67,28 +67,28 @@ class AnnotatedFinding:
 
     @cached_property
     def box(self) -> tuple[int, int, int, int]:
-        """x, y, width and height of the whole pixels around it."""
+        """The smallest box of whole pixels around it: x, y, width, height."""
         left, top, right, bottom = self.outline.bounds
         x, y = int(np.floor(left)), int(np.floor(top))
         return x, y, int(np.ceil(right)) - x, int(np.ceil(bottom)) - y
 
     @cached_property
     def mask(self) -> NDArray[np.bool_]:
-        """The pixels of the box whose centre it covers, bool (height, width)."""
+        """Pixels of the box whose centre lies in it, bool (height, width)."""
         x, y, width, height = self.box
         place = Affine.translation(x, y)
         drawn = rasterize([self.outline], out_shape=(height, width), transform=place, dtype="uint8")
         return np.asarray(drawn, bool)
 
     def run_lengths(self, *, by_rows: bool) -> list[int]:
-        """Run lengths of its mask over the whole picture, zeros first: along the rows, or down the columns."""
+        """Run lengths of its mask over the whole image, zeros first: along the rows, or down the columns."""
         place = self.box[:2]
         return [int(n) for n in lengths_within(self.mask, place, (self.width, self.height), by_rows=by_rows)]
 
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """An image with its findings. `name`: its path in the survey. `width`, `height`: upright."""
+    """An image with its findings. `name`: its path in the survey. `width`, `height`: of the upright image."""
 
     row: ImageRow
     name: str

@@ -1,7 +1,7 @@
 """Label Studio JSON: https://labelstud.io/guide/task_format.
 
-All findings of an image are a prediction, which people correct in Label Studio. Those that a person has decided are an
-annotation too.
+All findings of an image become one prediction, which people correct in Label Studio. Decided findings also become an
+annotation.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from ssvq.results.export.label_tools.content import AnnotatedFinding, AnnotatedI
 
 
 def to_label_studio(images: Sequence[AnnotatedImage]) -> list[dict[str, Any]]:
-    """The tasks. A finding is polygons, or a brush mask if it has holes."""
+    """The tasks. A finding becomes polygons, or a brush mask if it has holes."""
     return [_task(image) for image in images]
 
 
@@ -30,7 +30,7 @@ def _task(image: AnnotatedImage) -> dict[str, Any]:
 
 
 def _reference(uri: str) -> str:
-    """The address as Label Studio's cloud storage, or its local storage, serves it."""
+    """The address under which Label Studio's cloud or local storage serves the image."""
     return uri if storage.is_remote(uri) else f"/data/local-files/?d={quote(uri.lstrip('/'))}"
 
 

@@ -1,4 +1,4 @@
-"""From the numbers and pictures of a survey to its document, as the HTML that WeasyPrint lays out."""
+"""The HTML of a PDF report, from the numbers and pictures of a survey. WeasyPrint lays it out."""
 
 import re
 from collections import Counter
@@ -30,12 +30,12 @@ from ssvq.results.report.shown import ReportImage
 from ssvq.scores.findings import Finding
 
 MARKED = 60  # findings with a number on the map, the worst
-ROWS = 200  # of a table of images, failures or what is gone; more are counted
+ROWS = 200  # of a table of images, failures or gone findings; the others are counted
 LEGEND_STEPS = 8
-# Millimetres at most, so that the cover is one page, and summary and map are mostly another.
+# Largest heights in millimetres: the cover then fits one page, and summary and map mostly fit another.
 COVER_HEIGHT: dict[Paper, int] = {"a4": 116, "letter": 100}
 MAP_HEIGHT: dict[Paper, int] = {"a4": 84, "letter": 68}
-RUNNING = 52  # characters of a name at the head of a page
+RUNNING = 52  # characters of a name in the running title
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,18 @@ class DocumentParts:
 
     data: ReportData
     findings: ReportFindings | None
-    """Without those that were rejected."""
+    """Without rejected findings."""
 
     gone: pa.Table | None
-    """Rows of what an earlier survey found and is gone; None where there is no earlier one."""
+    """Findings of an earlier survey that are gone, as rows of FINDINGS; None without an earlier survey."""
 
     cover: Cover | None
     prints: Sequence[Print]
-    """Of the first images."""
+    """Pictures of the first images."""
 
 
 def render_document(parts: DocumentParts, title: str, author: str | None, paper: Paper, made: datetime) -> str:
-    """The document as HTML. `made`: when, in the document and in the PDF's metadata."""
+    """The document as HTML. `made`: time of the report, for the document and the metadata of the PDF."""
     data, findings = parts.data, parts.findings
     bins = data.bins
     threshold = None if bins is None else bins.threshold
@@ -99,7 +99,7 @@ def render_document(parts: DocumentParts, title: str, author: str | None, paper:
 
 
 def style_sheet(paper: Paper) -> str:
-    """The CSS of a document: nothing of the survey is in it."""
+    """The CSS of a document. It depends on no survey."""
     size = f"@page {{ size: {'A4' if paper == 'a4' else 'letter'}; }}"
     css = read_part("ssvq.results.report.pdf/document.css").replace("FALLBACK", f'"{FALLBACK}"')
     css = css.replace("MAP_HEIGHT", f"{MAP_HEIGHT[paper]}mm")
@@ -107,7 +107,7 @@ def style_sheet(paper: Paper) -> str:
 
 
 def _groups(listed: Sequence[tuple[Finding, Crop]]) -> list[tuple[str, list[tuple[int, Finding, Crop]]]]:
-    """Findings by severity, from the most severe on, each with its number in the document."""
+    """Findings by severity, most severe first, each with its number in the document."""
     groups: dict[str, list[tuple[int, Finding, Crop]]] = {}
     for number, (row, crop) in enumerate(listed, 1):
         groups.setdefault(row.severity, []).append((number, row, crop))
@@ -115,7 +115,7 @@ def _groups(listed: Sequence[tuple[Finding, Crop]]) -> list[tuple[str, list[tupl
 
 
 def _taken(images: Sequence[ReportImage]) -> str | None:
-    """The days on which the images were taken, where their EXIF says so."""
+    """The days on which the images were taken, by EXIF; None if unknown."""
     days = sorted(image.captured_at.date() for image in images if image.captured_at is not None)
     return _span(days)
 
@@ -152,7 +152,7 @@ def _calibration(data: ReportData) -> dict[str, Any]:
 
 
 def _card(described: dict[str, Any]) -> ModelCard | None:
-    """The model's card; None for a description that is not whole."""
+    """The model card; None if the description is incomplete."""
     try:
         return describe(Bundle.model_validate(described))
     except (ValidationError, KeyError):
@@ -160,10 +160,10 @@ def _card(described: dict[str, Any]) -> ModelCard | None:
 
 
 def _code(text: str) -> Markup:
-    """A sentence, with what stands between back quotes as code."""
+    """A sentence with text between backticks as code."""
     return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _running(name: str) -> str:
-    """A name that fits in a line at the head of a page."""
+    """A name cut to fit the running title of a page."""
     return name if len(name) <= RUNNING else f"{name[: RUNNING - 1]}…"

@@ -1,4 +1,4 @@
-"""Pictures for paper: JPEG, which a PDF holds as it is. Whole images under their heat, and one for the cover."""
+"""Pictures for paper, as JPEG, which a PDF embeds unchanged: whole images under their heat, and one for the cover."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -17,19 +17,19 @@ from ssvq.scores.findings import Finding
 from ssvq.scores.heat_map import HeatMap
 from ssvq.scores.ledger_row import ImageRow
 
-THREADS = 4  # images in work at a time
-COVER_SIDE = 1600  # pixels: 240 an inch of the width of a page
-COVER_TRIES = 3  # images; a source may be gone
+THREADS = 4  # images at work at a time
+COVER_SIDE = 1600  # pixels: 240 dpi across the page
+COVER_TRIES = 3  # images to try; a source file may be missing
 COVER_OUTLINES = 300
 # Longest side of an image under its heat and quality of its JPEG: the first that fits the bytes.
 PRINTS = ((960, 80), (800, 76), (640, 72), (480, 68), (360, 62), (240, 55))
-ALL_PRINTS = 16_000_000  # bytes of a document, before base64
+ALL_PRINTS = 16_000_000  # bytes in a document, before base64
 MOST_BYTES = 180_000  # for an image
 
 
 @dataclass(frozen=True)
 class Print:
-    """A picture as a data URI with its size in pixels; or why there is none."""
+    """A picture as a data URI with its size in pixels, or the problem if there is none."""
 
     picture: str = ""
     width: int = 0
@@ -39,9 +39,7 @@ class Print:
 
 @dataclass(frozen=True)
 class Cover:
-    """The picture of the cover: of an image, with the outlines of its findings as SVG paths in
-    pixels of the stored raster.
-    """
+    """The image on the cover. `outlines`: of its findings, as SVG paths in pixels of the stored raster."""
 
     image: ImageRow
     shown: Print
@@ -56,7 +54,7 @@ def make_prints(scores: str, images: Sequence[ImageRow], rule: PixelRule) -> Ite
 
 
 def make_cover(images: Sequence[ImageRow], findings: Sequence[Finding], rule: PixelRule) -> Cover | None:
-    """The image of the worst finding, else the one of the worst score; None where none can be read.
+    """The image with the worst finding, else the image with the worst score; None if none can be read.
 
     `images` and `findings`: worst first.
     """
@@ -96,7 +94,7 @@ def _make_print(scores: str, image: ImageRow, rule: PixelRule, most_bytes: int) 
 
 
 def _under_heat(photograph: Image.Image, heat: HeatMap, threshold: float, image_width: int) -> Image.Image:
-    """A photograph, smaller than its image, with the heat over it; cells keep their edges."""
+    """A photograph, smaller than its image, under its heat. Cells keep sharp edges."""
     colours, step = colour_heat(heat, threshold)
     scale = photograph.width / image_width
     width = max(1, math.ceil(colours.shape[1] * step * heat.pitch_x * scale))

@@ -25,7 +25,7 @@ class SeverityRow:
 
 
 def told_images(data: ReportData) -> Iterator[str]:
-    """What was analysed, in sentences."""
+    """Sentences on what was analysed."""
     numbers = data.summary
     if not numbers.scored:
         yield "No image was analysed."
@@ -49,7 +49,7 @@ def told_images(data: ReportData) -> Iterator[str]:
 
 
 def told_findings(findings: ReportFindings | None) -> Iterator[str]:
-    """What was found and what people decided about it, in sentences."""
+    """Sentences on the findings and on what people decided about them."""
     if findings is None:
         yield "No table of findings has been made of this survey, so this report lists no findings."
         return
@@ -74,7 +74,7 @@ def told_findings(findings: ReportFindings | None) -> Iterator[str]:
 
 
 def told_since(findings: ReportFindings | None, gone: pa.Table | None) -> str | None:
-    """What became of findings since an earlier survey, in a sentence; None where they were compared with none."""
+    """A sentence on changes since an earlier survey; None without a comparison."""
     rows = [] if findings is None else [row for row in findings.rows if row.previous_survey is not None]
     lost = 0 if gone is None else len(gone)
     earlier = {row.previous_survey for row in rows if row.previous_survey is not None}
@@ -91,7 +91,7 @@ def told_since(findings: ReportFindings | None, gone: pa.Table | None) -> str | 
 
 
 def by_severity(findings: ReportFindings) -> list[SeverityRow]:
-    """A row for each severity, from the most severe on."""
+    """A row for each severity, most severe first."""
     table = []
     for severity in findings.severities:
         rows = [row for row in findings.rows if row.severity == severity]
@@ -135,5 +135,5 @@ def _were(number: int) -> str:
 
 
 def _of(number: int, one: str, several: str) -> str:
-    """The word that goes with a number."""
+    """The word for a number: singular or plural."""
     return one if number == 1 else several
