@@ -17,6 +17,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -29,6 +30,7 @@ from ssvq.io import parquet, storage
 from ssvq.progress import Progress
 from ssvq.scores.layout import Partition, model_file
 from ssvq.scores.ledger import LedgerWriter
+from ssvq.scores.ledger_row import LedgerRow
 from ssvq.scores.schema import SCORE_MAP
 
 SURVEY, MODEL, TILING = "survey", "0" * 16, "512-512-shift"
@@ -102,13 +104,24 @@ def make_score_maps(partition: Partition, images: int, regions: int) -> None:
         for i in range(images):
             name = f"i{i:06}"
             heat = draw_heat(rng, grounds[i % len(grounds)], regions)
-            identity = {"survey": SURVEY, "image_uri": f"s3://bucket/survey/{name}.jpg", "image_id": name}
+            identity: dict[str, Any] = {
+                "survey": SURVEY,
+                "image_uri": f"s3://bucket/survey/{name}.jpg",
+                "image_id": name,
+            }
             identity |= {"fingerprint": f"{i}", "model_id": MODEL, "tiling_id": TILING, "run_id": "run"}
             info = parquet.put(partition.score_map(name), tiles_of(heat, identity))
             ledger.add(
-                {**identity, "recorded_at": now, "status": "scored", "tiles": GRID**2, "skipped_tiles": 0}
-                | {"image_width": GRID * SIDE, "image_height": GRID * SIDE, "object_version": info.version}
-                | {"run_number": 1}
+                LedgerRow(
+                    **identity,
+                    recorded_at=now,
+                    status="scored",
+                    tiles=GRID**2,
+                    image_width=GRID * SIDE,
+                    image_height=GRID * SIDE,
+                    object_version=info.version,
+                    run_number=1,
+                )
             )
             progress.advance(1)
 

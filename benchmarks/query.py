@@ -25,6 +25,7 @@ from ssvq.results.publish import publish
 from ssvq.scores.data_set import Scores
 from ssvq.scores.layout import Partition
 from ssvq.scores.ledger import LedgerWriter
+from ssvq.scores.ledger_row import LedgerRow
 from ssvq.scores.schema import SCORE_MAP
 
 SURVEY, MODEL, TILING = "survey", "0" * 16, "512-512-shift"
@@ -99,9 +100,19 @@ def make_score_maps(partition: Partition, images: int, tiles: int) -> None:
             ]
             info = storage.put(partition.score_map(name), parquet.encode(pa.table(arrays, schema=SCORE_MAP)))
             ledger.add(
-                {"survey": SURVEY, "image_uri": columns["image_uri"][0], "image_id": name, "fingerprint": f"{i}"}
-                | {"model_id": MODEL, "tiling_id": TILING, "run_id": "run", "recorded_at": now, "status": "scored"}
-                | {"tiles": tiles, "object_version": info.version}
+                LedgerRow(
+                    survey=SURVEY,
+                    image_uri=f"s3://bucket/survey/{name}.jpg",
+                    image_id=name,
+                    fingerprint=f"{i}",
+                    model_id=MODEL,
+                    tiling_id=TILING,
+                    run_id="run",
+                    recorded_at=now,
+                    status="scored",
+                    tiles=tiles,
+                    object_version=info.version,
+                )
             )
 
 

@@ -36,6 +36,7 @@ from ssvq.imagery.raster import ImageHeader
 from ssvq.imagery.units import ImagePart, split_image
 from ssvq.io import parquet, storage
 from ssvq.scores.ledger import LedgerWriter
+from ssvq.scores.ledger_row import LedgerRow
 from ssvq.scoring import plan as planning
 from ssvq.scoring.rows import ScoredPart
 from ssvq.scoring.writer import ScoredImage, ScoringRun, put_image, tile_table
@@ -202,7 +203,7 @@ def make_scores(config: ScoreConfig) -> None:
     plan = planning.plan_scoring(config)
     run = ScoringRun(plan.partition, config.survey, "20260101T000000Z-00000000", plan.bundle.calibration)
 
-    def put(source: SourceImage) -> dict[str, Any] | None:
+    def put(source: SourceImage) -> LedgerRow | None:
         (part,) = split_image(source, HEADER, plan.tiling)
         return put_image(run, scored_image(part, run))
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
+from typing import Self
 
 from tqdm import tqdm
 
@@ -35,7 +36,7 @@ class Progress:
         shown = sys.stderr.isatty() and not logs.is_json()
         self.bar = tqdm(total=total, desc=description, unit=unit, dynamic_ncols=True) if shown else None
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -24,6 +24,7 @@ from ssvq.scoring.job import score
 from ssvq.training.job import train
 from tests.support.bundles import read_whole
 from tests.support.images import write_image
+from tests.support.rows import row_of
 from tests.support.surveys import BUNDLE_FILES, TILE, make_bundle, make_survey, paint, tiny_training
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
@@ -265,7 +266,7 @@ def test_a_survey_name_keeps_its_root(tmp_path: Path) -> None:
     settings = {"model": str(tmp_path / "bundle"), "out": str(tmp_path / "scores"), "survey_name": "bridge"}
     write_image(tmp_path / "b" / "image.png", np.zeros((TILE, TILE, 3), np.uint8))
     with LedgerWriter(settings["out"], "run") as ledger:
-        ledger.add({"survey": "bridge", "survey_root": str(tmp_path / "a"), "image_id": "x"})
+        ledger.add(row_of({"survey": "bridge", "survey_root": str(tmp_path / "a"), "image_id": "x"}))
     with pytest.raises(InputError, match="another --survey-name"):
         score(ScoreConfig(survey=str(tmp_path / "b"), **settings))
 

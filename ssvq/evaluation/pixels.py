@@ -14,6 +14,7 @@ from ssvq.imagery.catalog import NORMAL_LABEL, SourceImage
 from ssvq.imagery.classes import read_classes
 from ssvq.runtime.placement import anywhere
 from ssvq.scores.heat_map import stitch
+from ssvq.scores.score_map import ScoreMap
 from ssvq.scoring.rows import ScoredPart
 
 IMAGES_IN_FLIGHT = 32
@@ -69,27 +70,24 @@ def pixels_are_labelled(source: SourceImage) -> bool:
 
 def count_image(parts: list[ScoredPart], cell: int) -> dict[str, Any] | ImageError:
     """The counts (`PixelCounts.sparse`) of an image from its scored parts; `cell`: side of a latent cell."""
-    tiles = [tile for scored in parts for tile in _tiles(scored)]
-    if not tiles:  # no pixel is valid
+    parts = [scored for scored in parts if len(scored.kept)]
+    if not parts:  # no pixel is valid
         return PixelCounts().sparse()
     grid, source = parts[0].part.grid, parts[0].part.source
     try:
-        heat = stitch(tiles, grid.width, grid.height, cell)
+        heat = stitch(_score_map(parts), grid.width, grid.height, cell)
         return count_pixels(heat, grid.width, grid.height, partial(_classes, source)).sparse()
     except ImageError as error:
         return error
 
 
-def _tiles(scored: ScoredPart) -> list[dict[str, Any]]:
-    """The rows that `stitch` takes."""
-    part = scored.part
-    _, _, *windows = part.grid.places(part.block, scored.kept)
-    assert scored.score_map is not None
-    names = ("x", "y", "width", "height", "score", "score_map")
-    return [
-        {"tiling_id": part.tiling.tiling_id, **dict(zip(names, tile, strict=True))}
-        for tile in zip(*windows, scored.score, scored.score_map, strict=True)
-    ]
+def _score_map(parts: list[ScoredPart]) -> ScoreMap:
+    """The score map of an image from its parts."""
+    places = [scored.part.grid.places(scored.part.block, scored.kept)[2:] for scored in parts]
+    scores = np.concatenate([scored.score for scored in parts])
+    cells = np.concatenate([scored.score_map for scored in parts if scored.score_map is not None])
+    x, y, width, height = np.concatenate(places, axis=1)
+    return ScoreMap(parts[0].part.tiling, x, y, width, height, scores, cells)
 
 
 def _classes(source: SourceImage, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:

@@ -1,5 +1,7 @@
 """Footprints of tiles on the ground, in longitude and latitude (OGC:CRS84)."""
 
+from typing import Protocol
+
 import antimeridian
 import numpy as np
 import shapely
@@ -8,20 +10,33 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import CRSError
 from rasterio.warp import transform as transform_coordinates
 
-from ssvq.imagery.raster import ImageHeader
+Transform = tuple[float, float, float, float, float, float]
+
+
+class Placed(Protocol):
+    """What may have a georeference, such as the header of an image."""
+
+    @property
+    def crs(self) -> str | None:
+        """Coordinate reference system."""
+
+    @property
+    def transform(self) -> Transform | None:
+        """Affine coefficients a, b, c, d, e, f from pixels to coordinates of `crs`."""
+
 
 POINTS_PER_SIDE = 4  # a straight side of a tile is a curve in longitude and latitude
 
 
-def footprints(header: ImageHeader, windows: NDArray[np.integer]) -> NDArray[np.object_]:
+def footprints(image: Placed, windows: NDArray[np.integer]) -> NDArray[np.object_]:
     """The polygons of tiles, (n,), from windows x, y, width, height int (n, 4); split at the antimeridian.
 
     None for tiles of an image without georeference, or with coordinates that do not map to longitude and latitude.
     """
     outlines = np.full(len(windows), None, object)
-    if header.crs is None or header.transform is None or not len(windows):
+    if image.crs is None or image.transform is None or not len(windows):
         return outlines
-    a, b, c, d, e, f = header.transform
+    a, b, c, d, e, f = image.transform
     x, y, width, height = windows.T.astype(float)
     right, bottom = x + width, y + height
     corners = np.stack([x, y, right, y, right, bottom, x, bottom, x, y], axis=1).reshape(len(windows), 5, 2)
@@ -32,7 +47,7 @@ def footprints(header: ImageHeader, windows: NDArray[np.integer]) -> NDArray[np.
     col, row = ring[..., 0].ravel(), ring[..., 1].ravel()
     try:
         longitude, latitude = transform_coordinates(
-            header.crs, "OGC:CRS84", a * col + b * row + c, d * col + e * row + f
+            image.crs, "OGC:CRS84", a * col + b * row + c, d * col + e * row + f
         )
     except (CRSError, CPLE_BaseError):  # GDAL's own errors: a local coordinate system, or a point outside its map
         return outlines

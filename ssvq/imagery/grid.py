@@ -42,6 +42,16 @@ class Tiling(BaseModel):
         """Folder name of this tiling, for example `512-512-shift` or `128-whole`."""
         return f"{self.tile_size}-whole" if self.whole else f"{self.tile_size}-{self.stride}-shift"
 
+    @classmethod
+    def from_id(cls, tiling_id: str) -> "Tiling":
+        """The tiling that has a `tiling_id`. Raises ValueError for a name that is none."""
+        match tiling_id.split("-"):
+            case [size, "whole"]:
+                return cls(tile_size=int(size), stride=int(size), whole=True)
+            case [size, stride, "shift"]:
+                return cls(tile_size=int(size), stride=int(stride))
+        raise ValueError(f"{tiling_id!r} is not the name of a tiling, such as 512-512-shift or 128-whole")
+
 
 @dataclass(frozen=True)
 class Tile:

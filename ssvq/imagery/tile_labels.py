@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import NamedTuple
 
 import pyarrow as pa
 import shapely
@@ -34,8 +35,44 @@ LABELS = pa.schema(
 outline: the part of the tile that has the label, WKB in pixels of the stored raster, the rest being unknown; null if
 the label is about the whole tile.
 """
+SAID = ("fingerprint", "label", "who", "when", "outline")  # columns beside those of the place
 ADDED = "outline"  # columns that tables of version 0.1 lack
-PLACE = ("image_uri", "x", "y", "width", "height")
+
+
+class TilePlace(NamedTuple):
+    """The image of a tile, and its window there in pixels of the stored raster. No two tiles have the same."""
+
+    image_uri: str
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """A row of LABELS."""
+
+    place: TilePlace
+    fingerprint: str
+    label: str
+    who: str
+    when: datetime
+    outline: bytes | None = None
+
+
+def to_table(labels: Sequence[LabelRow]) -> pa.Table:
+    """A table of the schema LABELS."""
+    rows = [label.place._asdict() | {name: getattr(label, name) for name in SAID} for label in labels]
+    return pa.Table.from_pylist(rows, LABELS)
+
+
+def from_table(table: pa.Table) -> list[LabelRow]:
+    """The labels in a table of the schema LABELS."""
+    return [
+        LabelRow(TilePlace(*(row[name] for name in TilePlace._fields)), **{name: row[name] for name in SAID})
+        for row in table.to_pylist()
+    ]
 
 
 def read_labels(address: str, setting: str) -> pa.Table:
@@ -77,15 +114,15 @@ def add_labelled_tiles(
     Raises InputError if the table cannot be used, and if a tile is larger than `tile_size`, unless that is None.
     """
     try:
-        rows = read_labels(address, "--labels").to_pylist()
+        rows = from_table(read_labels(address, "--labels"))
     except FileNotFoundError:
         raise InputError(f"--labels {address} does not exist; `ssvq label` makes it") from None
     if not rows:
         raise InputError(f"--labels {address} has no label")
-    largest = max(max(row["width"], row["height"]) for row in rows)
+    largest = max(max(row.place.width, row.place.height) for row in rows)
     if tile_size is not None and largest > tile_size:
         raise InputError(f"--labels {address} has tiles of {largest} px: train with --tile-size {largest}")
-    labelled = {row["image_uri"] for row in rows}
+    labelled = {row.place.image_uri for row in rows}
     grouped = [replace(image, group=image.group or image.uri) if image.uri in labelled else image for image in images]
     known = {image.uri: image for image in grouped}
     with ThreadPoolExecutor(STAT_THREADS) as threads:
@@ -93,32 +130,32 @@ def add_labelled_tiles(
     tiles: list[SourceImage] = []
     unusable: list[tuple[SourceImage, ImageError]] = []
     for row in rows:
-        tile = _tile(row, known.get(row["image_uri"]), tuple(drivers or ()))
-        version = versions[row["image_uri"]]
+        tile = _tile(row, known.get(row.place.image_uri), tuple(drivers or ()))
+        version = versions[row.place.image_uri]
         if version is None:
             unusable.append((tile, ImageError("read", "was labelled, but its image does not exist")))
-        elif version != row["fingerprint"]:
+        elif version != row.fingerprint:
             unusable.append((tile, ImageError("read", "was labelled, but its image has changed since")))
         else:
             tiles.append(tile)
     return [*grouped, *tiles], unusable
 
 
-def _tile(row: dict[str, Any], image: SourceImage | None, drivers: tuple[str, ...]) -> SourceImage:
+def _tile(row: LabelRow, image: SourceImage | None, drivers: tuple[str, ...]) -> SourceImage:
     """The image for the tile of a row. Its fingerprint covers what it was cut from, with its mask."""
-    x, y, width, height = (row[name] for name in PLACE[1:])
-    normal = row["label"] == NORMAL
-    region = None if row["outline"] is None else shapely.to_wkt(shapely.from_wkb(row["outline"]), trim=True)
+    uri, x, y, width, height = row.place
+    normal = row.label == NORMAL
+    region = None if row.outline is None else shapely.to_wkt(shapely.from_wkb(row.outline), trim=True)
     masked = image is not None and not normal and region is None
-    part = "" if region is None else f", {row['label']} part"
+    part = "" if region is None else f", {row.label} part"
     return SourceImage(
-        uri=row["image_uri"],
-        path=f"{row['image_uri'] if image is None else image.path} at {x},{y}, {width}x{height}{part}",
-        fingerprint=image.fingerprint if image is not None and masked else row["fingerprint"],
+        uri=uri,
+        path=f"{uri if image is None else image.path} at {x},{y}, {width}x{height}{part}",
+        fingerprint=image.fingerprint if image is not None and masked else row.fingerprint,
         size=0,
         mask=image.mask if image is not None and masked else None,
         label=NORMAL_LABEL if normal else ANOMALOUS,
-        group=row["image_uri"] if image is None else image.group,
+        group=uri if image is None else image.group,
         split=SPLITS[0],
         drivers=drivers,
         window=(x, y, width, height),

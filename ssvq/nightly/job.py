@@ -161,7 +161,7 @@ def _turn(config: NightlyConfig, plan: ScorePlan, known: Known) -> Outcome:
     return Outcome(
         partition.survey,
         _one_code(config, [*codes, code]),
-        **counts,
+        **asdict(counts),
         left_alone=plan.images - plan.left,
         seconds=round(time.monotonic() - started, 1),
         report=page,

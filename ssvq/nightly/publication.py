@@ -1,7 +1,6 @@
 """Publishes and reports a survey after its scores have changed."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from ssvq.errors import ExitCode
 from ssvq.io import storage
@@ -32,6 +31,16 @@ class Known:
     runs: list[str]
 
 
+@dataclass(frozen=True)
+class Counts:
+    """Images and tiles of a partition that some runs added to the ledger."""
+
+    scored: int = 0
+    failed: int = 0
+    tiles: int = 0
+    anomalous_tiles: int = 0
+
+
 def publish_and_report(config: NightlyConfig, partition: Partition) -> tuple[str | None, ExitCode]:
     """Publish the scores and write the page, unless both are up to date. Returns the address of the page.
 
@@ -47,9 +56,9 @@ def publish_and_report(config: NightlyConfig, partition: Partition) -> tuple[str
             return None, code
         if info.state == told or (told is None and is_told(info, page)):
             break
-        names: dict[str, Any] = {"scores": partition.out, "survey": partition.survey, "model_id": partition.model_id}
-        publish(PublishConfig(**names))
-        code = report(ReportConfig(**names, out=page))
+        scores, survey, model_id = partition.out, partition.survey, partition.model_id
+        publish(PublishConfig(scores=scores, survey=survey, model_id=model_id))
+        code = report(ReportConfig(scores=scores, survey=survey, model_id=model_id, out=page))
         told = info.state
     return page, code
 
@@ -79,13 +88,8 @@ def read_known(out: str) -> Known:
         return Known({info.partition: info for info in scores.partitions()}, runs)
 
 
-def count_since(known: Known, partition: Partition) -> dict[str, Any]:
+def count_since(known: Known, partition: Partition) -> Counts:
     """Counts of a partition in the ledger, from runs that were not known earlier."""
-    keys: dict[str, Any] = {
-        "survey": partition.survey,
-        "model_id": partition.model_id,
-        "tiling_id": partition.tiling_id,
-    }
     with Scores(partition.out) as scores:
-        (counts,) = scores.sql(_SINCE, keys | {"runs": known.runs}).to_pylist()
-    return dict(counts)
+        (counts,) = scores.sql(_SINCE, {**partition.identity, "runs": known.runs}).to_pylist()
+    return Counts(**counts)

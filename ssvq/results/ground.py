@@ -4,8 +4,6 @@ Pixel coordinates are those of the stored raster: (0, 0) is the outer corner of 
 row. For an image with ground control points, the ledger has their least-squares affine.
 """
 
-from typing import Any
-
 import antimeridian
 import numpy as np
 import shapely
@@ -17,21 +15,26 @@ from rasterio.warp import transform as transform_coordinates
 from shapely.geometry.base import BaseGeometry
 
 from ssvq.imagery.footprint import footprints
-from ssvq.imagery.raster import ImageHeader
+from ssvq.scores.ledger_row import ImageRow
 
 LONGITUDE_LATITUDE = "OGC:CRS84"
 DECIMALS = 9  # of a degree: 0.1 mm, under half a pixel of the closest photograph
 LONGEST_STRAIGHT = 128  # pixels; a straight side in the image's CRS is a curve in longitude and latitude
 
 
-def is_placed(image: dict[str, Any]) -> bool:
+def is_placed(image: ImageRow) -> bool:
     """Whether an image has a georeference."""
-    return bool(image["crs"]) and image["transform"] is not None
+    return bool(image.crs) and image.transform is not None
 
 
-def affine_of(image: dict[str, Any], pitch_x: float = 1, pitch_y: float = 1) -> Affine:
-    """From pixels of the image, or cells of `pitch_x` x `pitch_y` pixels, to its CRS."""
-    a, b, c, d, e, f = image["transform"]
+def affine_of(image: ImageRow, pitch_x: float = 1, pitch_y: float = 1) -> Affine:
+    """From pixels of the image, or cells of `pitch_x` x `pitch_y` pixels, to its CRS.
+
+    Raises ValueError for an image without a georeference.
+    """
+    if image.transform is None:
+        raise ValueError(f"{image.image_uri} has no georeference")
+    a, b, c, d, e, f = image.transform
     return Affine(a * pitch_x, b * pitch_y, c, d * pitch_x, e * pitch_y, f)
 
 
@@ -50,23 +53,21 @@ def to_lonlat(crs: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArr
     return points
 
 
-def footprint(image: dict[str, Any]) -> BaseGeometry | None:
+def footprint(image: ImageRow) -> BaseGeometry | None:
     """The polygon that an image covers, made like the footprints of its tiles."""
-    width, height = image["image_width"], image["image_height"]
-    fields = ("bands", "dtype", "driver", "crs", "orientation", "captured_at", "latitude", "longitude")
-    header = ImageHeader(
-        width=width,
-        height=height,
-        transform=None if image["transform"] is None else tuple(image["transform"]),
-        random_access=False,  # this and the next say how to read the image, which nobody does here
-        file_block=(width, height),
-        **{name: image[name] for name in fields},
-    )
-    outline: BaseGeometry | None = footprints(header, np.array([[0, 0, width, height]]))[0]
+    outline: BaseGeometry | None = footprints(image, np.array([[0, 0, image.image_width, image.image_height]]))[0]
     return outline
 
 
-def on_the_ground(shape: BaseGeometry, image: dict[str, Any]) -> BaseGeometry | None:
+def footprint_or_camera(image: ImageRow) -> BaseGeometry | None:
+    """The footprint of an image, else the place of its camera as a point, else None."""
+    outline = footprint(image)
+    if outline is None and image.longitude is not None and image.latitude is not None:
+        return shapely.Point(image.longitude, image.latitude)
+    return outline
+
+
+def on_the_ground(shape: BaseGeometry, image: ImageRow) -> BaseGeometry | None:
     """A polygon or multipolygon of an image's pixels in longitude and latitude, as RFC 7946 requires: outer rings
     anticlockwise, cut at the antimeridian. None if it has no place on the map.
     """
@@ -76,7 +77,7 @@ def on_the_ground(shape: BaseGeometry, image: dict[str, Any]) -> BaseGeometry | 
     pixels = shapely.get_coordinates(shape)
     x = affine.a * pixels[:, 0] + affine.b * pixels[:, 1] + affine.c
     y = affine.d * pixels[:, 0] + affine.e * pixels[:, 1] + affine.f
-    points = to_lonlat(image["crs"], x, y)
+    points = None if image.crs is None else to_lonlat(image.crs, x, y)
     if points is None or not np.isfinite(points).all():
         return None
     placed = shapely.set_coordinates(shape, points.round(DECIMALS))

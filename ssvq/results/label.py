@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 import pyarrow as pa
 import shapely
@@ -17,7 +16,7 @@ import shapely
 from ssvq import logs
 from ssvq.errors import ExitCode, InputError
 from ssvq.imagery.csv_files import decode_csv, separator_of
-from ssvq.imagery.tile_labels import LABELS, NORMAL, PLACE, read_labels
+from ssvq.imagery.tile_labels import NORMAL, LabelRow, TilePlace, from_table, read_labels, to_table
 from ssvq.io import parquet
 from ssvq.results.findings.decisions import Decision, put_decisions, read_decisions, version_of
 from ssvq.results.findings.labels import label_tiles
@@ -27,31 +26,26 @@ from ssvq.results.page_file import PageFile, read_page_file, read_setting
 from ssvq.results.settings import LabelConfig, TileLabel
 from ssvq.scores.choose import choose_images, count, read_object
 from ssvq.scores.data_set import Scores
-from ssvq.scores.layout import Partition, labels_file
+from ssvq.scores.layout import labels_file
+from ssvq.scores.ledger_row import ImageRow
 from ssvq.scores.objects import put_output
+from ssvq.scores.schema import image_of_tile
 
 NAMED = 5  # lines about single findings, at most; the others are counted
 NAMED_UNKNOWN = 3
 
-Place = tuple[Any, ...]
-
 
 @dataclass
 class Labels:
-    """New rows of LABELS, and the positions of tiles whose earlier rows they replace."""
+    """New labels, and the positions of tiles whose earlier labels they replace."""
 
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    places: set[Place] = field(default_factory=set)
+    rows: list[LabelRow] = field(default_factory=list)
+    places: set[TilePlace] = field(default_factory=set)
 
-    def add(self, rows: Sequence[dict[str, Any]], places: set[Place]) -> None:
-        """Add rows about some tiles; they replace earlier rows about these."""
-        self.rows = [*(row for row in self.rows if place_of(row) not in places), *rows]
+    def add(self, rows: Sequence[LabelRow], places: set[TilePlace]) -> None:
+        """Add labels of some tiles; they replace earlier labels of these."""
+        self.rows = [*(row for row in self.rows if row.place not in places), *rows]
         self.places |= places
-
-
-def place_of(row: Mapping[str, Any]) -> Place:
-    """What identifies a tile: its image, and its position in it."""
-    return tuple(row[name] for name in PLACE)
 
 
 def label(config: LabelConfig) -> ExitCode:
@@ -69,7 +63,7 @@ def label(config: LabelConfig) -> ExitCode:
         choice = choose_images(config.scores, None, survey, model_id)
     except InputError as error:
         raise InputError(f"{error} (requested by --from {config.marks})" if page else str(error)) from None
-    images = {row["image_id"]: row for row in choice.images}
+    images = {image.image_id: image for image in choice.images}
     who = config.who or getpass.getuser()
     out = config.out or labels_file(config.scores, survey)
     before = _labels_before(out)
@@ -82,10 +76,10 @@ def label(config: LabelConfig) -> ExitCode:
         raise InputError(
             f"{'--from' if page else '--tiles'} {config.marks or config.tiles} names no tile and no finding"
         )
-    of_tiles = _tile_rows(config.scores, images, wanted, survey, {"who": who, "when": datetime.now(UTC)})
+    of_tiles = _tile_rows(config.scores, images, wanted, survey, who)
     if taken.decisions:
         _take(config.scores, survey, taken.decisions, images, labels)
-    labels.add(of_tiles, {place_of(row) for row in of_tiles})
+    labels.add(of_tiles, {row.place for row in of_tiles})
     _put_labels(out, before, labels)
     for line in [*taken.older[:NAMED], *_more(taken.older, "decision")]:
         logs.warning(f"left out: {line}")
@@ -103,9 +97,7 @@ def _check_source(config: LabelConfig, page: PageFile | None) -> tuple[str, str 
     return page.survey, page.model_id
 
 
-def _take(
-    scores: str, survey: str, taken: Sequence[Decision], images: Mapping[str, dict[str, Any]], labels: Labels
-) -> None:
+def _take(scores: str, survey: str, taken: Sequence[Decision], images: Mapping[str, ImageRow], labels: Labels) -> None:
     """Write decisions, update the states of the findings, and add the labels of the tiles around them."""
     before = read_decisions(scores, survey)
     address = put_decisions(scores, survey, taken)
@@ -120,35 +112,42 @@ def _take(
     decisions = read_decisions(scores, survey)
     for image_id in sorted({one.image_id for one in taken}):
         image = images[image_id]
-        table = tables.get(Partition(scores, survey, image["model_id"], image["tiling_id"]))
+        table = tables.get(image.partition(scores))
         undecided = None if table is None else _undecided(table, image)
-        version = image_id, version_of(image["fingerprint"])
+        version = image_id, version_of(image.fingerprint)
         own = [one for one in decisions if (one.image_id, one.version) == version]
         near = [one.region for one in taken if one.image_id == image_id]
-        tiles = read_object(scores, image, ["fingerprint", *PLACE]).to_pylist()
-        labels.add(*label_tiles(tiles, own, undecided, near))
+        tiles, fingerprint = _read_tiles(scores, image)
+        labels.add(*label_tiles(list(tiles.values()), fingerprint, own, undecided, near))
 
 
-def _undecided(table: pa.Table, image: Mapping[str, Any]) -> list[shapely.Geometry]:
+def _read_tiles(scores: str, image: ImageRow) -> tuple[dict[str, TilePlace], str]:
+    """The tiles of an image by their tile_id, and the fingerprint of the image that was scored."""
+    table = read_object(scores, image, ["tile_id", "fingerprint", *TilePlace._fields])
+    places = map(TilePlace, *(table[name].to_pylist() for name in TilePlace._fields))
+    fingerprint = table["fingerprint"][0].as_py() if len(table) else image.fingerprint
+    return dict(zip(table["tile_id"].to_pylist(), places, strict=True)), fingerprint
+
+
+def _undecided(table: pa.Table, image: ImageRow) -> list[shapely.Geometry]:
     names = ("image_id", "fingerprint", "state", "outline")
     rows = zip(*(table[name].to_pylist() for name in names), strict=True)
-    own = (image["image_id"], image["fingerprint"], "new")
+    own = (image.image_id, image.fingerprint, "new")
     return [shapely.from_wkb(outline) for *key, outline in rows if tuple(key) == own]
 
 
-def _labels_before(address: str) -> list[dict[str, Any]]:
+def _labels_before(address: str) -> list[LabelRow]:
     try:
-        rows: list[dict[str, Any]] = read_labels(address, "--out").to_pylist()
+        return from_table(read_labels(address, "--out"))
     except FileNotFoundError:
         return []
-    return rows
 
 
-def _put_labels(address: str, before: Sequence[dict[str, Any]], labels: Labels) -> None:
-    kept = [row for row in before if place_of(row) not in labels.places]
-    table = pa.Table.from_pylist([*kept, *labels.rows], LABELS)
+def _put_labels(address: str, before: Sequence[LabelRow], labels: Labels) -> None:
+    kept = [row for row in before if row.place not in labels.places]
+    table = to_table([*kept, *labels.rows])
     put_output(address, parquet.encode(table), address)
-    normal = sum(row["label"] == NORMAL for row in labels.rows)
+    normal = sum(row.label == NORMAL for row in labels.rows)
     print(
         f"{address}: {count(len(labels.rows), 'tile')} labelled ({normal} normal, {len(labels.rows) - normal} "
         f"anomalous), {len(table)} in all; learn from them with `ssvq train --labels {address}`"
@@ -192,10 +191,11 @@ def _read_ids(config: LabelConfig, survey: str) -> list[str]:
 
 def _check_one_survey(scores: str, survey: str, ids: Sequence[str], name: str) -> None:
     """Raises InputError for a tile of an image whose name occurs in another survey too."""
-    images = {tile_id.split("-")[0] for tile_id in ids}
-    rows = Scores(scores).sql("SELECT DISTINCT survey, image_id FROM images").to_pylist()
-    others = sorted({row["survey"] for row in rows if row["image_id"] in images} - {survey})
-    here = {row["image_id"] for row in rows if row["survey"] == survey}
+    images = set(map(image_of_tile, ids))
+    known = Scores(scores).sql("SELECT DISTINCT survey, image_id FROM images")
+    pairs = list(zip(*(known[name].to_pylist() for name in ("survey", "image_id")), strict=True))
+    others = sorted({other for other, image_id in pairs if image_id in images} - {survey})
+    here = {image_id for other, image_id in pairs if other == survey}
     if others and images & here:
         raise InputError(
             f"{name} does not name the survey of its tiles, and survey {others[0]} has images of the same names: "
@@ -205,25 +205,26 @@ def _check_one_survey(scores: str, survey: str, ids: Sequence[str], name: str) -
 
 def _tile_rows(
     scores: str,
-    images: Mapping[str, dict[str, Any]],
+    images: Mapping[str, ImageRow],
     wanted: Mapping[str, TileLabel],
     survey: str,
-    said: Mapping[str, Any],
-) -> list[dict[str, Any]]:
-    """Rows of the schema LABELS of whole tiles, each looked up in the score map of its image.
+    who: str,
+) -> list[LabelRow]:
+    """Labels of whole tiles, each looked up in the score map of its image.
 
     Raises InputError if a tile is not there.
     """
-    by_image: dict[str, set[str]] = {}
-    for tile_id in wanted:
-        by_image.setdefault(tile_id.split("-")[0], set()).add(tile_id)
-    rows = []
-    for image_id, tile_ids in by_image.items():
+    now = datetime.now(UTC)
+    rows: list[LabelRow] = []
+    found: set[str] = set()
+    for image_id in dict.fromkeys(map(image_of_tile, wanted)):
         if image_id not in images:
             continue
-        tiles = read_object(scores, images[image_id], ["tile_id", "fingerprint", *PLACE]).to_pylist()
-        rows += [{**tile, "label": wanted[tile["tile_id"]], **said} for tile in tiles if tile["tile_id"] in tile_ids]
-    unknown = sorted(wanted.keys() - {row["tile_id"] for row in rows})
+        tiles, fingerprint = _read_tiles(scores, images[image_id])
+        own = [tile_id for tile_id in tiles if tile_id in wanted]
+        rows += [LabelRow(tiles[tile_id], fingerprint, wanted[tile_id], who, now) for tile_id in own]
+        found.update(own)
+    unknown = sorted(wanted.keys() - found)
     if unknown:
         named = ", ".join(unknown[:NAMED_UNKNOWN]) + (", ..." if len(unknown) > NAMED_UNKNOWN else "")
         raise InputError(f"{count(len(unknown), 'tile')} not among the tiles of survey {survey} in {scores}: {named}")

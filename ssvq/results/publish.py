@@ -64,9 +64,7 @@ def write_published(info: PartitionInfo, images: list[str], runs: list[str]) -> 
     """
     partition = info.partition
     described = {
-        "survey": partition.survey,
-        "model_id": partition.model_id,
-        "tiling_id": partition.tiling_id,
+        **partition.identity,
         "runs": runs,
         "images": info.images,
         "state": info.state,

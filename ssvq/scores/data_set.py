@@ -120,10 +120,8 @@ class Scores:
 
     def rows(self, partition: Partition) -> pa.Table:
         """The latest ledger row of each image of a partition, by address."""
-        keys = [partition.survey, partition.model_id, partition.tiling_id]
-        return self.sql(
-            "SELECT * FROM images WHERE survey = $1 AND model_id = $2 AND tiling_id = $3 ORDER BY image_uri", keys
-        )
+        where = "survey = $survey AND model_id = $model_id AND tiling_id = $tiling_id"
+        return self.sql(f"SELECT * FROM images WHERE {where} ORDER BY image_uri", partition.identity)
 
     def others(self, partitions: Sequence[Partition], model_id: str | None = None) -> list[Partition]:
         """The other partitions of the same surveys, by this model if one is named."""

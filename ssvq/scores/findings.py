@@ -1,6 +1,13 @@
 """The table of findings, one row each."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Self, get_args
+
 import pyarrow as pa
+import shapely
+from shapely.geometry.base import BaseGeometry
 
 from ssvq.scores.schema import BBOX, GEO_METADATA, TIME
 
@@ -55,3 +62,62 @@ The next columns compare with an earlier survey, `previous_survey`; without one 
 counterpart. previous_area: its area in pixels of this image. growth: area now divided by area then, both where both
 surveys saw it.
 """
+
+State = Literal["new", "confirmed", "rejected", "resolved"]
+STATES: tuple[State, ...] = get_args(State)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A row of FINDINGS."""
+
+    survey: str
+    image_uri: str
+    image_id: str
+    fingerprint: str
+    model_id: str
+    tiling_id: str
+    finding_id: str
+    severity: str
+    state: State = "new"
+    decided_by: str | None = None
+    decided_at: datetime | None = None
+    note: str | None = None
+    x: int
+    y: int
+    width: int
+    height: int
+    area_pixels: float
+    image_share: float
+    area_m2: float | None
+    area_from: str | None
+    distance_max: float | None
+    distance_mean: float | None
+    threshold: float
+    times_threshold: float | None
+    p_value_worst: float | None
+    p_value_mean: float | None
+    tiles: int
+    change: str | None = None
+    previous_survey: str | None = None
+    previous_id: str | None = None
+    previous_area: float | None = None
+    growth: float | None = None
+    outline: bytes
+    geometry: bytes | None
+    bbox: dict[str, float] | None
+
+    @classmethod
+    def from_table(cls, table: pa.Table) -> list[Self]:
+        """The findings in a table of the schema FINDINGS."""
+        return [cls(**row) for row in table.to_pylist()]
+
+    @property
+    def region(self) -> BaseGeometry:
+        """The outline as a polygon, or several, in pixels."""
+        return shapely.from_wkb(self.outline)
+
+
+def to_table(findings: Sequence[Finding]) -> pa.Table:
+    """A table of the schema FINDINGS."""
+    return pa.table({name: [getattr(one, name) for one in findings] for name in FINDINGS.names}, FINDINGS)

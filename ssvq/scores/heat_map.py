@@ -3,14 +3,12 @@
 import math
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssvq.imagery.grid import CELL
-
-WHOLE = "whole"  # edge rule of a tiling with one tile for a whole image, resized to a square
+from ssvq.scores.score_map import ScoreMap
 
 
 @dataclass(frozen=True)
@@ -40,43 +38,32 @@ class HeatMap:
         return _under_pixels(x, width, self.pitch_x, self.values.shape[1])
 
 
-def stitch(rows: list[dict[str, Any]], image_width: int, image_height: int, cell: int = CELL) -> HeatMap:
-    """Stitch the score maps of one image's tiles. A tile without cells counts as one large cell.
+def stitch(tiles: ScoreMap, image_width: int, image_height: int, cell: int = CELL) -> HeatMap:
+    """Stitch the cells of one image's tiles. A tile without cells counts as one large cell.
 
-    A row has the columns tiling_id, x, y, width, height, score and score_map (nested lists or an array, (rows, cols),
-    or None). `cell`: side of a latent cell in pixels of a tile.
+    `cell`: side of a latent cell in pixels of a tile.
 
     The map has the pitch of the tiles' cells. The last tiles of a row or column are shifted inward by any number of
     pixels, so a cell of the map takes the tile cell under its own centre.
     """
-    size, *rest = rows[0]["tiling_id"].split("-")
-    if rest == [WHOLE]:
-        return _stretched(rows[0], image_width, image_height)
+    cells = tiles.score[:, None, None] if tiles.cells is None else tiles.cells
+    if tiles.tiling.whole:  # the one tile was squeezed into a square: its cells lie over the image's rectangle
+        return HeatMap(cells[0].astype(np.float32), image_width / cells.shape[2], image_height / cells.shape[1])
     # A stored cell is the root mean square of a whole number of latent cells.
-    pitch = math.ceil(int(size) / cell / len(_cells(rows[0]))) * cell
+    pitch = math.ceil(tiles.tiling.tile_size / cell / cells.shape[1]) * cell
     shape = (math.ceil(image_height / pitch), math.ceil(image_width / pitch))
     total, weight = np.zeros(shape), np.zeros(shape, np.int32)
     axis = cache(_under_centres)  # all tiles of a row or column have the same position along one axis
-    for row in rows:
-        map_rows, tile_rows = axis(row["y"], row["height"], image_height, shape[0], pitch)
-        map_cols, tile_cols = axis(row["x"], row["width"], image_width, shape[1], pitch)
-        values = _cells(row)[tile_rows[:, None], tile_cols]
+    places = zip(*(column.tolist() for column in (tiles.x, tiles.y, tiles.width, tiles.height)), strict=True)
+    for own, (x, y, width, height) in zip(cells, places, strict=True):
+        map_rows, tile_rows = axis(y, height, image_height, shape[0], pitch)
+        map_cols, tile_cols = axis(x, width, image_width, shape[1], pitch)
+        values = own[tile_rows[:, None], tile_cols].astype(np.float64)
         known = np.isfinite(values)
         total[map_rows, map_cols] += np.where(known, values, 0)
         weight[map_rows, map_cols] += known
     heat = np.divide(total, weight, out=np.full(shape, np.nan), where=weight > 0)
     return HeatMap(heat.astype(np.float32), pitch, pitch)
-
-
-def _stretched(row: dict[str, Any], image_width: int, image_height: int) -> HeatMap:
-    """The map of a tile that is the whole image: its square of cells is stretched over the image's rectangle."""
-    values = _cells(row).astype(np.float32)
-    return HeatMap(values, image_width / values.shape[1], image_height / values.shape[0])
-
-
-def _cells(row: dict[str, Any]) -> NDArray[np.float64]:
-    score_map = row["score_map"]
-    return np.asarray([[row["score"]]] if score_map is None else score_map, dtype=np.float64)
 
 
 def _under_centres(

@@ -20,6 +20,8 @@ from datetime import UTC, datetime
 from ssvq.errors import InputError
 from ssvq.io import storage
 
+SUFFIX = ".parquet"
+
 
 @dataclass(frozen=True)
 class Partition:
@@ -31,6 +33,11 @@ class Partition:
     tiling_id: str
 
     @property
+    def identity(self) -> dict[str, str]:
+        """Survey, model_id and tiling_id, as the columns of a row have them."""
+        return {"survey": self.survey, "model_id": self.model_id, "tiling_id": self.tiling_id}
+
+    @property
     def tiles(self) -> str:
         """Folder of its score maps."""
         return storage.join(self.out, "tiles", self.survey, self.model_id, self.tiling_id)
@@ -38,21 +45,26 @@ class Partition:
     @property
     def published(self) -> str:
         """All its score maps as one file."""
-        return storage.join(self.out, "published", self.survey, self.model_id, f"{self.tiling_id}.parquet")
+        return storage.join(self.out, "published", self.survey, self.model_id, self.tiling_id + SUFFIX)
 
     @property
     def findings(self) -> str:
         """The table of findings."""
-        return storage.join(findings_folder(self.out), self.survey, self.model_id, f"{self.tiling_id}.parquet")
+        return storage.join(findings_folder(self.out), self.survey, self.model_id, self.tiling_id + SUFFIX)
 
     @property
     def gone(self) -> str:
         """The table of earlier findings whose place shows nothing any more."""
-        return storage.join(gone_folder(self.out), self.survey, self.model_id, f"{self.tiling_id}.parquet")
+        return storage.join(gone_folder(self.out), self.survey, self.model_id, self.tiling_id + SUFFIX)
 
     def score_map(self, image_id: str) -> str:
         """The one object of an image."""
-        return storage.join(self.tiles, f"{image_id}.parquet")
+        return storage.join(self.tiles, image_id + SUFFIX)
+
+    def versions(self) -> dict[str, str]:
+        """The version of each score map in storage, by image_id."""
+        found = storage.list_files(self.tiles)
+        return {info.path.removesuffix(SUFFIX): info.version for info in found if info.path.endswith(SUFFIX)}
 
 
 def images_folder(out: str) -> str:
@@ -70,6 +82,13 @@ def gone_folder(out: str) -> str:
     return storage.join(out, "gone")
 
 
+def partitions_with_findings(out: str, survey: str) -> list[Partition]:
+    """The partitions of a survey that have a table of findings."""
+    folder = storage.join(findings_folder(out), survey)
+    names = [info.path.removesuffix(SUFFIX) for info in storage.list_files(folder) if info.path.endswith(SUFFIX)]
+    return [Partition(out, survey, *name.split("/")) for name in names if name.count("/") == 1]
+
+
 def decisions_folder(out: str, survey: str) -> str:
     """Folder of the decisions on a survey's findings."""
     return storage.join(out, "decisions", survey)
@@ -77,7 +96,7 @@ def decisions_folder(out: str, survey: str) -> str:
 
 def labels_file(out: str, survey: str) -> str:
     """Default file for the labels of a survey's tiles."""
-    return storage.join(out, "labels", f"{survey}.parquet")
+    return storage.join(out, "labels", survey + SUFFIX)
 
 
 def staging_folder(out: str) -> str:

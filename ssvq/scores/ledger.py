@@ -9,9 +9,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,9 +20,9 @@ from ssvq.imagery.catalog import SourceImage
 from ssvq.io import parquet, storage
 from ssvq.io.parquet import DamagedError
 from ssvq.scores.layout import Partition, images_folder, staging_folder
-from ssvq.scores.schema import LATEST, LEDGER, to_table
+from ssvq.scores.ledger_row import PASSED_OVER, LedgerRow, to_table
+from ssvq.scores.schema import LATEST, LEDGER
 
-PASSED_OVER = "passed over"  # status of a picture that is not read
 ROWS_IN_SEGMENT = 500
 SECONDS_BETWEEN_SEGMENTS = 20.0
 
@@ -42,7 +41,7 @@ class LedgerWriter:
 
     def __init__(self, out: str, run_id: str, *, rows_in_segment: int = ROWS_IN_SEGMENT) -> None:
         self.out, self.run_id, self.rows_in_segment = out, run_id, rows_in_segment
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[LedgerRow] = []
         self.segments = 0
         self.last = time.monotonic()
 
@@ -52,7 +51,7 @@ class LedgerWriter:
     def __exit__(self, *error: object) -> None:
         self.flush()
 
-    def add(self, row: dict[str, Any]) -> None:
+    def add(self, row: LedgerRow) -> None:
         """Add the row of an image whose object has been written."""
         self.rows.append(row)
         if len(self.rows) >= self.rows_in_segment or time.monotonic() - self.last > SECONDS_BETWEEN_SEGMENTS:
@@ -63,7 +62,7 @@ class LedgerWriter:
         if self.rows:
             name = f"{self.run_id}-{self.segments:05d}.parquet"
             address = storage.join(images_folder(self.out), name)
-            parquet.put(address, to_table(self.rows, LEDGER), staging_folder(self.out))
+            parquet.put(address, to_table(self.rows), staging_folder(self.out))
             self.segments += 1
             self.rows = []
         self.last = time.monotonic()
@@ -119,7 +118,7 @@ def latest_rows(ledger: pa.Table, partition: Partition) -> pa.Table:
 @dataclass(frozen=True)
 class PartitionState:
     """The state of a partition. `latest`: the latest row of each image. `versions`: versions of the existing objects,
-    by name. `next_run`: number for a run that begins now.
+    by image_id. `next_run`: number for a run that begins now.
     """
 
     latest: pa.Table
@@ -129,9 +128,8 @@ class PartitionState:
 
 def read_state(ledger: pa.Table, partition: Partition) -> PartitionState:
     """The state of a partition, from the ledger rows and a listing of its objects."""
-    versions = {info.path: info.version for info in storage.list_files(partition.tiles)}
     next_run = 1 + (pc.max(ledger["run_number"]).as_py() or 0)
-    return PartitionState(latest_rows(ledger, partition), versions, next_run)
+    return PartitionState(latest_rows(ledger, partition), partition.versions(), next_run)
 
 
 def not_done(images: Iterable[SourceImage], state: PartitionState, *, retry_failed: bool = True) -> list[SourceImage]:
@@ -147,9 +145,8 @@ def done_test(state: PartitionState, *, retry_failed: bool = True) -> Callable[[
     final = ("scored",) if retry_failed else ("scored", "failed")
 
     def is_done(image: SourceImage) -> bool:
-        image_id = image.image_id
-        object_version = state.versions.get(f"{image_id}.parquet")
-        status, *seen = latest.get(image_id, [None])
+        object_version = state.versions.get(image.image_id)
+        status, *seen = latest.get(image.image_id, [None])
         return object_version is not None and status in final and seen == [image.fingerprint, object_version]
 
     return is_done
@@ -161,19 +158,17 @@ def passed_over_before(state: PartitionState) -> set[tuple[str, str]]:
     return set(zip(rows["image_id"].to_pylist(), rows["fingerprint"].to_pylist(), strict=True))
 
 
-def no_longer_there(there: AbstractSet[str], state: PartitionState) -> dict[str, dict[str, Any] | None]:
+def no_longer_there(there: AbstractSet[str], state: PartitionState) -> dict[str, LedgerRow | None]:
     """Images of a partition that are not `there` in the survey and not pruned yet, by image_id, with their latest row.
 
     The row is None if only the object exists, because its run was killed between writing the two.
     """
-    objects = dict.fromkeys(name.removesuffix(".parquet") for name in state.versions)
-    rows = {row["image_id"]: row for row in state.latest.to_pylist() if row["status"] != "removed"}
-    return {image_id: row for image_id, row in (objects | rows).items() if image_id not in there}
+    known: dict[str, LedgerRow | None] = dict.fromkeys(state.versions)
+    known |= {row.image_id: row for row in LedgerRow.from_table(state.latest) if row.status != "removed"}
+    return {image_id: row for image_id, row in known.items() if image_id not in there}
 
 
-def prune(
-    image_id: str, row: dict[str, Any] | None, partition: Partition, run_id: str, run_number: int
-) -> dict[str, Any] | None:
+def prune(image_id: str, row: LedgerRow | None, partition: Partition, run_id: str, run_number: int) -> LedgerRow | None:
     """Remove the object of an image that is no longer in its survey. Returns the ledger row for it, if the image had a
     row.
 
@@ -183,7 +178,17 @@ def prune(
     storage.remove(partition.score_map(image_id))
     if row is None:
         return None
-    counts = dict.fromkeys(("tiles", "skipped_tiles", "anomalous_tiles", "object_bytes"), 0)
-    nothing = dict.fromkeys(("error_stage", "error_message", "object_version"))
-    now = {"run_id": run_id, "run_number": run_number, "recorded_at": datetime.now(UTC), "status": "removed"}
-    return {**row, **counts, **nothing, **now}
+    return replace(
+        row,
+        run_id=run_id,
+        run_number=run_number,
+        recorded_at=datetime.now(UTC),
+        status="removed",
+        tiles=0,
+        skipped_tiles=0,
+        anomalous_tiles=0,
+        error_stage=None,
+        error_message=None,
+        object_version=None,
+        object_bytes=0,
+    )

@@ -18,6 +18,7 @@ from ssvq.io import parquet, storage
 from ssvq.io.parquet import DamagedError
 from ssvq.scores.layout import model_file, staging_folder
 from ssvq.scores.schema import ADDED, SCORE_MAP
+from ssvq.scores.score_map import ScoreMap
 
 
 def read_model(scores: str, model_id: str) -> dict[str, Any]:
@@ -46,25 +47,23 @@ class HeatScale:
     cell: int
     worst_threshold: float | None
 
-    def decided_by(self, tile: dict[str, Any]) -> tuple[str, float]:
+    def decided_by(self, tiles: ScoreMap) -> tuple[str, float]:
         """The column that decides whether a tile is anomalous, and its threshold."""
-        if self.worst_threshold is None:
-            return "score", float(tile["threshold"])
-        return "score_worst", self.worst_threshold
+        return ("score", tiles.threshold) if self.worst_threshold is None else ("score_worst", self.worst_threshold)
 
-    def at_threshold(self, tile: dict[str, Any]) -> float:
+    def at_threshold(self, tiles: ScoreMap) -> float:
         """The uniform cell distance at which a tile reaches the threshold.
 
         `score` is the norm over all n cells of a tile (Eq. 5), so the distance is threshold / sqrt(n). `score_worst`,
         and the score of a method without cells, are cell distances already.
         """
-        return self.distance_at(self.decided_by(tile)[1], tile)
+        return self.distance_at(self.decided_by(tiles)[1], tiles)
 
-    def distance_at(self, value: float, tile: dict[str, Any]) -> float:
+    def distance_at(self, value: float, tiles: ScoreMap) -> float:
         """The uniform cell distance at which the deciding column of a tile has this value."""
-        if tile["score_map"] is None or self.worst_threshold is not None:
+        if tiles.cells is None or self.worst_threshold is not None:
             return value
-        return value / (int(tile["tiling_id"].split("-")[0]) / self.cell)
+        return value / (tiles.tiling.tile_size / self.cell)
 
 
 def read_heat_scale(scores: str, model_id: str) -> HeatScale:

@@ -4,8 +4,6 @@ Each has one schema for all images and surveys, so that a folder of them opens a
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pyarrow as pa
 
@@ -63,6 +61,12 @@ SCORE_MAP = pa.schema(
 )
 """x, y, width, height: pixels of the stored raster. geometry: WKB in longitude and latitude (OGC:CRS84)."""
 
+
+def image_of_tile(tile_id: str) -> str:
+    """The image_id of a tile, whose `tile_id` is IMAGE_ID-ROW-COL."""
+    return tile_id.split("-")[0]
+
+
 LEDGER = pa.schema(
     [
         *IDENTITY,
@@ -104,11 +108,6 @@ notes.
 LATEST = ("run_number", "recorded_at", "run_id")
 LATEST_FIRST = ", ".join(f"{column} DESC NULLS LAST" for column in LATEST)
 """Sort order of the rows of an image, also in SQL. Rows of earlier versions have no number."""
-
-
-def to_table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    """Rows as a table; missing columns are null."""
-    return pa.Table.from_pylist(list(rows), schema)
 
 
 ADDED = frozenset({"score_worst", "p_value_worst", "threshold_worst"})

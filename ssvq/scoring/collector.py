@@ -2,14 +2,14 @@
 
 import time
 from collections import Counter
-from typing import Any
 
 from ssvq.imagery.catalog import SourceImage
-from ssvq.imagery.units import ImagePart
 from ssvq.io.storage import StorageError
 from ssvq.logs import FailedImages
 from ssvq.runtime.telemetry import ScoringMetrics
 from ssvq.scores.ledger import LedgerWriter
+from ssvq.scores.ledger_row import LedgerRow
+from ssvq.scoring.outcome import PartOutcome
 from ssvq.scoring.writer import ScoringRun, join_parts
 
 SUMMED = ("tiles", "skipped_tiles", "anomalous_tiles", "object_bytes")
@@ -30,25 +30,24 @@ class Collector:
         self.changed: list[SourceImage] = []
         self.failures = FailedImages()
         self.metrics = ScoringMetrics(run.partition.survey, run.run_id)
-        self._waiting: dict[str, list[dict[str, Any]]] = {}
+        self._waiting: dict[str, list[PartOutcome]] = {}
 
-    def take(self, outcome: dict[str, Any]) -> float:
+    def take(self, outcome: PartOutcome) -> float:
         """Take one outcome. If it is the last part of an image, write the image.
 
         Returns the share of the image that this part covers. Raises StorageError if the image cannot be written.
         """
-        if outcome["storage_error"] is not None:
-            raise StorageError(outcome["storage_error"])
-        part = ImagePart.from_json(outcome["part"])
-        row = outcome["ledger"] or dict.fromkeys(("tiles", "anomalous_tiles"), 0)
+        if outcome.storage_error is not None:
+            raise StorageError(outcome.storage_error)
+        part, row = outcome.part, outcome.ledger
         self.metrics.count_part(
-            tiles=row["tiles"],
-            anomalous_tiles=row["anomalous_tiles"],
+            tiles=row.tiles if row else 0,
+            anomalous_tiles=row.anomalous_tiles if row else 0,
             size=part.source.size / part.count if part.header else 0.0,  # without a header no file was read
-            seconds={stage: outcome[f"{stage}_seconds"] or 0.0 for stage in ("read", "score", "write")},
+            seconds={"read": outcome.read_seconds, "score": outcome.score_seconds, "write": outcome.write_seconds},
         )
         if part.count == 1:
-            self._end(part.source, outcome["ledger"])
+            self._end(part.source, row)
             return 1.0
         gathered = self._waiting.setdefault(part.source.image_id, [])
         gathered.append(outcome)
@@ -60,18 +59,18 @@ class Collector:
         self.metrics.set_queue("parts to join", sum(map(len, self._waiting.values())))
         return 1 / part.count
 
-    def _end(self, source: SourceImage, row: dict[str, Any] | None) -> None:
+    def _end(self, source: SourceImage, row: LedgerRow | None) -> None:
         if row is None:
             self.changed.append(source)
             return
         self.ledger.add(row)
-        self.totals[row["status"]] += 1
-        if row["decoder"] is not None:
-            self.decoders[row["decoder"]] += 1
-        self.totals.update({name: row[name] for name in SUMMED})
-        self.more_pages += (row["pages"] or 1) - 1
-        self.metrics.count_image(row["error_stage"])
+        self.totals[row.status] += 1
+        if row.decoder is not None:
+            self.decoders[row.decoder] += 1
+        self.totals.update({name: getattr(row, name) for name in SUMMED})
+        self.more_pages += (row.pages or 1) - 1
+        self.metrics.count_image(row.error_stage)
         self.metrics.set_queue("ledger rows", len(self.ledger.rows))
-        if row["status"] == "failed":
-            image, stage, reason = (row[name] for name in ("image_uri", "error_stage", "error_message"))
+        if row.status == "failed":
+            image, stage, reason = row.image_uri, row.error_stage, row.error_message
             self.failures.add(f"failed {image} ({stage}): {reason}", image=image, stage=stage, reason=reason)

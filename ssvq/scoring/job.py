@@ -18,6 +18,7 @@ from ssvq.scores.layout import Partition, model_file, new_run_id, run_file
 from ssvq.scores.ledger import LedgerWriter, prune
 from ssvq.scoring.collector import Collector
 from ssvq.scoring.dry_run import describe, print_more_pages
+from ssvq.scoring.outcome import PartOutcome
 from ssvq.scoring.plan import ScorePlan, list_survey, plan_scoring
 from ssvq.scoring.progress import ScoringProgress
 from ssvq.scoring.settings import ScoreConfig
@@ -108,10 +109,10 @@ def _score_images(
         scored = score_images(stream, plan.config, plan.bundle, plan.tiling, make_scorer)
         outcomes = write_units(scored, collector.run)
         for batch in outcomes.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            for outcome in chain.from_iterable(batch["outcomes"].to_pylist()):
+            for outcome in map(PartOutcome.from_dict, chain.from_iterable(batch["outcomes"].to_pylist())):
                 share = collector.take(outcome)
                 stream.end(share)
-                progress.advance(share, outcome["tiles"])
+                progress.advance(share, outcome.tiles)
                 collector.metrics.set_queue("images", stream.missing)
         stream.check()
         if stream.missing:
@@ -128,9 +129,7 @@ def _save_run(config: ScoreConfig, run: ScoringRun, summary: dict[str, Any] | No
     partition = run.partition
     record = {
         "run_id": run.run_id,
-        "survey": partition.survey,
-        "model_id": partition.model_id,
-        "tiling_id": partition.tiling_id,
+        **partition.identity,
         "config": config.saved(),
         "summary": summary,
     }

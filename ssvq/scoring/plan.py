@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from itertools import chain, islice
-from typing import Any
 
 from ssvq.errors import InputError
 from ssvq.imagery.catalog import PassedOver, SourceImage, iter_images
@@ -21,6 +20,7 @@ from ssvq.scores.ledger import (
     read_ledger,
     read_state,
 )
+from ssvq.scores.ledger_row import LedgerRow
 from ssvq.scoring.settings import ScoreConfig
 
 LOOK_AHEAD = 10_000  # the first images to score are listed before scoring starts; the others during it
@@ -51,7 +51,7 @@ class ScorePlan:
         return chain(self._listed_ahead, self._listing)
 
     @property
-    def removed(self) -> dict[str, dict[str, Any] | None]:
+    def removed(self) -> dict[str, LedgerRow | None]:
         """Images to prune, as `ledger.no_longer_there` gives them. Known once the survey is listed."""
         if not (self.config.prune and self.is_listed):
             return {}

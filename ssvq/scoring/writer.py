@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,32 +16,16 @@ from ssvq.errors import ImageError
 from ssvq.imagery.catalog import PassedOver, SourceImage
 from ssvq.imagery.footprint import footprints
 from ssvq.imagery.raster import ImageHeader
-from ssvq.imagery.units import ImagePart
 from ssvq.io import parquet, storage
 from ssvq.model.calibration import Calibration
 from ssvq.scores.layout import Partition, staging_folder
-from ssvq.scores.ledger import PASSED_OVER
+from ssvq.scores.ledger_row import PASSED_OVER, LedgerRow
 from ssvq.scores.schema import BBOX, LEDGER, SCORE_MAP
+from ssvq.scoring.outcome import WRITTEN, PartOutcome
 from ssvq.scoring.rows import ScoredPart, scored_parts
 
-OUTCOME_STRUCT = pa.struct(
-    [
-        ("part", pa.string()),
-        ("tiles", pa.int32()),
-        ("changed", pa.bool_()),
-        ("ledger", pa.struct(list(LEDGER))),
-        ("table", pa.large_binary()),
-        ("storage_error", pa.string()),
-        ("read_seconds", pa.float64()),
-        ("score_seconds", pa.float64()),
-        ("write_seconds", pa.float64()),
-    ]
-)
-WRITTEN = pa.schema([("outcomes", pa.list_(OUTCOME_STRUCT))])
-"""The outcome of each part of a SCORED row. It is one of: the ledger row of an image that was written; the rows of one
-part of a larger image, as Parquet; a note that the source changed during reading; or an error. The seconds are those of
-each stage.
-"""
+# Columns of the ledger that have their name in the header, too.
+FROM_HEADER = [field.name for field in fields(ImageHeader) if field.name in LEDGER.names]
 
 
 @dataclass(frozen=True)
@@ -71,54 +55,55 @@ class ScoredImage:
 
 def write_parts(batch: pa.Table, run: ScoringRun) -> pa.Table:
     """A WRITTEN row of SCORED rows: images of one part are written, parts of larger images are passed on."""
-    outcomes = [_timed_outcome(scored, run) for scored in scored_parts(batch)]
+    outcomes = [_timed_outcome(scored, run).to_dict() for scored in scored_parts(batch)]
     return pa.Table.from_pylist([{"outcomes": outcomes}], WRITTEN)
 
 
-def _timed_outcome(scored: ScoredPart, run: ScoringRun) -> dict[str, Any]:
+def _timed_outcome(scored: ScoredPart, run: ScoringRun) -> PartOutcome:
     started = time.perf_counter()
     outcome = _outcome(scored, run)
-    before = {"read_seconds": scored.read_seconds, "score_seconds": scored.score_seconds}
-    return {**outcome, **before, "write_seconds": time.perf_counter() - started}
-
-
-def _outcome(scored: ScoredPart, run: ScoringRun) -> dict[str, Any]:
-    part, error = scored.part, scored.error
-    outcome: dict[str, Any] = {"part": part.to_json(), "tiles": len(part.block)}
-    table = SCORE_MAP.empty_table() if error else tile_table(scored, run)
-    image = ScoredImage(
-        part.source,
-        part.header,
-        table,
-        error,
-        len(part.block),
-        scored.read_seconds + scored.score_seconds,
-        scored.decoder,
+    return replace(
+        outcome,
+        read_seconds=scored.read_seconds,
+        score_seconds=scored.score_seconds,
+        write_seconds=time.perf_counter() - started,
     )
+
+
+def _outcome(scored: ScoredPart, run: ScoringRun) -> PartOutcome:
+    part, error = scored.part, scored.error
+    tiles = len(part.block)
+    table = SCORE_MAP.empty_table() if error else tile_table(scored, run)
+    seconds = scored.read_seconds + scored.score_seconds
+    image = ScoredImage(part.source, part.header, table, error, tiles, seconds, scored.decoder)
     if part.count > 1:
-        return {**outcome, "ledger": ledger_row(run, image), "table": parquet.encode(table)}
+        return PartOutcome(part=part, tiles=tiles, ledger=ledger_row(run, image), table=parquet.encode(table))
     try:
-        known_row = put_image(run, image)
+        return PartOutcome(part=part, tiles=tiles, ledger=put_image(run, image))
     except storage.StorageError as failure:  # returned and not raised: Ray Data would wrap the error in its own words
-        return {**outcome, "storage_error": str(failure)}
-    return {**outcome, "changed": known_row is None, "ledger": known_row}
+        return PartOutcome(part=part, tiles=tiles, storage_error=str(failure))
 
 
-def join_parts(outcomes: Sequence[dict[str, Any]], run: ScoringRun) -> dict[str, Any] | None:
+def join_parts(outcomes: Sequence[PartOutcome], run: ScoringRun) -> LedgerRow | None:
     """Write an image from the outcomes of all its parts. Returns as `put_image`."""
-    parts = [ImagePart.from_json(outcome["part"]) for outcome in outcomes]
-    order = sorted(range(len(parts)), key=lambda i: parts[i].index)
-    errors = [outcomes[i]["ledger"] for i in order if outcomes[i]["ledger"]["error_stage"]]
-    error = ImageError(errors[0]["error_stage"], errors[0]["error_message"]) if errors else None
-    tables = [parquet.decode(outcomes[i]["table"], schema=SCORE_MAP) for i in order]
-    table = SCORE_MAP.empty_table() if error else pa.concat_tables(tables)
-    seconds = sum(outcome["ledger"]["seconds"] for outcome in outcomes)
-    planned = sum(len(part.block) for part in parts)
-    decoder = outcomes[order[0]]["ledger"]["decoder"]
-    return put_image(run, ScoredImage(parts[0].source, parts[0].header, table, error, planned, seconds, decoder))
+    outcomes = sorted(outcomes, key=lambda outcome: outcome.part.index)
+    rows = [outcome.ledger for outcome in outcomes if outcome.ledger is not None]
+    error = next((ImageError(row.error_stage, row.error_message or "") for row in rows if row.error_stage), None)
+    tables = [parquet.decode(outcome.table, schema=SCORE_MAP) for outcome in outcomes if outcome.table is not None]
+    first = outcomes[0].part
+    image = ScoredImage(
+        first.source,
+        first.header,
+        SCORE_MAP.empty_table() if error else pa.concat_tables(tables),
+        error,
+        sum(len(outcome.part.block) for outcome in outcomes),
+        sum(row.seconds or 0.0 for row in rows),
+        rows[0].decoder,
+    )
+    return put_image(run, image)
 
 
-def put_image(run: ScoringRun, scored: ScoredImage) -> dict[str, Any] | None:
+def put_image(run: ScoringRun, scored: ScoredImage) -> LedgerRow | None:
     """Write the object of an image; without rows if it failed, so that no old scores stay.
 
     The source is checked once more just before. Returns the ledger row of the image, or None, with nothing written, if
@@ -133,48 +118,46 @@ def put_image(run: ScoringRun, scored: ScoredImage) -> dict[str, Any] | None:
         scored = replace(scored, error=removed, table=scored.table.slice(0, 0))
     address = run.partition.score_map(source.image_id)
     info = parquet.put(address, scored.table, staging_folder(run.partition.out))
-    return {**ledger_row(run, scored), "object_version": info.version, "object_bytes": info.size}
+    return replace(ledger_row(run, scored), object_version=info.version, object_bytes=info.size)
 
 
-def ledger_row(run: ScoringRun, scored: ScoredImage) -> dict[str, Any]:
+def ledger_row(run: ScoringRun, scored: ScoredImage) -> LedgerRow:
     """The ledger row of an image. docs/reference/schema.md describes its columns."""
-    error, table = scored.error, scored.table
-    found = asdict(scored.header) if scored.header else {}
-    return {
+    error, table, header = scored.error, scored.table, scored.header
+    known = {} if header is None else {name: getattr(header, name) for name in FROM_HEADER}
+    return LedgerRow(
         **_identity(run, scored.source),
-        "survey_root": run.survey_root,
-        "run_number": run.number,
-        "recorded_at": datetime.now(UTC),
-        "status": "failed" if error else "scored",
-        "tiles": len(table),
-        "skipped_tiles": 0 if error else scored.planned_tiles - len(table),
-        "anomalous_tiles": pc.sum(table["is_anomalous"]).as_py() or 0,
-        "error_stage": error.stage if error else None,
-        "error_message": error.message if error else None,
-        "seconds": scored.seconds,
-        "bytes": scored.source.size,
-        "decoder": scored.decoder,
-        "image_width": found.pop("width", None),
-        "image_height": found.pop("height", None),
-        **{name: value for name, value in found.items() if name in LEDGER.names},
-    }
+        survey_root=run.survey_root,
+        run_number=run.number,
+        recorded_at=datetime.now(UTC),
+        status="failed" if error else "scored",
+        tiles=len(table),
+        skipped_tiles=0 if error else scored.planned_tiles - len(table),
+        anomalous_tiles=pc.sum(table["is_anomalous"]).as_py() or 0,
+        error_stage=error.stage if error else None,
+        error_message=error.message if error else None,
+        seconds=scored.seconds,
+        bytes=scored.source.size,
+        decoder=scored.decoder,
+        image_width=header.width if header else None,
+        image_height=header.height if header else None,
+        **known,
+    )
 
 
-def passed_over_row(run: ScoringRun, other: PassedOver) -> dict[str, Any]:
+def passed_over_row(run: ScoringRun, other: PassedOver) -> LedgerRow:
     """The ledger row of a picture that is not read."""
     uri = storage.join(run.survey_root, other.path)
-    row = dict.fromkeys(LEDGER.names) | dict.fromkeys(("tiles", "skipped_tiles", "anomalous_tiles", "object_bytes"), 0)
-    return {
-        **row,
+    return LedgerRow(
         **_identity(run, SourceImage(uri, other.path, other.fingerprint, other.size)),
-        "survey_root": run.survey_root,
-        "run_number": run.number,
-        "recorded_at": datetime.now(UTC),
-        "status": PASSED_OVER,
-        "error_stage": "list",
-        "error_message": other.reason,
-        "bytes": other.size,
-    }
+        survey_root=run.survey_root,
+        run_number=run.number,
+        recorded_at=datetime.now(UTC),
+        status=PASSED_OVER,
+        error_stage="list",
+        error_message=other.reason,
+        bytes=other.size,
+    )
 
 
 def _identity(run: ScoringRun, source: SourceImage) -> dict[str, Any]:

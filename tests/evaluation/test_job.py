@@ -22,6 +22,7 @@ from ssvq.io import storage
 from ssvq.model import bundle as bundles
 from ssvq.scores.heat_map import stitch
 from tests.support.images import write_image
+from tests.support.rows import score_map_of
 from tests.support.surveys import TILE, make_bundle, make_survey, paint
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
@@ -57,7 +58,7 @@ def explicit_pixels(root: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]
                 assert scores.score_map is not None
                 place = {"x": x, "y": y, "width": TILE, "height": TILE, "tiling_id": f"{TILE}-{TILE}-shift"}
                 rows.append({**place, "score": scores.score[0], "score_map": scores.score_map[0]})
-        values = stitch(rows, width, height).values.astype(np.float16)
+        values = stitch(score_map_of(rows), width, height).values.astype(np.float16)
         heat.append(np.kron(values, np.ones((4, 4))).ravel())
         with open_raster(str(root / "masks" / path.with_suffix(".png").name)) as mask:
             labels.append(mask.read(1).ravel() > 0)

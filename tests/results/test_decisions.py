@@ -12,13 +12,14 @@ import shapely
 
 from ssvq.cli import main
 from ssvq.errors import ExitCode, InputError
-from ssvq.imagery.tile_labels import LABELS, read_labels
+from ssvq.imagery.tile_labels import LABELS, TilePlace, read_labels
 from ssvq.results.findings.decisions import DECISIONS, Decision, State, read_decisions
 from ssvq.results.findings.labels import label_tiles
 from ssvq.results.findings.states import decide, decisions_for
 from ssvq.scores.findings import FINDINGS
 from ssvq.scores.schema import LEDGER
 from tests.support.one_image import MODEL, NOWHERE, TILING, header_of, hot_cells, write_scores
+from tests.support.rows import finding_of
 
 LARGE, SMALL = (slice(2, 5), slice(3, 9)), (slice(10, 11), slice(0, 2))  # of cells of 4 pixels
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -77,10 +78,10 @@ def test_a_rejection_hides_no_confirmed_region() -> None:
 
 def test_an_image_that_has_changed_loses_its_decisions_and_one_with_a_new_world_file_does_not() -> None:
     def state_of(fingerprint: str) -> tuple[Any, int]:
-        row = {"finding_id": "f", "image_id": "a", "fingerprint": fingerprint}
-        row["outline"] = shapely.to_wkb(box(0, 0, 10, 10))
-        left = decide([row], [made("confirmed", box(0, 0, 10, 10))])
-        return row["state"], len(left)
+        columns = {"finding_id": "f", "image_id": "a", "fingerprint": fingerprint}
+        finding = finding_of(columns | {"outline": shapely.to_wkb(box(0, 0, 10, 10))})
+        (decided,), left = decide([finding], [made("confirmed", box(0, 0, 10, 10))])
+        return decided.state, len(left)
 
     assert state_of("1-2") == ("confirmed", 0)
     assert state_of("1-2+9-9") == ("confirmed", 0)
@@ -290,15 +291,14 @@ def test_a_table_of_before_gets_its_states(out: Path, tmp_path: Path) -> None:
 # Labels
 
 
-TILES = [{"image_uri": "/a", "fingerprint": "1-2", "x": x, "y": 0, "width": 32, "height": 32} for x in (0, 32, 64)]
+TILES = [TilePlace("/a", x, 0, 32, 32) for x in (0, 32, 64)]
 
 
 def labelled(*decisions: Decision, undecided: Any = ()) -> dict[tuple[int, str], Any]:
     """Region of each row of LABELS, by the x of its tile and its label; `all` for the whole tile."""
-    rows, _ = label_tiles(TILES, decisions, undecided, [box(0, 0, 96, 32)])
+    rows, _ = label_tiles(TILES, "1-2", decisions, undecided, [box(0, 0, 96, 32)])
     return {
-        (row["x"], row["label"]): "all" if row["outline"] is None else shapely.from_wkb(row["outline"]).bounds
-        for row in rows
+        (row.place.x, row.label): "all" if row.outline is None else shapely.from_wkb(row.outline).bounds for row in rows
     }
 
 

@@ -22,12 +22,13 @@ from ssvq.results.export.regions_geojson import find_regions
 from ssvq.results.findings.severity import DEFAULT, read_rules, severity_of
 from ssvq.results.findings.work import Shares
 from ssvq.results.query import query
-from ssvq.scores.findings import FINDINGS
+from ssvq.scores.findings import FINDINGS, Finding
 from ssvq.scores.heat_map import HeatMap
 from ssvq.scores.layout import model_file
 from ssvq.scores.objects import score_at_rate
 from ssvq.scores.schema import LEDGER
 from tests.support.one_image import HEIGHT, MODEL, PLACES, WIDTH, header_of, hot_cells, write_scores
+from tests.support.rows import finding_of
 
 NOWHERE = (None, None)
 BLOCKS = ((slice(2, 5), slice(3, 9)), (slice(10, 11), slice(0, 2)))  # of cells of 4 pixels
@@ -136,8 +137,8 @@ def test_hysteresis_keeps_what_hangs_together_with_a_hot_cell(seed: int) -> None
 # Severity
 
 
-def finding(**changes: float | None) -> dict[str, Any]:
-    return {"area_m2": None, "area_pixels": 1.0, "image_share": 0.0, "times_threshold": 1.0, **changes}
+def finding(**changes: float) -> Finding:
+    return finding_of({"area_pixels": 1.0, "image_share": 0.0, "times_threshold": 1.0, **changes})
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from ssvq.results.publish import ROWS_IN_GROUP
 from ssvq.scores.data_set import Scores
 from ssvq.scores.layout import Partition, model_file
 from ssvq.scores.ledger import LedgerWriter
-from ssvq.scores.schema import GEO, SCORE_MAP, to_table
+from ssvq.scores.schema import GEO, SCORE_MAP
+from tests.support.rows import row_of, to_table
 
 MODEL, TILING = "m" * 16, "32-32-shift"
 ALL = "SELECT * FROM tiles ORDER BY survey, tile_id"
@@ -41,9 +42,11 @@ def put_image(out: Path, survey: str, name: str, scores: list[float], *, run: st
     info = storage.put(partition.score_map(identity["image_id"]), parquet.encode(to_table(rows, SCORE_MAP)))
     with LedgerWriter(str(out), f"{run}-{survey}-{name}-{minutes}") as ledger:
         ledger.add(
-            identity
-            | {"status": "scored", "tiles": len(scores), "object_version": info.version}
-            | {"recorded_at": datetime(2026, 11, 24, tzinfo=UTC) + timedelta(minutes=minutes), "run_number": 1}
+            row_of(
+                identity
+                | {"status": "scored", "tiles": len(scores), "object_version": info.version}
+                | {"recorded_at": datetime(2026, 11, 24, tzinfo=UTC) + timedelta(minutes=minutes), "run_number": 1}
+            )
         )
 
 
@@ -102,9 +105,7 @@ def test_a_file_that_is_no_longer_true_is_not_used(output: Path, change: str) ->
     else:
         removed = {"survey": "a", "image_id": "a-low", "model_id": MODEL, "tiling_id": TILING, "status": "removed"}
         with LedgerWriter(str(output), "run-3") as ledger:
-            ledger.add(
-                {**removed, "run_id": "run-3", "run_number": 1, "recorded_at": datetime(2026, 11, 25, tzinfo=UTC)}
-            )
+            ledger.add(row_of(removed, run_id="run-3", run_number=1, recorded_at=datetime(2026, 11, 25, tzinfo=UTC)))
         Path(Partition(str(output), "a", MODEL, TILING).score_map("a-low")).unlink()
     expected = {"an image more": 7, "an image scored anew": 4, "an image removed": 3}[change]
     count = "SELECT count(*) AS n FROM tiles WHERE survey = 'a'"

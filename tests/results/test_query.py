@@ -15,8 +15,9 @@ from ssvq.scores.data_set import Scores
 from ssvq.scores.layout import Partition
 from ssvq.scores.ledger import LedgerWriter, latest_rows, read_ledger
 from ssvq.scores.objects import read_score_map
-from ssvq.scores.schema import ADDED, SCORE_MAP, to_table
+from ssvq.scores.schema import ADDED, SCORE_MAP
 from tests.support.outputs import ledger_entry, write_output
+from tests.support.rows import row_of, to_table
 
 
 def test_views_span_all_surveys(tmp_path: Path) -> None:
@@ -30,14 +31,14 @@ def test_images_is_the_latest_row_of_each_image(tmp_path: Path) -> None:
     write_output(tmp_path, "a", images=2, status="failed")
     for minutes, status in ((10, "scored"), (5, "failed")):
         with LedgerWriter(str(tmp_path), f"later-{minutes}") as ledger:
-            ledger.add(ledger_entry("a", 0, status, minutes))
+            ledger.add(row_of(ledger_entry("a", 0, status, minutes)))
     answer = Scores(str(tmp_path)).sql("SELECT image_id, status FROM images ORDER BY image_id").to_pylist()
     assert answer == [{"image_id": "a0", "status": "scored"}, {"image_id": "a1", "status": "failed"}]
 
 
 def test_output_without_a_tile_has_both_views(tmp_path: Path) -> None:
     with LedgerWriter(str(tmp_path), "run") as ledger:
-        ledger.add(ledger_entry("a", 0, "failed"))
+        ledger.add(row_of(ledger_entry("a", 0, "failed")))
     assert Scores(str(tmp_path)).sql("SELECT count(*) AS n FROM tiles").to_pylist() == [{"n": 0}]
 
 
@@ -97,7 +98,7 @@ def test_an_output_of_version_0_1_is_read_and_gone_on_with(tmp_path: Path) -> No
     table = parquet.encode(to_table([later], SCORE_MAP))
     storage.put(Partition(str(tmp_path), "a", "m", "32-32-shift").score_map("a9"), table)
     with LedgerWriter(str(tmp_path), "run-c") as ledger:
-        ledger.add(ledger_entry("a", 9, "scored"))
+        ledger.add(row_of(ledger_entry("a", 9, "scored")))
     assert Scores(str(tmp_path)).sql(sql).to_pylist() == [{"n": 16, "worst": 1}]
     old = Partition(str(tmp_path), "a", "m", "32-32-shift").score_map("a0")
     assert read_score_map(old).schema.equals(read_score_map(old).select(SCORE_MAP.names).schema)
@@ -111,7 +112,7 @@ def test_what_is_latest_depends_on_no_clock(tmp_path: Path) -> None:
     write_output(tmp_path, "a", images=1)
     for number, minutes, status in ((2, 24 * 60, "failed"), (3, 5, "scored")):
         with LedgerWriter(str(tmp_path), f"run-{number}") as ledger:
-            ledger.add(ledger_entry("a", 0, status, minutes) | {"run_number": number})
+            ledger.add(row_of(ledger_entry("a", 0, status, minutes) | {"run_number": number}))
     assert Scores(str(tmp_path)).sql("SELECT status FROM images").to_pylist() == [{"status": "scored"}]
     rows = read_ledger(str(tmp_path), "a")
     assert latest_rows(rows, Partition(str(tmp_path), "a", "m", "32-32-shift"))["status"].to_pylist() == ["scored"]

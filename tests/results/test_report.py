@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import shapely
 
 from ssvq.cli import main
 from ssvq.errors import ExitCode
@@ -17,7 +18,7 @@ from ssvq.imagery.pixel_rule import PixelRule
 from ssvq.io import storage
 from ssvq.results.report.bins import Bins
 from ssvq.results.report.data import read_data
-from ssvq.results.report.ground_map import draw_map
+from ssvq.results.report.ground_map import MapImage, draw_map
 from ssvq.results.report.pictures import bytes_for, colour_heat, make_picture
 from ssvq.scores.heat_map import HeatMap
 from ssvq.scores.layout import Partition, run_file
@@ -25,6 +26,7 @@ from ssvq.scores.ledger import LedgerWriter
 from tests.support.images import write_image
 from tests.support.pages import Elements
 from tests.support.reports import HOSTILE, MODEL, THRESHOLD, TILING, ledger_row, put_model, put_scores, report
+from tests.support.rows import row_of
 from tests.support.s3 import s3_bucket, s3_server  # noqa: F401
 
 
@@ -108,7 +110,7 @@ def test_what_else_there_is_of_the_survey_is_said(
 ) -> None:
     older = {"model_id": "n" * 16, "status": "scored", "recorded_at": datetime(2026, 11, 1, tzinfo=UTC)}
     with LedgerWriter(str(output), "run-0") as ledger:
-        ledger.add(ledger_row("/e.png", "i5") | older)
+        ledger.add(row_of(ledger_row("/e.png", "i5") | older))
     storage.put_text(run_file(str(output), "run-1"), json.dumps({"run_id": "run-1", "summary": None}))
     page = tmp_path / "page.html"
     assert report(output, page) == ExitCode.DONE
@@ -124,8 +126,8 @@ def test_scores_images_and_page_on_s3(s3_bucket: str, tmp_path: Path) -> None:  
     storage.put(f"{s3_bucket}/report/a.png", photo.read_bytes())
     put_model(out)
     with LedgerWriter(out, "run-1") as ledger:
-        ledger.add(put_scores(out, f"{s3_bucket}/report/a.png", "i0", [1, 2, 12, 3]))
-        ledger.add(put_scores(out, f"{s3_bucket}/report/gone.png", "i1", [1, 2, 3, 4]))
+        ledger.add(row_of(put_scores(out, f"{s3_bucket}/report/a.png", "i0", [1, 2, 12, 3])))
+        ledger.add(row_of(put_scores(out, f"{s3_bucket}/report/gone.png", "i1", [1, 2, 3, 4])))
     page = f"{s3_bucket}/report/page.html"
     assert report(out, page) == ExitCode.SOME_IMAGES_FAILED
     text = storage.read_text(page)
@@ -136,7 +138,7 @@ def test_scores_images_and_page_on_s3(s3_bucket: str, tmp_path: Path) -> None:  
 def test_a_survey_of_failures_alone_has_a_page(tmp_path: Path) -> None:
     put_model(tmp_path)
     with LedgerWriter(str(tmp_path), "run-1") as ledger:
-        ledger.add(ledger_row("/gone.png", "i0") | {"status": "failed", "error_message": "is empty"})
+        ledger.add(row_of(ledger_row("/gone.png", "i0") | {"status": "failed", "error_message": "is empty"}))
     page = tmp_path / "page.html"
     assert report(tmp_path, page) == ExitCode.DONE
     assert "No image was scored." in page.read_text()
@@ -150,8 +152,8 @@ def test_the_bins_give_exact_counts_at_the_threshold(output: Path) -> None:
     assert sum(bins.tiles) == 12
     assert sum(bins.tiles[bins.at :]) == 3  # of which one lies at the threshold itself
     assert (sum(bins.normal), sum(bins.normal[bins.at :])) == (4, 1)
-    assert [image["bin"] >= bins.at for image in data.images] == [True, True, False]
-    assert [len(image["frames"]) for image in data.images] == [2, 1, 0]
+    assert [image.bin >= bins.at for image in data.images] == [True, True, False]
+    assert [len(image.frames) for image in data.images] == [2, 1, 0]
     just_under = float(np.nextafter(np.float32(THRESHOLD), np.float32(0)))
     assert bins.index(just_under) == bins.at - 1
     assert bins.index(-1e9) == 0
@@ -173,10 +175,8 @@ def test_small_heat_survives_a_smaller_map() -> None:
 
 
 def test_the_map_knows_points_and_the_antimeridian() -> None:
-    nothing = dict.fromkeys(("crs", "transform", "latitude", "longitude", "bands", "dtype", "driver", "orientation"))
-    base = nothing | {"captured_at": None, "image_width": 10, "image_height": 10, "worst": 5.0}
-    assert draw_map([base | {"image_id": "a"}], [], THRESHOLD) is None
-    points = [base | {"image_id": str(x), "longitude": x, "latitude": -17.0} for x in (179.99, -179.99)]
+    assert draw_map([MapImage("a", None, 5.0)], [], THRESHOLD) is None
+    points = [MapImage(str(x), shapely.Point(x, -17.0), 5.0) for x in (179.99, -179.99)]
     drawn = draw_map(points, [], THRESHOLD)
     assert drawn is not None
     west, east = (float(shape.path[1:].split(",")[0]) for shape in reversed(drawn.outlines))
@@ -193,7 +193,7 @@ def test_a_thousand_images_are_a_small_page(tmp_path: Path) -> None:
     size = {"image_width": 1280, "image_height": 960}
     with LedgerWriter(str(tmp_path), "run-1") as ledger:
         for i in range(1000):
-            ledger.add(put_scores(tmp_path, str(photo), f"i{i:04}", [float(i), 1, 2, 3]) | size)
+            ledger.add(row_of(put_scores(tmp_path, str(photo), f"i{i:04}", [float(i), 1, 2, 3]) | size))
     page = tmp_path / "page.html"
     assert report(tmp_path, page, "--pictures", "0") == ExitCode.DONE
     text = page.read_text()

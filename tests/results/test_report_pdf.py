@@ -34,6 +34,7 @@ from tests.support.bundles import read_whole
 from tests.support.images import write_image
 from tests.support.pdf import Pdf
 from tests.support.reports import HOSTILE, MODEL, NOW, TILING, ledger_row, put_model, put_scores, report
+from tests.support.rows import finding_of, row_of
 from tests.support.surveys import make_bundle
 
 pytest.importorskip("weasyprint", reason="the extra pdf is not installed", exc_type=(ImportError, OSError))
@@ -97,7 +98,7 @@ def test_figures_are_those_of_the_page(scores: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     report(scores, page)
     for row in rows_of(scores):
-        for figure in (area(row), number(row["times_threshold"], 3)):
+        for figure in (area(finding_of(row)), number(row["times_threshold"], 3)):
             assert figure in made.text
             assert figure in page.read_text()
 
@@ -138,7 +139,7 @@ def test_a_survey_without_findings_says_so(tmp_path: Path) -> None:
     put_model(scores)
     photo = write_image(tmp_path / "a.png", np.full((32, 64, 3), 90, np.uint8))
     with LedgerWriter(str(scores), "run-1") as ledger:
-        ledger.add(put_scores(scores, str(photo), "i0", [1, 2]))
+        ledger.add(row_of(put_scores(scores, str(photo), "i0", [1, 2])))
     put_rows(scores, [])
     text = document(scores, tmp_path).text
     assert "There is no finding: no region of an image reaches the threshold." in text
@@ -149,7 +150,7 @@ def test_a_survey_without_findings_says_so(tmp_path: Path) -> None:
 def test_a_survey_of_failures_alone_has_a_document(tmp_path: Path) -> None:
     put_model(tmp_path)
     with LedgerWriter(str(tmp_path), "run-1") as ledger:
-        ledger.add(ledger_row("/gone.png", "i0") | {"status": "failed", "error_message": "is empty"})
+        ledger.add(row_of(ledger_row("/gone.png", "i0") | {"status": "failed", "error_message": "is empty"}))
     text = document(tmp_path, tmp_path).text
     assert "No image was analysed." in text
     assert "gone.png is empty" in text
@@ -221,7 +222,7 @@ def test_without_a_place_there_is_no_map(tmp_path: Path) -> None:
     put_model(tmp_path)
     photo = write_image(tmp_path / "a.png", np.full((32, 64, 3), 90, np.uint8))
     with LedgerWriter(str(tmp_path), "run-1") as ledger:
-        ledger.add(put_scores(tmp_path, str(photo), "i0", [1, 20]))
+        ledger.add(row_of(put_scores(tmp_path, str(photo), "i0", [1, 20])))
     assert "North is up" not in document(tmp_path, tmp_path).text
 
 
@@ -242,7 +243,7 @@ def test_nothing_in_the_data_is_markup_and_long_names_break(scores: Path, tmp_pa
     long = "x" * 400 + ".png"
     with LedgerWriter(str(scores), "run-2") as ledger:
         failed = {"status": "failed", "error_message": "<img src='http://localhost:9/a.png'>", "run_number": 2}
-        ledger.add(ledger_row(f"/photos/{long}", "i8") | failed)
+        ledger.add(row_of(ledger_row(f"/photos/{long}", "i8") | failed))
     made = document(scores, tmp_path, "--title", "<h1>&amp;</h1>", "--author", '"><b>')
     assert HOSTILE in made.text
     assert "<img src='http://localhost:9/a.png'>" in made.text

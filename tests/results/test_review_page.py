@@ -18,6 +18,7 @@ from ssvq.scores.ledger import LedgerWriter
 from tests.support.one_image import NOWHERE, header_of, hot_cells, write_scores
 from tests.support.pages import Elements
 from tests.support.reports import put_scores, report
+from tests.support.rows import finding_of, row_of
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_a_table_of_other_scores_is_said_and_findings_of_changed_images_are_not_
 ) -> None:
     with LedgerWriter(str(scores), "run-2") as ledger:
         row = put_scores(scores, str(tmp_path / "photos" / "b.png"), "i0", [1, 2, 12, 3])
-        ledger.add(row | {"fingerprint": "g", "run_id": "run-2", "run_number": 2})
+        ledger.add(row_of(row | {"fingerprint": "g", "run_id": "run-2", "run_number": 2}))
     page = tmp_path / "page.html"
     report(scores, page)
     assert "images were scored after the table of findings was made" in capsys.readouterr().err
@@ -106,7 +107,7 @@ def test_a_finding_whose_image_is_gone_is_listed_without_a_picture(
 def test_a_crop_is_around_its_finding_and_within_the_image(
     row: tuple[int, ...], size: tuple[int, int], window: tuple[int, ...]
 ) -> None:
-    found = crop_window(dict(zip(("x", "y", "width", "height"), row, strict=True)), *size)
+    found = crop_window(finding_of(dict(zip(("x", "y", "width", "height"), row, strict=True))), *size)
     assert found == window
 
 

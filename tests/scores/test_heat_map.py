@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,11 @@ from numpy.typing import NDArray
 
 from ssvq.imagery.grid import CELL, Tile, TileBlock, TileGrid, Tiling
 from ssvq.inference.scorer import MAP_SIDE
-from ssvq.scores.heat_map import stitch
+from ssvq.scores.heat_map import HeatMap
+from ssvq.scores.heat_map import stitch as stitch_tiles
+from ssvq.scores.schema import SCORE_MAP
+from ssvq.scores.score_map import ScoreMap
+from tests.support.rows import score_map_of
 
 # Values of the cells of a tile, from the centres of the cells in the image's pixels: y (n, 1) and x (1, n).
 Field = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
@@ -42,6 +47,10 @@ def row_of(tile: Tile, tiling: Tiling, field: Field) -> dict[str, Any]:
 def rows_of(width: int, height: int, tiling: Tiling, field: Field) -> list[dict[str, Any]]:
     grid = TileGrid(width, height, tiling)
     return [row_of(tile, tiling, field) for tile in grid.tiles(TileBlock(0, len(grid.ys), 0, len(grid.xs)))]
+
+
+def stitch(rows: list[dict[str, Any]], width: int, height: int) -> HeatMap:
+    return stitch_tiles(score_map_of(rows), width, height)
 
 
 def centres_of(length: int, cells: int, pitch: int) -> NDArray[np.float64]:
@@ -191,11 +200,16 @@ def test_a_whole_image_of_a_method_without_cells_is_one_cell() -> None:
     assert (heat.pitch_x, heat.pitch_y) == (30, 20)
 
 
-def test_the_map_may_be_an_array() -> None:
+def test_half_floats_of_a_table_are_read_as_they_are() -> None:
     tiling = Tiling(tile_size=16, stride=16)
     rows = rows_of(40, 16, tiling, lambda y, x: y + 100 * x)
-    arrays = [{**row, "score_map": np.array(row["score_map"], np.float16)} for row in rows]
-    np.testing.assert_array_equal(stitch(arrays, 40, 16).values, stitch(rows, 40, 16).values)
+    places = {name: pa.array([row[name] for row in rows], pa.int32()) for name in ("x", "y", "width", "height")}
+    maps = pa.array([np.float16(row["score_map"]).tolist() for row in rows], SCORE_MAP.field("score_map").type)
+    numbers = {name: pa.array([7.0] * len(rows)) for name in ("score", "threshold")}
+    table = pa.table({"tiling_id": [tiling.tiling_id] * len(rows), **places, **numbers, "score_map": maps})
+    read = ScoreMap.from_table(table)
+    assert (read.tiling, read.threshold, read.cells.dtype) == (tiling, 7.0, np.float16)
+    np.testing.assert_array_equal(stitch_tiles(read, 40, 16).values, stitch(rows, 40, 16).values)
 
 
 def test_a_distance_that_is_not_finite_is_no_value() -> None:

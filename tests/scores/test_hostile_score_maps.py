@@ -23,6 +23,7 @@ from ssvq.scores.objects import read_score_map
 from ssvq.scores.partitions import METADATA
 from ssvq.scores.schema import SCORE_MAP
 from tests.support.outputs import ledger_entry, write_output
+from tests.support.rows import row_of
 
 MUTATIONS = 40
 COUNT = "SELECT count(image_id) AS n FROM tiles"
@@ -121,7 +122,7 @@ def test_a_published_file_that_is_damaged_gives_way_to_the_objects(
     with LedgerWriter(str(output), "again") as ledger:
         for image in range(4):
             version = storage.stat(str(tile_object(output, image))).version
-            ledger.add(ledger_entry("a", image, "scored", 5) | {"object_version": version, "fingerprint": "f"})
+            ledger.add(row_of(ledger_entry("a", image, "scored", 5) | {"object_version": version, "fingerprint": "f"}))
     assert main(["publish", str(output), "--survey", "a"]) == ExitCode.DONE
     published = Path(Partition(str(output), "a", "m", "32-32-shift").published)
     sound = published.read_bytes()
@@ -209,7 +210,7 @@ def test_control_characters_of_a_name_do_not_reach_the_terminal(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with LedgerWriter(str(tmp_path), "run") as ledger:
-        ledger.add(ledger_entry("a", 0, "failed") | {"image_uri": "/a/\x1b[2J\n\u202egnp.png", "error_message": "\x07"})
+        ledger.add(row_of(ledger_entry("a", 0, "failed"), image_uri="/a/\x1b[2J\n\u202egnp.png", error_message="\x07"))
     assert main(["query", str(tmp_path), "--named", "failures"]) == ExitCode.DONE
     said = capfd.readouterr().out
     assert r"/a/\x1b[2J\n\u202egnp.png" in said
@@ -239,7 +240,7 @@ def test_a_ledger_that_leads_elsewhere_is_not_followed(
         (output / place).mkdir()
         (output / place / "z.parquet").write_bytes(tile_object(output).read_bytes())
     with LedgerWriter(str(output), "hostile") as ledger:
-        ledger.add(ledger_entry("a", 9, "scored") | {column: name, "image_uri": "/hostile.png"})
+        ledger.add(row_of(ledger_entry("a", 9, "scored") | {column: name, "image_uri": "/hostile.png"}))
     assert main(["query", str(output), COUNT, "--format", "csv"]) == ExitCode.DONE
     assert capfd.readouterr().out.split() == ['"n"', "18"]
     sql = "SELECT count(*) AS n FROM images WHERE image_uri = '/hostile.png'"
@@ -250,7 +251,7 @@ def test_a_ledger_that_leads_elsewhere_is_not_followed(
 def test_a_ledger_that_leads_elsewhere_has_nothing_removed(output: Path) -> None:
     """`ssvq score --prune` removes the objects of images that are gone, by the image_id that the ledger has."""
     with LedgerWriter(str(output), "hostile") as ledger:
-        ledger.add(ledger_entry("a", 9, "scored") | {"image_id": "../../../../images/run-a-00000"})
+        ledger.add(row_of(ledger_entry("a", 9, "scored") | {"image_id": "../../../../images/run-a-00000"}))
     partition = Partition(str(output), "a", "m", "32-32-shift")
     gone = no_longer_there([], read_state(read_ledger(str(output), "a"), partition))
     assert set(gone) == {"a0", "a1", "a2", "a3"}

@@ -14,6 +14,7 @@ from ssvq.imagery.catalog import SourceImage
 from ssvq.io import storage
 from ssvq.scores.layout import Partition, check_survey_name
 from ssvq.scores.ledger import LedgerWriter, check_survey_root, not_done, read_ledger, read_state
+from tests.support.rows import row_of
 
 IMAGE = SourceImage("/survey-root/a.png", "a.png", "v1", 10)
 
@@ -39,7 +40,7 @@ def left(partition: Partition, *rows: dict[str, Any]) -> list[SourceImage]:
     """What is left to do after these rows were noted."""
     with LedgerWriter(partition.out, "run") as writer:
         for row in rows:
-            writer.add(row)
+            writer.add(row_of(row))
     return not_done([IMAGE], read_state(read_ledger(partition.out, partition.survey), partition))
 
 
@@ -83,7 +84,7 @@ def test_the_latest_row_counts_whatever_the_order(partition: Partition) -> None:
 def test_no_row_is_lost_when_a_run_ends_by_an_error(partition: Partition) -> None:
     def interrupted_run() -> None:
         with LedgerWriter(partition.out, "run") as writer:
-            writer.add(note(partition))
+            writer.add(row_of(note(partition)))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -102,7 +103,7 @@ def test_a_segment_that_is_known_is_not_read_again_for_other_surveys(partition: 
     surveys = [f"survey {number}" for number in range(3)]
     for survey in surveys:
         with LedgerWriter(partition.out, survey) as writer:
-            writer.add(note(partition, survey=survey))
+            writer.add(row_of(note(partition, survey=survey)))
         assert read_ledger(partition.out, survey)["survey"].to_pylist() == [survey]
     (segment,) = Path(partition.out, "images").glob(f"{surveys[0]}-*")
     sound, times = segment.read_bytes(), (segment.stat().st_atime_ns, segment.stat().st_mtime_ns)
@@ -114,7 +115,7 @@ def test_a_segment_that_is_known_is_not_read_again_for_other_surveys(partition: 
         read_ledger(partition.out, surveys[0])
     segment.write_bytes(sound)
     with LedgerWriter(partition.out, "later") as writer:
-        writer.add(note(partition, survey=surveys[0]))
+        writer.add(row_of(note(partition, survey=surveys[0])))
     assert read_ledger(partition.out, surveys[0]).num_rows == 2
 
 

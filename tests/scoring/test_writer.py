@@ -20,9 +20,12 @@ from ssvq.imagery.units import ImagePart, inspect, split_image
 from ssvq.io import storage
 from ssvq.model.calibration import calibrate_columns
 from ssvq.scores.layout import Partition
-from ssvq.scores.schema import LEDGER, SCORE_MAP, to_table
+from ssvq.scores.ledger_row import LedgerRow
+from ssvq.scores.ledger_row import to_table as ledger_table
+from ssvq.scores.schema import LEDGER, SCORE_MAP
 from ssvq.scoring.writer import ScoringRun, join_parts
 from tests.support.images import write_image
+from tests.support.rows import to_table
 from tests.support.scored import outcomes_of, tile_rows
 
 TILING = Tiling(tile_size=16, stride=16)
@@ -95,8 +98,8 @@ def test_an_image_has_one_object_of_the_one_schema(run: ScoringRun) -> None:
     (outcome,) = outcomes_of(run, scored_row(part))
     table = object_of(run, part)
     assert table.schema.equals(SCORE_MAP, check_metadata=False)
-    assert len(table) == outcome["tiles"] == 12
-    assert (outcome["changed"], outcome["table"]) == (False, None)
+    assert len(table) == outcome.tiles == 12
+    assert (outcome.ledger is None, outcome.table) == (False, None)
     # A row says all of itself: folders of objects are opened as one table.
     row = table.to_pylist()[7]
     source = part.source
@@ -127,14 +130,14 @@ def test_calibration_is_applied_to_each_tile(run: ScoringRun) -> None:
 def test_the_ledger_speaks_of_the_object(run: ScoringRun) -> None:
     (part,) = parts_of(run)
     (outcome,) = outcomes_of(run, scored_row(part, kept=[0, 2, 5, 11]))
-    row = outcome["ledger"]
-    assert row.keys() == set(LEDGER.names)
-    assert (row["status"], row["error_stage"], row["error_message"]) == ("scored", None, None)
-    assert (row["tiles"], row["skipped_tiles"], row["anomalous_tiles"]) == (4, 8, 2)
-    assert row["fingerprint"] == part.source.fingerprint
-    assert row["object_version"] == storage.stat(run.partition.score_map(part.source.image_id)).version
-    assert (row["image_width"], row["image_height"], row["bands"], row["driver"]) == (56, 40, 3, "PNG")
-    assert (row["survey_root"], row["bytes"], row["seconds"]) == (run.survey_root, part.source.size, 0.5)
+    row = outcome.ledger
+    assert row.to_dict().keys() == set(LEDGER.names)
+    assert (row.status, row.error_stage, row.error_message) == ("scored", None, None)
+    assert (row.tiles, row.skipped_tiles, row.anomalous_tiles) == (4, 8, 2)
+    assert row.fingerprint == part.source.fingerprint
+    assert row.object_version == storage.stat(run.partition.score_map(part.source.image_id)).version
+    assert (row.image_width, row.image_height, row.bands, row.driver) == (56, 40, 3, "PNG")
+    assert (row.survey_root, row.bytes, row.seconds) == (run.survey_root, part.source.size, 0.5)
 
 
 def test_kept_tiles_keep_their_places(run: ScoringRun) -> None:
@@ -150,7 +153,7 @@ def test_an_image_without_a_valid_tile_has_an_object_without_rows(run: ScoringRu
     table = object_of(run, part)
     assert len(table) == 0
     assert table.schema.equals(SCORE_MAP)
-    assert (outcome["ledger"]["status"], outcome["ledger"]["skipped_tiles"]) == ("scored", 12)
+    assert (outcome.ledger.status, outcome.ledger.skipped_tiles) == ("scored", 12)
 
 
 def test_a_method_without_cells_has_null_maps(run: ScoringRun) -> None:
@@ -185,10 +188,9 @@ def test_a_failed_image_keeps_no_stale_score(run: ScoringRun) -> None:
     outcomes_of(run, scored_row(part))
     (outcome,) = outcomes_of(run, failed_row(part))
     assert len(object_of(run, part)) == 0
-    row = outcome["ledger"]
-    assert (row["status"], row["error_stage"], row["error_message"]) == ("failed", "read", "is torn")
-    assert (row["tiles"], row["skipped_tiles"], row["anomalous_tiles"]) == (0, 0, 0)
-    assert outcome["changed"] is False
+    row = outcome.ledger
+    assert (row.status, row.error_stage, row.error_message) == ("failed", "read", "is torn")
+    assert (row.tiles, row.skipped_tiles, row.anomalous_tiles) == (0, 0, 0)
 
 
 def test_one_failed_image_leaves_the_others_alone(run: ScoringRun, tmp_path: Path) -> None:
@@ -196,7 +198,7 @@ def test_one_failed_image_leaves_the_others_alone(run: ScoringRun, tmp_path: Pat
         write_image(Path(run.survey_root, f"{name}.png"), np.zeros((16, 16, 3), np.uint8))
     b, c = (split_image(source, inspect(source), TILING)[0] for source in list_images(run.survey_root, "--survey"))
     found = outcomes_of(run, failed_row(b), scored_row(c))
-    assert [outcome["ledger"]["status"] for outcome in found] == ["failed", "scored"]
+    assert [outcome.ledger.status for outcome in found] == ["failed", "scored"]
     assert sorted(objects(run)) == sorted(f"{part.source.image_id}.parquet" for part in (b, c))
 
 
@@ -207,8 +209,7 @@ def test_nothing_is_put_for_a_source_that_changed(run: ScoringRun) -> None:
     (part,) = parts_of(run)
     os.utime(part.source.uri, ns=(1, 1))
     (outcome,) = outcomes_of(run, scored_row(part))
-    assert outcome["changed"] is True
-    assert outcome["ledger"] is None
+    assert outcome.ledger is None
     assert objects(run) == []
 
 
@@ -227,10 +228,10 @@ def test_a_source_that_was_removed_has_failed(run: ScoringRun) -> None:
     Path(part.source.uri).unlink()
     (outcome,) = outcomes_of(run, scored_row(part))
     assert len(object_of(run, part)) == 0
-    row = outcome["ledger"]
-    assert (row["status"], row["error_stage"]) == ("failed", "read")
-    assert "removed" in row["error_message"]
-    assert (row["tiles"], row["anomalous_tiles"]) == (0, 0)
+    row = outcome.ledger
+    assert (row.status, row.error_stage) == ("failed", "read")
+    assert "removed" in row.error_message
+    assert (row.tiles, row.anomalous_tiles) == (0, 0)
 
 
 # An image of many parts
@@ -248,8 +249,8 @@ def test_a_part_is_handed_on_and_not_put(run: ScoringRun, parts: list[ImagePart]
     found = outcomes_of(run, *(scored_row(part) for part in parts))
     assert objects(run) == []
     for outcome, part in zip(found, parts, strict=True):
-        assert outcome["part"] == part.to_json()
-        table = pq.read_table(io.BytesIO(outcome["table"]))
+        assert outcome.part == part
+        table = pq.read_table(io.BytesIO(outcome.table))
         assert table["row"].to_pylist() == [part.index] * 4
 
 
@@ -268,17 +269,17 @@ def test_parts_in_any_order_are_the_rows_of_the_whole(
     ledger = join_parts(found, run)
     assert lasting(object_of(run, parts[0])) == whole(run, parts)
     assert ledger is not None
-    assert (ledger["tiles"], ledger["skipped_tiles"], ledger["anomalous_tiles"]) == (12, 0, 9)
-    assert ledger["seconds"] == pytest.approx(1.5)
-    assert ledger["object_version"] == storage.stat(run.partition.score_map(parts[0].source.image_id)).version
-    assert to_table([ledger], LEDGER).num_rows == 1
+    assert (ledger.tiles, ledger.skipped_tiles, ledger.anomalous_tiles) == (12, 0, 9)
+    assert ledger.seconds == pytest.approx(1.5)
+    assert ledger.object_version == storage.stat(run.partition.score_map(parts[0].source.image_id)).version
+    assert LedgerRow.from_table(ledger_table([ledger])) == [ledger]
 
 
 def test_skipped_tiles_are_counted_over_the_parts(run: ScoringRun, parts: list[ImagePart]) -> None:
     rows = [scored_row(parts[0], kept=[3]), scored_row(parts[1], kept=[]), scored_row(parts[2])]
     ledger = join_parts(outcomes_of(run, *rows), run)
     assert ledger is not None
-    assert (ledger["tiles"], ledger["skipped_tiles"]) == (5, 7)
+    assert (ledger.tiles, ledger.skipped_tiles) == (5, 7)
     assert object_of(run, parts[0])["score"].to_pylist() == [3, 8, 9, 10, 11]
 
 
@@ -286,7 +287,7 @@ def test_an_image_of_which_a_part_failed_has_failed_whole(run: ScoringRun, parts
     rows = [scored_row(parts[0]), failed_row(parts[1]), scored_row(parts[2])]
     ledger = join_parts(outcomes_of(run, *rows), run)
     assert ledger is not None
-    assert (ledger["status"], ledger["error_message"], ledger["tiles"]) == ("failed", "is torn", 0)
+    assert (ledger.status, ledger.error_message, ledger.tiles) == ("failed", "is torn", 0)
     assert len(object_of(run, parts[0])) == 0
 
 
@@ -302,5 +303,5 @@ def test_parts_of_a_source_that_was_removed_have_failed(run: ScoringRun, parts: 
     Path(parts[0].source.uri).unlink()
     ledger = join_parts(found, run)
     assert ledger is not None
-    assert (ledger["status"], ledger["tiles"]) == ("failed", 0)
+    assert (ledger.status, ledger.tiles) == ("failed", 0)
     assert len(object_of(run, parts[0])) == 0

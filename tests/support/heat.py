@@ -13,7 +13,8 @@ from rasterio.transform import Affine
 from ssvq.io import parquet, storage
 from ssvq.scores.layout import Partition, model_file
 from ssvq.scores.ledger import LedgerWriter
-from ssvq.scores.schema import SCORE_MAP, to_table
+from ssvq.scores.schema import SCORE_MAP
+from tests.support.rows import row_of, to_table
 
 MODEL = "0123456789abcdef"
 TILE, CELL = 64, 4  # pixels on a side
@@ -65,11 +66,13 @@ def write_heat(
     width, height = size or (heat.shape[1] * CELL, heat.shape[0] * CELL)
     with LedgerWriter(str(out), f"run-{survey}-{model}-{image_id}-{run_number}") as ledger:
         ledger.add(
-            {**identity, "status": "scored", "tiles": len(rows), "skipped_tiles": 0, "run_number": run_number}
-            | {"recorded_at": datetime(2026, 1, 1, tzinfo=UTC), "image_width": width, "image_height": height}
-            | {"driver": "PNG", "crs": place[0] if place else None}
-            | {"transform": list(place[1])[:6] if place else None, "bands": 3, "dtype": "uint8"}
-            | dict(zip(("latitude", "longitude"), position or (None, None), strict=True))
+            row_of(
+                {**identity, "status": "scored", "tiles": len(rows), "skipped_tiles": 0, "run_number": run_number}
+                | {"recorded_at": datetime(2026, 1, 1, tzinfo=UTC), "image_width": width, "image_height": height}
+                | {"driver": "PNG", "crs": place[0] if place else None}
+                | {"transform": list(place[1])[:6] if place else None, "bands": 3, "dtype": "uint8"}
+                | dict(zip(("latitude", "longitude"), position or (None, None), strict=True))
+            )
         )
 
 

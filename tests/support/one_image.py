@@ -18,7 +18,8 @@ from ssvq.imagery.raster import ImageHeader
 from ssvq.io import parquet, storage
 from ssvq.scores.layout import Partition, model_file
 from ssvq.scores.ledger import LedgerWriter
-from ssvq.scores.schema import LEDGER, SCORE_MAP, to_table
+from ssvq.scores.schema import LEDGER, SCORE_MAP
+from tests.support.rows import row_of, to_table
 
 TILING = Tiling(tile_size=32, stride=32)
 
@@ -119,13 +120,15 @@ def write_scores(
     found = {name: value for name, value in asdict(header).items() if name in LEDGER.names}
     with LedgerWriter(str(out), f"run-{survey}-{model}-{image_id}") as ledger:
         ledger.add(
-            {**identity, **found, "image_width": WIDTH, "image_height": HEIGHT, "status": status}
-            | {
-                "run_number": 1,
-                "recorded_at": datetime(2026, 1, 1, hour, tzinfo=UTC),
-                "error_message": "is empty" if not rows else None,
-            }
-            | {"tiles": len(rows), "skipped_tiles": 0, "anomalous_tiles": sum(row["is_anomalous"] for row in rows)}
+            row_of(
+                {**identity, **found, "image_width": WIDTH, "image_height": HEIGHT, "status": status}
+                | {
+                    "run_number": 1,
+                    "recorded_at": datetime(2026, 1, 1, hour, tzinfo=UTC),
+                    "error_message": "is empty" if not rows else None,
+                }
+                | {"tiles": len(rows), "skipped_tiles": 0, "anomalous_tiles": sum(row["is_anomalous"] for row in rows)}
+            )
         )
     return out
 

@@ -9,7 +9,8 @@ import numpy as np
 from ssvq.io import parquet, storage
 from ssvq.scores.layout import Partition
 from ssvq.scores.ledger import LedgerWriter
-from ssvq.scores.schema import SCORE_MAP, to_table
+from ssvq.scores.schema import SCORE_MAP
+from tests.support.rows import row_of, to_table
 
 MAP = [[np.float16(1.5), np.float16("nan")]]
 
@@ -25,7 +26,7 @@ def write_output(out: Path, survey: str = "s", images: int = 2, tiles: int = 3, 
                 for t in range(tiles)
             ]
             storage.put(partition.score_map(f"{survey}{i}"), parquet.encode(to_table(rows, SCORE_MAP)))
-            ledger.add(ledger_entry(survey, i, status))
+            ledger.add(row_of(ledger_entry(survey, i, status)))
     return out
 
 

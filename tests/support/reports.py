@@ -13,8 +13,9 @@ from ssvq.cli import main
 from ssvq.io import parquet, storage
 from ssvq.scores.layout import Partition, model_file, run_file
 from ssvq.scores.ledger import LedgerWriter
-from ssvq.scores.schema import SCORE_MAP, to_table
+from ssvq.scores.schema import SCORE_MAP
 from tests.support.images import write_image
+from tests.support.rows import row_of, to_table
 
 MODEL, TILING = "m" * 16, "32-32-shift"
 
@@ -70,9 +71,9 @@ def write_survey_scores(tmp_path: Path) -> Path:
             {"b.png": [1, 2, 12, 3], "c.png": [1, 1, 1, 2], HOSTILE: [5, 30, 20, 2]}.items()
         ):
             path = write_image(tmp_path / "photos" / name, np.full((32, 128, 3), 60 + 60 * i, np.uint8))
-            ledger.add(put_scores(out, str(path), f"i{i}", scores, west=8.0 if i == 0 else None))
+            ledger.add(row_of(put_scores(out, str(path), f"i{i}", scores, west=8.0 if i == 0 else None)))
         failed = {"status": "failed", "error_stage": "read", "error_message": "ends at <row> 7"}
-        ledger.add(ledger_row(str(tmp_path / "photos" / "d.png"), "i9") | failed)
+        ledger.add(row_of(ledger_row(str(tmp_path / "photos" / "d.png"), "i9") | failed))
     return out
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from ssvq.scoring.outcome import PartOutcome
 from ssvq.scoring.rows import SCORED, ScoredPart, binary_of, list_of, one_row, scored_parts
 from ssvq.scoring.writer import ScoringRun, tile_table, write_parts
 
@@ -29,9 +30,10 @@ def tile_rows(part: dict[str, Any], run: ScoringRun) -> list[dict[str, Any]]:
     return rows
 
 
-def outcomes_of(run: ScoringRun, *parts: dict[str, Any]) -> list[dict[str, Any]]:
+def outcomes_of(run: ScoringRun, *parts: dict[str, Any]) -> list[PartOutcome]:
     """What becomes of parts, by the writing stage."""
-    return [outcome for row in write_parts(scored_table(parts), run).to_pylist() for outcome in row["outcomes"]]
+    rows = write_parts(scored_table(parts), run).to_pylist()
+    return [PartOutcome.from_dict(outcome) for row in rows for outcome in row["outcomes"]]
 
 
 def _row(part: dict[str, Any]) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Findings for GIS: GeoPackage and GeoJSON, in longitude and latitude. Findings without a place are left out."""
+"""Findings for GIS: GeoPackage and GeoJSON, in longitude and latitude. Findings that have no place there are left out."""
 
 import json
 import tempfile
@@ -9,32 +9,34 @@ from typing import Any
 import pyarrow as pa
 import shapely
 
-from ssvq.results.export.label_tools.content import rows_by_version
-from ssvq.scores.findings import FINDINGS
+from ssvq.results.export.label_tools.content import findings_by_version
+from ssvq.scores.findings import FINDINGS, Finding, to_table
+from ssvq.scores.ledger_row import ImageRow
 
 LAYER = "findings"
 GEOMETRY = "geometry"
 COLUMNS = [field for field in FINDINGS if field.name not in ("outline", "bbox", GEOMETRY)]
-"""What a finding is described by."""
+"""Columns that describe a finding."""
 
 
-def placed_findings(scores: str, images: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
-    """Rows of FINDINGS of the images that have a place, and how many have none.
+def placed_findings(scores: str, images: Sequence[ImageRow]) -> tuple[list[Finding], int]:
+    """Findings with a position on the map, and the number of those without one.
 
-    Raises InputError as `rows_by_version`.
+    Raises InputError as `findings_by_version`.
     """
-    found = rows_by_version(scores, images)
-    rows = [row for image in images for row in found.get((image["image_id"], image["fingerprint"]), [])]
-    placed = [row for row in rows if row[GEOMETRY] is not None]
-    return placed, len(rows) - len(placed)
+    by_version = findings_by_version(scores, images)
+    found = [finding for image in images for finding in by_version.get((image.image_id, image.fingerprint), [])]
+    placed = [finding for finding in found if finding.geometry is not None]
+    return placed, len(found) - len(placed)
 
 
-def to_geopackage(rows: Sequence[dict[str, Any]]) -> bytes:
-    """The file, with the layer `findings` of multipolygons in EPSG:4326. SQLite needs a file to write it."""
+def to_geopackage(findings: Sequence[Finding]) -> bytes:
+    """A GeoPackage with the layer `findings` of multipolygons in EPSG:4326. SQLite can only write to a file."""
     import pyogrio  # brings pandas, which takes a second to load
 
-    shapes = [shapely.to_wkb(_multi(row)) for row in rows]
-    table = pa.Table.from_pylist(list(rows), pa.schema(COLUMNS)).append_column(GEOMETRY, pa.array(shapes, pa.binary()))
+    shapes = [shapely.to_wkb(_multi(finding)) for finding in findings]
+    columns = to_table(findings).select([field.name for field in COLUMNS]).replace_schema_metadata()
+    table = columns.append_column(GEOMETRY, pa.array(shapes, pa.binary()))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "findings.gpkg"
         pyogrio.write_arrow(
@@ -49,22 +51,22 @@ def to_geopackage(rows: Sequence[dict[str, Any]]) -> bytes:
         return file.read_bytes()
 
 
-def to_geojson(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def to_geojson(findings: Sequence[Finding]) -> dict[str, Any]:
     """A FeatureCollection (RFC 7946)."""
     features = [
         {
             "type": "Feature",
-            "id": row["finding_id"],
-            "geometry": json.loads(shapely.to_geojson(shapely.from_wkb(row[GEOMETRY]))),
-            "properties": {field.name: _plain(row[field.name]) for field in COLUMNS},
+            "id": finding.finding_id,
+            "geometry": json.loads(shapely.to_geojson(shapely.from_wkb(finding.geometry))),
+            "properties": {field.name: _plain(getattr(finding, field.name)) for field in COLUMNS},
         }
-        for row in rows
+        for finding in findings
     ]
     return {"type": "FeatureCollection", "features": features}
 
 
-def _multi(row: dict[str, Any]) -> shapely.MultiPolygon:
-    shape = shapely.from_wkb(row[GEOMETRY])
+def _multi(finding: Finding) -> shapely.MultiPolygon:
+    shape = shapely.from_wkb(finding.geometry)
     return shape if isinstance(shape, shapely.MultiPolygon) else shapely.MultiPolygon([shape])
 
 

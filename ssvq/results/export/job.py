@@ -20,10 +20,11 @@ from ssvq.results.export.stac import item_id, make_item
 from ssvq.results.export.tiles_csv import encode_csv, tiles_table
 from ssvq.results.ground import footprint
 from ssvq.scores.choose import choose_images, count, read_heat, read_tiles
+from ssvq.scores.ledger_row import ImageRow
 from ssvq.scores.objects import put_output
 
 # Writes images in one format. Returns what it wrote, and lines about what it left out.
-Writer = Callable[[ExportConfig, list[dict[str, Any]]], tuple[str, list[str]]]
+Writer = Callable[[ExportConfig, list[ImageRow]], tuple[str, list[str]]]
 
 
 def export(config: ExportConfig) -> ExitCode:
@@ -32,7 +33,7 @@ def export(config: ExportConfig) -> ExitCode:
     Raises InputError if there is nothing to write, or if it cannot be written.
     """
     choice = choose_images(config.scores, config.image, config.survey, config.model_id)
-    if config.out in {image["image_uri"] for image in choice.images}:
+    if config.out in {image.image_uri for image in choice.images}:
         raise InputError(f"--out {config.out} is the image itself: give another file")
     writers: dict[str, Writer] = {
         "cog": _export_cogs,
@@ -52,7 +53,7 @@ def export(config: ExportConfig) -> ExitCode:
     return ExitCode.DONE
 
 
-def _export_cogs(config: ExportConfig, images: list[dict[str, Any]]) -> tuple[str, list[str]]:
+def _export_cogs(config: ExportConfig, images: list[ImageRow]) -> tuple[str, list[str]]:
     """Write heat maps: that of one image to --out, or those of all images into the folder --out, named like their
     Items.
     """
@@ -73,7 +74,7 @@ def _export_cogs(config: ExportConfig, images: list[dict[str, Any]]) -> tuple[st
     return count(written, "heat map"), left_out
 
 
-def _export_regions(config: ExportConfig, images: list[dict[str, Any]]) -> tuple[str, list[str]]:
+def _export_regions(config: ExportConfig, images: list[ImageRow]) -> tuple[str, list[str]]:
     """Write one FeatureCollection of the anomalous regions of all images that have a place on the map."""
     features: list[dict[str, Any]] = []
     unplaced = []
@@ -96,7 +97,7 @@ def _export_regions(config: ExportConfig, images: list[dict[str, Any]]) -> tuple
     return f"{count(len(features), 'anomalous region')} of {where}, {square_metres:,.6g} square metres", left_out
 
 
-def _regions_of(config: ExportConfig, image: dict[str, Any]) -> list[dict[str, Any]] | None:
+def _regions_of(config: ExportConfig, image: ImageRow) -> list[dict[str, Any]] | None:
     """Features of the regions of an image, or None if it has no place on the map."""
     if footprint(image) is None:
         return None
@@ -105,11 +106,11 @@ def _regions_of(config: ExportConfig, image: dict[str, Any]) -> list[dict[str, A
         return []
     heat, at_threshold = found
     threshold = at_threshold if config.threshold is None else config.threshold
-    regions = find_regions(heat, image["image_width"], image["image_height"], threshold)
+    regions = find_regions(heat, image.image_width, image.image_height, threshold)
     return region_features(regions, image, threshold)
 
 
-def _export_items(config: ExportConfig, images: list[dict[str, Any]]) -> tuple[str, list[str]]:
+def _export_items(config: ExportConfig, images: list[ImageRow]) -> tuple[str, list[str]]:
     """Write the Item of the one image, or an ItemCollection of all images. Heat maps in the same folder become
     assets.
     """
@@ -130,14 +131,14 @@ def _export_items(config: ExportConfig, images: list[dict[str, Any]]) -> tuple[s
     return f"{count(len(items), 'STAC Item')}, {linked} with a heat map beside it", []
 
 
-def _export_tiles(config: ExportConfig, images: list[dict[str, Any]]) -> tuple[str, list[str]]:
+def _export_tiles(config: ExportConfig, images: list[ImageRow]) -> tuple[str, list[str]]:
     """Write the CSV of the tiles of all images."""
     table = tiles_table(config.scores, images)
     put_output(config.out, encode_csv(table), config.out)
     return f"{count(len(table), 'tile')} of {count(len(images), 'image')}", []
 
 
-def _export_findings(config: ExportConfig, images: list[dict[str, Any]]) -> tuple[str, list[str]]:
+def _export_findings(config: ExportConfig, images: list[ImageRow]) -> tuple[str, list[str]]:
     """Write the findings that have a place on the map, as a GeoPackage or a FeatureCollection."""
     rows, unplaced = placed_findings(config.scores, images)
     left_out = [f"{count(unplaced, 'finding')} of images without a place on the map"] if unplaced else []
@@ -150,7 +151,7 @@ def _export_findings(config: ExportConfig, images: list[dict[str, Any]]) -> tupl
     return count(len(rows), "finding"), left_out
 
 
-def _export_annotations(config: ExportConfig, images: list[dict[str, Any]]) -> tuple[str, list[str]]:
+def _export_annotations(config: ExportConfig, images: list[ImageRow]) -> tuple[str, list[str]]:
     """Write the findings of all images as annotations for a label tool, with the images by name."""
     annotated = annotated_images(config.scores, images)
     left_out = []
@@ -165,11 +166,11 @@ def _export_annotations(config: ExportConfig, images: list[dict[str, Any]]) -> t
     return f"{count(findings, 'finding')} of {count(len(annotated), 'image')}", left_out
 
 
-def _left_out(images: Sequence[dict[str, Any]], why: str, hint: str) -> list[str]:
+def _left_out(images: Sequence[ImageRow], why: str, hint: str) -> list[str]:
     """One line for images that are not in the export, or none."""
     if not images:
         return []
-    first = images[0]["image_uri"]
+    first = images[0].image_uri
     what = f"{first} has" if len(images) == 1 else f"{count(len(images), 'image')} ({first}, ...) have"
     return [f"{what} {why}{hint}"]
 

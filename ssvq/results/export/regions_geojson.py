@@ -14,6 +14,7 @@ from shapely.geometry.base import BaseGeometry
 
 from ssvq.results.ground import on_the_ground
 from ssvq.scores.heat_map import HeatMap
+from ssvq.scores.ledger_row import ImageRow
 
 EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
 ELLIPSOID = Geod(ellps="WGS84")
@@ -83,7 +84,7 @@ def _to_pixels(cells: list[BaseGeometry], heat: HeatMap, width: int, height: int
     )
 
 
-def region_features(regions: list[Region], image: dict[str, Any], threshold: float) -> list[dict[str, Any]] | None:
+def region_features(regions: list[Region], image: ImageRow, threshold: float) -> list[dict[str, Any]] | None:
     """GeoJSON features of regions, in longitude and latitude; None if the image has no place on the map."""
     features = []
     for region in regions:
@@ -92,9 +93,9 @@ def region_features(regions: list[Region], image: dict[str, Any], threshold: flo
             return None
         square_metres, _ = ELLIPSOID.geometry_area_perimeter(geometry)
         properties = {
-            "image": image["image_uri"],
-            "survey": image["survey"],
-            "model_id": image["model_id"],
+            "image": image.image_uri,
+            "survey": image.survey,
+            "model_id": image.model_id,
             "score_max": region.distance_max,
             "score_mean": region.distance_mean,
             "threshold": threshold,

@@ -9,7 +9,7 @@ import shapely
 from ssvq.io import storage
 from ssvq.results.ground import footprint
 from ssvq.scores.choose import finite
-from ssvq.scores.layout import Partition
+from ssvq.scores.ledger_row import ImageRow
 
 STAC_VERSION = "1.1.0"
 MODEL_DIGITS = 8  # of the hash that a model_id is
@@ -24,26 +24,26 @@ MEDIA_TYPES = {
 }
 
 
-def item_id(image: dict[str, Any]) -> str:
+def item_id(image: ImageRow) -> str:
     """Id of an image's Item, and stem of its heat map's name. Other scores of the image have another id."""
-    return "-".join([image["survey"], image["image_id"], image["model_id"][:MODEL_DIGITS], image["tiling_id"]])
+    return "-".join([image.survey, image.image_id, image.model_id[:MODEL_DIGITS], image.tiling_id])
 
 
-def make_item(scores: str, image: dict[str, Any], worst_score: float | None, heat_map: str | None) -> dict[str, Any]:
-    """The Item of a ledger row, with the address of its heat map if there is one.
+def make_item(scores: str, image: ImageRow, worst_score: float | None, heat_map: str | None) -> dict[str, Any]:
+    """The Item of an image, with the address of its heat map if there is one.
 
     Its time is that of the picture, else of the scoring. EXIF has local time without a zone; it is written as UTC, and
     `ssvq:datetime_from` says so. Its geometry is the image's footprint, else the camera's position, else null. Without
     a geometry there is no bbox.
     """
     geometry, geometry_from = _geometry(image)
-    at = "captured_at" if image["captured_at"] is not None else "recorded_at"
+    at, time = ("recorded_at", image.recorded_at) if image.captured_at is None else ("captured_at", image.captured_at)
     properties = {
-        "datetime": _rfc3339(image[at]),
+        "datetime": _rfc3339(time),
         "ssvq:datetime_from": at,
         "ssvq:geometry_from": geometry_from,
-        **{f"ssvq:{name}": image[name] for name in ("survey", "model_id", "tiling_id", "run_id")},
-        **{f"ssvq:{name}": image[name] for name in ("tiles", "skipped_tiles", "anomalous_tiles")},
+        **{f"ssvq:{name}": getattr(image, name) for name in ("survey", "model_id", "tiling_id", "run_id")},
+        **{f"ssvq:{name}": getattr(image, name) for name in ("tiles", "skipped_tiles", "anomalous_tiles")},
         "ssvq:worst_score": finite(worst_score),
     }
     item: dict[str, Any] = {
@@ -61,13 +61,13 @@ def make_item(scores: str, image: dict[str, Any], worst_score: float | None, hea
     return item
 
 
-def _geometry(image: dict[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
+def _geometry(image: ImageRow) -> tuple[dict[str, Any] | None, str | None]:
     """GeoJSON geometry, and its source: the image's footprint or the camera's position."""
     outline = footprint(image)
     if outline is not None:
         return shapely.geometry.mapping(outline), "footprint"
-    if image["latitude"] is not None and image["longitude"] is not None:
-        return {"type": "Point", "coordinates": [image["longitude"], image["latitude"]]}, "camera"
+    if image.latitude is not None and image.longitude is not None:
+        return {"type": "Point", "coordinates": [image.longitude, image.latitude]}, "camera"
     return None, None
 
 
@@ -78,12 +78,11 @@ def _bbox(geometry: dict[str, Any]) -> list[float]:
     return list(antimeridian.bbox(geometry))
 
 
-def _assets(scores: str, image: dict[str, Any], heat_map: str | None) -> dict[str, Any]:
-    partition = Partition(scores, image["survey"], image["model_id"], image["tiling_id"])
-    source = {"href": image["image_uri"], "title": storage.base_name(image["image_uri"]), "roles": ["data"]}
-    if image["driver"] in MEDIA_TYPES:
-        source["type"] = MEDIA_TYPES[image["driver"]]
-    score_map = partition.score_map(image["image_id"])
+def _assets(scores: str, image: ImageRow, heat_map: str | None) -> dict[str, Any]:
+    source = {"href": image.image_uri, "title": storage.base_name(image.image_uri), "roles": ["data"]}
+    if image.driver in MEDIA_TYPES:
+        source["type"] = MEDIA_TYPES[image.driver]
+    score_map = image.partition(scores).score_map(image.image_id)
     assets = {
         "image": source,
         "score_map": {"href": score_map, "title": "Scores of its tiles", "type": PARQUET, "roles": ["metadata"]},

@@ -1,7 +1,6 @@
 """The plain CSV: a row for each tile, with the position of its centre if it is known."""
 
 import io
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,11 +9,12 @@ from numpy.typing import NDArray
 
 from ssvq.results.ground import DECIMALS, is_placed, to_lonlat
 from ssvq.scores.choose import read_tiles
+from ssvq.scores.ledger_row import ImageRow
 
 COLUMNS = ("tile_id", "x", "y", "width", "height", "valid_fraction", "score", "p_value", "is_anomalous")
 
 
-def tiles_table(scores: str, images: list[dict[str, Any]]) -> pa.Table:
+def tiles_table(scores: str, images: list[ImageRow]) -> pa.Table:
     """Rows of tiles: image, the columns of COLUMNS, longitude and latitude of the centre (null if unknown)."""
     table = read_tiles(scores, images, ["image_uri", *COLUMNS])
     position = table["position"].to_numpy()
@@ -34,20 +34,20 @@ def encode_csv(table: pa.Table) -> bytes:
 
 
 def _centres(
-    images: list[dict[str, Any]], position: NDArray[np.int64], x: NDArray[np.float64], y: NDArray[np.float64]
+    images: list[ImageRow], position: NDArray[np.int64], x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Longitude and latitude (n, 2) of pixels of images; `position` is the index of the image. NaN if unknown."""
     affines = np.full((len(images), 6), np.nan)
     for i, image in enumerate(images):
         if is_placed(image):
-            affines[i] = image["transform"]
+            affines[i] = image.transform
     a, b, c, d, e, f = affines[position].T
     easting, northing = a * x + b * y + c, d * x + e * y + f
     lonlat = np.full((len(x), 2), np.nan)
     by_crs: dict[str, list[int]] = {}
     for i, image in enumerate(images):
         if is_placed(image):
-            by_crs.setdefault(image["crs"], []).append(i)
+            by_crs.setdefault(image.crs or "", []).append(i)
     for crs, members in by_crs.items():
         rows = np.flatnonzero(np.isin(position, members))
         points = to_lonlat(crs, easting[rows], northing[rows])

@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, get_args
 
 import pyarrow as pa
 import shapely
@@ -19,11 +18,9 @@ from shapely.geometry.base import BaseGeometry
 from ssvq.errors import InputError, reason_of
 from ssvq.io import parquet, storage
 from ssvq.io.parquet import DamagedError
+from ssvq.scores.findings import STATES, State
 from ssvq.scores.layout import decisions_folder
 from ssvq.scores.schema import TIME
-
-State = Literal["new", "confirmed", "rejected", "resolved"]
-STATES: tuple[State, ...] = get_args(State)
 
 DECISIONS = pa.schema(
     [

@@ -26,6 +26,7 @@ from ssvq.results.findings.work import Comparing, Found, Item, Shares, Work, sha
 from ssvq.scores.choose import choose_images, count
 from ssvq.scores.data_set import Scores
 from ssvq.scores.layout import Partition
+from ssvq.scores.ledger_row import ImageRow
 from ssvq.scores.objects import read_heat_scale, read_pixel_rule, score_at_rate, temporary_folder
 from ssvq.scores.partitions import METADATA
 
@@ -45,15 +46,14 @@ def findings(config: FindingsConfig) -> ExitCode:
         states = {info.partition: info.state for info in known.partitions()}
     choice = choose_images(config.scores, None, config.survey, config.model_id)
     code = ExitCode.DONE
-    for (survey, model_id, tiling_id), group in groupby(choice.images, key=_partition_of):
+    for partition, group in groupby(choice.images, key=lambda image: image.partition(config.scores)):
         images = list(group)
-        partition = Partition(config.scores, survey, model_id, tiling_id)
         with temporary_folder(config.scores) as folder:
             since = None if config.previous is None else Since(config, partition, images, folder)
-            decided = Decided(read_decisions(config.scores, survey))
+            decided = Decided(read_decisions(config.scores, partition.survey))
             described = {METADATA: json.dumps({"state": states.get(partition)} | _settings(config))}
             summary = _make(config, partition, images, since, rules, decided, described, folder)
-        print(f"survey {survey!r}: {summary.told(len(images), order_of(rules))}")
+        print(f"survey {partition.survey!r}: {summary.told(len(images), order_of(rules))}")
         _tell_decisions(decided)
         print(f"table: {partition.findings}")
         if since is not None:
@@ -84,14 +84,10 @@ def _settings(config: FindingsConfig) -> dict[str, Any]:
     return {"thresholds": config.thresholds.model_dump()}
 
 
-def _partition_of(image: dict[str, Any]) -> tuple[str, str, str]:
-    return image["survey"], image["model_id"], image["tiling_id"]
-
-
 def _make(
     config: FindingsConfig,
     partition: Partition,
-    images: Sequence[dict[str, Any]],
+    images: Sequence[ImageRow],
     since: Since | None,
     rules: list[SeverityRule],
     decided: Decided,
@@ -132,7 +128,7 @@ def _put(address: str, file: Path) -> None:
 def _all_found(
     config: FindingsConfig,
     partition: Partition,
-    images: Sequence[dict[str, Any]],
+    images: Sequence[ImageRow],
     since: Since | None,
     rules: list[SeverityRule],
 ) -> Iterator[Found]:

@@ -11,13 +11,12 @@ The rest of a tile gets no label, so a label never covers more than a person has
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from ssvq.imagery.tile_labels import ANOMALOUS, NORMAL, PLACE
+from ssvq.imagery.tile_labels import ANOMALOUS, NORMAL, LabelRow, TilePlace
 from ssvq.results.findings.decisions import Decision, in_order
 from ssvq.results.findings.states import latest_by_region
 
@@ -25,17 +24,17 @@ NOWHERE = shapely.MultiPolygon()
 
 
 def label_tiles(
-    tiles: Sequence[dict[str, Any]],
+    tiles: Sequence[TilePlace],
+    fingerprint: str,
     decisions: Sequence[Decision],
     undecided: Sequence[BaseGeometry] | None,
     only_near: Sequence[BaseGeometry],
-) -> tuple[list[dict[str, Any]], set[tuple[Any, ...]]]:
-    """Rows of LABELS of the tiles of one version of an image, and the positions of these tiles, whose earlier labels
-    they replace.
+) -> tuple[list[LabelRow], set[TilePlace]]:
+    """Labels of the tiles of one version of an image, and the positions of these tiles, whose earlier labels they
+    replace.
 
-    `tiles`: rows with `fingerprint` and the columns of PLACE. `decisions`: all decisions on that version. `undecided`:
-    outlines of its undecided findings, or None if unknown; then no tile is normal as a whole. `only_near`: only tiles
-    that this area touches.
+    `fingerprint`: of the image. `decisions`: all decisions on that version. `undecided`: outlines of its undecided
+    findings, or None if unknown; then no tile is normal as a whole. `only_near`: only tiles that this area touches.
     """
     counting = [one for one in latest_by_region(in_order(decisions)) if one.state != "new"]
     anomalous, normal = NOWHERE, NOWHERE
@@ -44,13 +43,13 @@ def label_tiles(
             anomalous, normal = shapely.difference(anomalous, one.region), shapely.union(normal, one.region)
         else:
             anomalous, normal = shapely.union(anomalous, one.region), shapely.difference(normal, one.region)
-    rows: list[dict[str, Any]] = []
+    rows: list[LabelRow] = []
     places = set()
     for tile in tiles:
-        box = shapely.box(tile["x"], tile["y"], tile["x"] + tile["width"], tile["y"] + tile["height"])
+        box = shapely.box(tile.x, tile.y, tile.x + tile.width, tile.y + tile.height)
         if not _touches(box, only_near):
             continue
-        places.add(tuple(tile[name] for name in PLACE))
+        places.add(tile)
         parts = {ANOMALOUS: _area_of(shapely.intersection(anomalous, box))}
         parts[NORMAL] = _area_of(shapely.intersection(normal, box))
         is_normal = parts[ANOMALOUS] is None and undecided is not None and not _touches(box, undecided)
@@ -58,8 +57,7 @@ def label_tiles(
         for label, part in parts.items():
             if part is not None:
                 outline = None if label == NORMAL and is_normal else shapely.to_wkb(part)
-                said = {"who": about[-1].decided_by, "when": about[-1].decided_at}
-                rows.append(tile | {"label": label, "outline": outline} | said)
+                rows.append(LabelRow(tile, fingerprint, label, about[-1].decided_by, about[-1].decided_at, outline))
     return rows, places
 
 

@@ -8,13 +8,14 @@ A file of rules is a YAML list, from the most severe on. A rule has a name and a
     - {severity: minor}
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
 from ssvq.errors import InputError, reason_of
+from ssvq.scores.findings import Finding
 from ssvq.settings import Section
 
 OTHER = "minor"  # of a finding that matches no rule
@@ -37,10 +38,11 @@ class SeverityRule(Section):
     times_threshold: float | None = None
     """Largest cell distance divided by the threshold."""
 
-    def holds(self, finding: dict[str, Any]) -> bool:
-        """Whether a finding, a row of FINDINGS, reaches every bound."""
+    def holds(self, finding: Finding) -> bool:
+        """Whether a finding reaches every bound."""
         bounds = self.model_dump(exclude={"severity"}, exclude_none=True)
-        return all(finding[name] is not None and finding[name] >= bound for name, bound in bounds.items())
+        values = [(getattr(finding, name), bound) for name, bound in bounds.items()]
+        return all(value is not None and value >= bound for value, bound in values)
 
 
 DEFAULT = [
@@ -74,7 +76,7 @@ def read_rules(path: Path | None) -> list[SeverityRule]:
     return rules
 
 
-def severity_of(finding: dict[str, Any], rules: list[SeverityRule]) -> str:
+def severity_of(finding: Finding, rules: Sequence[SeverityRule]) -> str:
     """The severity of the first rule that holds."""
     return next((rule.severity for rule in rules if rule.holds(finding)), OTHER)
 

@@ -12,8 +12,8 @@ confirmed region that the rejection was not about, or that was confirmed later.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,41 +23,42 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from ssvq.results.findings.decisions import Decision, in_order, version_of
+from ssvq.scores.findings import Finding, to_table
 
 SAME_REGION = 0.5
 """Smallest intersection over union of two regions that count as one."""
 
 HIDING = ("rejected", "resolved")
-DECIDED = ("state", "decided_by", "decided_at", "note")
-"""Columns of the table of findings that decisions fill."""
 
 ImageVersion = tuple[str, str]
 """Id of an image, and the version of its file."""
 
 
-def decide(findings: Sequence[dict[str, Any]], decisions: Sequence[Decision]) -> list[Decision]:
-    """Fill the columns DECIDED of rows of FINDINGS of one survey.
+def decide(findings: Sequence[Finding], decisions: Sequence[Decision]) -> tuple[list[Finding], list[Decision]]:
+    """The findings of one survey, in their order, with their states from decisions.
 
-    Returns the latest decisions that match no finding, such as those on images that have changed.
+    Also returns the latest decisions that match no finding, such as those on images that have changed.
     """
     by_image: dict[ImageVersion, list[Decision]] = {}
     for decision in in_order(decisions):
         by_image.setdefault((decision.image_id, decision.version), []).append(decision)
-    rows_of: dict[ImageVersion, list[dict[str, Any]]] = {}
-    for row in findings:
-        row |= dict.fromkeys(DECIDED) | {"state": "new"}
-        rows_of.setdefault((row["image_id"], version_of(row["fingerprint"])), []).append(row)
+    positions: dict[ImageVersion, list[int]] = {}
+    for position, finding in enumerate(findings):
+        positions.setdefault((finding.image_id, version_of(finding.fingerprint)), []).append(position)
+    decided = [replace(finding, state="new", decided_by=None, decided_at=None, note=None) for finding in findings]
     left: list[Decision] = []
     for version, made in by_image.items():
-        rows = rows_of.get(version, [])
-        outlines = shapely.from_wkb([row["outline"] for row in rows])
-        found = decisions_for([row["finding_id"] for row in rows], outlines, made)
-        for row, of_row in zip(rows, found, strict=True):
-            if of_row is not None:
-                row |= {name: getattr(of_row, name) for name in DECIDED}
-        used = {id(of_row) for of_row in found}
+        own = positions.get(version, [])
+        regions = shapely.from_wkb([findings[at].outline for at in own])
+        found = decisions_for([findings[at].finding_id for at in own], regions, made)
+        for at, one in zip(own, found, strict=True):
+            if one is not None:
+                decided[at] = replace(
+                    decided[at], state=one.state, decided_by=one.decided_by, decided_at=one.decided_at, note=one.note
+                )
+        used = {id(one) for one in found}
         left += [decision for decision in latest_by_region(made) if id(decision) not in used]
-    return left
+    return decided, left
 
 
 class Decided:
@@ -77,16 +78,16 @@ class Decided:
         """Rows of FINDINGS, all rows of their images, with their states."""
         here = [self._waiting.pop(image_id, []) for image_id in pc.unique(findings["image_id"]).to_pylist()]
         if any(here):
-            rows = findings.to_pylist()
-            self._left += decide(rows, list(chain.from_iterable(here)))
-            findings = pa.Table.from_pylist(rows, findings.schema)
+            decided, left = decide(Finding.from_table(findings), list(chain.from_iterable(here)))
+            self._left += left
+            findings = to_table(decided)
         self.states.update(findings["state"].to_pylist())
         return findings
 
     @property
     def left(self) -> list[Decision]:
         """The latest decisions that match no finding. Known once all findings have come."""
-        return self._left + decide([], list(chain.from_iterable(self._waiting.values())))
+        return self._left + decide([], list(chain.from_iterable(self._waiting.values())))[1]
 
 
 def decisions_for(

@@ -11,10 +11,10 @@ import pyarrow as pa
 from ssvq.errors import InputError, reason_of
 from ssvq.io import parquet, storage
 from ssvq.io.parquet import DamagedError
-from ssvq.results.findings.decisions import STATES, Decision, read_decisions
+from ssvq.results.findings.decisions import Decision, read_decisions
 from ssvq.results.findings.states import decide
-from ssvq.scores.findings import FINDINGS
-from ssvq.scores.layout import Partition, findings_folder
+from ssvq.scores.findings import FINDINGS, STATES, Finding, to_table
+from ssvq.scores.layout import Partition, partitions_with_findings
 from ssvq.scores.partitions import METADATA
 
 TRIES = 5  # tries of a refresh, while others write decisions too
@@ -43,7 +43,7 @@ def refresh_states(scores: str, survey: str) -> dict[Partition, pa.Table]:
 
     Others may write decisions meanwhile: the last writer has read all of them.
     """
-    partitions = _partitions_with_table(scores, survey)
+    partitions = partitions_with_findings(scores, survey)
     tables: dict[Partition, pa.Table] = {}
     decisions: list[Decision] = []
     for _ in range(TRIES):
@@ -54,9 +54,8 @@ def refresh_states(scores: str, survey: str) -> dict[Partition, pa.Table]:
             found = _read(partition.findings)
             if found is None:
                 continue
-            rows = found[0].to_pylist()
-            decide(rows, decisions)
-            tables[partition] = pa.Table.from_pylist(rows, FINDINGS)
+            decided, _ = decide(Finding.from_table(found[0]), decisions)
+            tables[partition] = to_table(decided)
             _put(partition, tables[partition], found[1])
     return tables
 
@@ -65,12 +64,6 @@ def told_states(states: Counter[str]) -> str:
     """`40 findings: 28 new, 12 confirmed`."""
     told = ", ".join(f"{states[name]:,} {name}" for name in STATES if states[name])
     return f"{states.total():,} finding{'' if states.total() == 1 else 's'}" + (f": {told}" if told else "")
-
-
-def _partitions_with_table(scores: str, survey: str) -> list[Partition]:
-    folder = storage.join(findings_folder(scores), survey)
-    names = [info.path.split("/") for info in storage.list_files(folder) if info.path.endswith(".parquet")]
-    return [Partition(scores, survey, path[0], path[1].removesuffix(".parquet")) for path in names if len(path) == 2]
 
 
 def _put(partition: Partition, table: pa.Table, described: dict[str, Any]) -> None:

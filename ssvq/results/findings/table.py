@@ -1,8 +1,8 @@
-"""The findings of one image, as rows of the table."""
+"""The findings of one image."""
 
 import hashlib
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -12,12 +12,18 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from ssvq.results.export.regions_geojson import ELLIPSOID, Region, find_regions
+from ssvq.results.findings.severity import OTHER, SeverityRule, severity_of
 from ssvq.results.ground import is_placed, on_the_ground
-from ssvq.scores.choose import HEAT_COLUMNS, first_tile, heat_of, read_object
+from ssvq.scores import score_map as maps
+from ssvq.scores.choose import read_object
+from ssvq.scores.findings import Finding
+from ssvq.scores.heat_map import stitch
+from ssvq.scores.ledger_row import ImageRow
 from ssvq.scores.objects import HeatScale
 from ssvq.scores.schema import BBOX
+from ssvq.scores.score_map import ScoreMap
 
-COLUMNS = (*HEAT_COLUMNS, "score_max", "p_value", "p_value_worst")
+COLUMNS = (*maps.COLUMNS, "score_max", "p_value", "p_value_worst")
 
 
 @dataclass(frozen=True)
@@ -36,26 +42,28 @@ class Bounds:
     gsd: float | None
 
 
-def findings_of(scores: str, image: dict[str, Any], scale: HeatScale, bounds: Bounds) -> list[dict[str, Any]]:
-    """Rows of FINDINGS of an image, a ledger row, without their severity.
+def findings_of(
+    scores: str, image: ImageRow, scale: HeatScale, bounds: Bounds, rules: Sequence[SeverityRule]
+) -> list[Finding]:
+    """The findings of an image.
 
     Raises InputError if its object is missing or damaged.
     """
     tiles = read_object(scores, image, COLUMNS)
     if not len(tiles):
         return []
-    first = first_tile(tiles)
-    value = scale.decided_by(first)[1] if bounds.score is None else bounds.score
-    threshold = scale.distance_at(value, first) if bounds.threshold is None else bounds.threshold
+    score_map = ScoreMap.from_table(tiles)
+    value = scale.decided_by(score_map)[1] if bounds.score is None else bounds.score
+    threshold = scale.distance_at(value, score_map) if bounds.threshold is None else bounds.threshold
     largest = pc.max(tiles["score_max"]).as_py()
     if largest is not None and largest < threshold:  # no cell of the map exceeds that of its tile
         return []
-    width, height = image["image_width"], image["image_height"]
-    regions = find_regions(heat_of(tiles, image, scale), width, height, threshold, bounds.hysteresis * threshold)
+    width, height = image.image_width, image.image_height
+    heat = stitch(score_map, width, height, scale.cell)
+    regions = find_regions(heat, width, height, threshold, bounds.hysteresis * threshold)
     places = _Tiles.of(tiles, scale)
-    return [
-        _row(region, image, threshold, places, bounds.gsd) for region in regions if region.pixels >= bounds.smallest
-    ]
+    found = [_finding(one, image, threshold, places, bounds.gsd) for one in regions if one.pixels >= bounds.smallest]
+    return [replace(finding, severity=severity_of(finding, rules)) for finding in found]
 
 
 @dataclass(frozen=True)
@@ -83,35 +91,40 @@ class _Tiles:
         return self.p_values[near]
 
 
-def _row(region: Region, image: dict[str, Any], threshold: float, tiles: _Tiles, gsd: float | None) -> dict[str, Any]:
+def _finding(region: Region, image: ImageRow, threshold: float, tiles: _Tiles, gsd: float | None) -> Finding:
     left, top, right, bottom = region.outline.bounds
     geometry = on_the_ground(region.outline, image) if is_placed(image) else None
-    area, area_from = _area(region, geometry, gsd, image["gsd_estimate"])
+    area, area_from = _area(region, geometry, gsd, image.gsd_estimate)
     p_values = tiles.under(region.outline)
-    key = [image[name] for name in ("survey", "image_id", "model_id", "tiling_id")]
-    return {
-        **{name: image[name] for name in ("survey", "image_uri", "image_id", "fingerprint", "model_id", "tiling_id")},
-        "finding_id": hashlib.sha256("\n".join([*key, *map(str, region.worst_at)]).encode()).hexdigest()[:16],
-        "state": "new",
-        "x": int(left),
-        "y": int(top),
-        "width": int(np.ceil(right)) - int(left),
-        "height": int(np.ceil(bottom)) - int(top),
-        "area_pixels": region.pixels,
-        "image_share": region.pixels / (image["image_width"] * image["image_height"]),
-        "area_m2": area,
-        "area_from": area_from,
-        "distance_max": region.distance_max,
-        "distance_mean": region.distance_mean,
-        "threshold": threshold,
-        "times_threshold": region.distance_max / threshold,
-        "p_value_worst": float(np.nanmin(p_values)) if np.isfinite(p_values).any() else None,
-        "p_value_mean": float(np.nanmean(p_values)) if np.isfinite(p_values).any() else None,
-        "tiles": len(p_values),
-        "outline": shapely.to_wkb(region.outline),
-        "geometry": None if geometry is None else shapely.to_wkb(geometry),
-        "bbox": None if geometry is None else dict(zip(BBOX.names, geometry.bounds, strict=True)),
-    }
+    key = [image.survey, image.image_id, image.model_id, image.tiling_id, *map(str, region.worst_at)]
+    return Finding(
+        survey=image.survey,
+        image_uri=image.image_uri,
+        image_id=image.image_id,
+        fingerprint=image.fingerprint,
+        model_id=image.model_id,
+        tiling_id=image.tiling_id,
+        finding_id=hashlib.sha256("\n".join(key).encode()).hexdigest()[:16],
+        severity=OTHER,
+        x=int(left),
+        y=int(top),
+        width=int(np.ceil(right)) - int(left),
+        height=int(np.ceil(bottom)) - int(top),
+        area_pixels=region.pixels,
+        image_share=region.pixels / (image.image_width * image.image_height),
+        area_m2=area,
+        area_from=area_from,
+        distance_max=region.distance_max,
+        distance_mean=region.distance_mean,
+        threshold=threshold,
+        times_threshold=region.distance_max / threshold,
+        p_value_worst=float(np.nanmin(p_values)) if np.isfinite(p_values).any() else None,
+        p_value_mean=float(np.nanmean(p_values)) if np.isfinite(p_values).any() else None,
+        tiles=len(p_values),
+        outline=shapely.to_wkb(region.outline),
+        geometry=None if geometry is None else shapely.to_wkb(geometry),
+        bbox=None if geometry is None else dict(zip(BBOX.names, geometry.bounds, strict=True)),
+    )
 
 
 def _area(

@@ -4,13 +4,13 @@ ones.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ssvq.errors import InputError
 from ssvq.io import storage
 from ssvq.results.findings.decisions import Decision, in_order, version_of
 from ssvq.results.findings.states import SAME_REGION, overlaps
 from ssvq.results.page_file import PageDecision, PageFile
+from ssvq.scores.ledger_row import ImageRow
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class Taken:
     older: list[str]
 
 
-def check_decisions(page: PageFile, address: str, images: Mapping[str, dict[str, Any]], who: str) -> Taken:
+def check_decisions(page: PageFile, address: str, images: Mapping[str, ImageRow], who: str) -> Taken:
     """Check the decisions of a page's file.
 
-    `images`: ledger rows of the survey's scored images, by image_id. `who`: the person, if the page does not name one.
+    `images`: the scored images of the survey, by image_id. `who`: the person, if the page does not name one.
 
     Raises InputError for a region outside its image, and if no decision is about the current scores.
     """
@@ -34,8 +34,8 @@ def check_decisions(page: PageFile, address: str, images: Mapping[str, dict[str,
         image = images.get(made.image_id)
         if image is None:
             older.append(f"finding {made.finding_id}: its image {made.image_id} is not among the scored images")
-        elif version_of(image["fingerprint"]) != version_of(made.fingerprint):
-            older.append(f"finding {made.finding_id}: {image['image_uri']} has changed since the page was made")
+        elif version_of(image.fingerprint) != version_of(made.fingerprint):
+            older.append(f"finding {made.finding_id}: {image.image_uri} has changed since the page was made")
         else:
             _check_place(made, address, image)
             decisions.append(_decision(made, page, image, who))
@@ -70,19 +70,19 @@ def _said(decision: Decision) -> str:
     return f"{decision.state} by {decision.decided_by} ({decision.decided_at:%Y-%m-%d %H:%M} UTC)"
 
 
-def _check_place(made: PageDecision, address: str, image: Mapping[str, Any]) -> None:
+def _check_place(made: PageDecision, address: str, image: ImageRow) -> None:
     left, top, right, bottom = made.outline.bounds
-    if left < 0 or top < 0 or right > image["image_width"] or bottom > image["image_height"]:
+    if left < 0 or top < 0 or right > image.image_width or bottom > image.image_height:
         raise InputError(
-            f"--from {address} is damaged: finding {made.finding_id} is not within {image['image_uri']} of "
-            f"{image['image_width']}x{image['image_height']} pixels; save it again"
+            f"--from {address} is damaged: finding {made.finding_id} is not within {image.image_uri} of "
+            f"{image.image_width}x{image.image_height} pixels; save it again"
         )
 
 
-def _decision(made: PageDecision, page: PageFile, image: Mapping[str, Any], who: str) -> Decision:
+def _decision(made: PageDecision, page: PageFile, image: ImageRow, who: str) -> Decision:
     return Decision(
         survey=page.survey,
-        image_uri=image["image_uri"],
+        image_uri=image.image_uri,
         image_id=made.image_id,
         fingerprint=made.fingerprint,
         model_id=page.model_id,

@@ -4,8 +4,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -15,9 +14,10 @@ from ssvq.parallel import in_order
 from ssvq.progress import Progress
 from ssvq.results.findings.change.image import EarlierImage, Outcome, Tolerance, compare_image
 from ssvq.results.findings.change.views import views_of
-from ssvq.results.findings.severity import SeverityRule, severity_of
+from ssvq.results.findings.severity import SeverityRule
 from ssvq.results.findings.table import Bounds, findings_of
-from ssvq.scores.findings import FINDINGS
+from ssvq.scores.findings import Finding, to_table
+from ssvq.scores.ledger_row import ImageRow
 from ssvq.scores.objects import HeatScale
 
 
@@ -44,38 +44,40 @@ class Work:
     def __call__(self, items: Sequence["Item"]) -> "Found":
         """Raises InputError if a score map is missing or damaged."""
         storage.set_timeout(self.timeout)
-        rows: list[dict[str, Any]] = []
+        findings: list[Finding] = []
         outcomes = []
         for item in items:
-            of_image = findings_of(self.scores, item.image, self.scale, self.bounds)
-            for row in of_image:
-                row["severity"] = severity_of(row, self.rules)
+            of_image = findings_of(self.scores, item.image, self.scale, self.bounds, self.rules)
             if self.comparing is not None:
-                outcomes.append(self._compare(item, of_image, self.comparing))
-            rows += of_image
-        return Found(pa.Table.from_pylist(rows, FINDINGS), outcomes)
+                of_image, outcome = self._compare(item, of_image, self.comparing)
+                outcomes.append(outcome)
+            findings += of_image
+        return Found(to_table(findings), outcomes)
 
-    def _compare(self, item: "Item", rows: list[dict[str, Any]], how: Comparing) -> Outcome:
-        """Fill the columns of the comparison in the rows of an image."""
-        ids, outlines = ([row[name] for row in rows] for name in ("finding_id", "outline"))
+    def _compare(self, item: "Item", findings: list[Finding], how: Comparing) -> tuple[list[Finding], Outcome]:
+        """The findings of an image with the columns of the comparison, and its outcome."""
+        ids, outlines = [one.finding_id for one in findings], [one.outline for one in findings]
         views = views_of(self.scores, self.scale, how.rule)
         outcome = compare_image(item.image, ids, outlines, item.earlier, views, how.tolerance)
-        for row, change in zip(rows, outcome.comparison.changes, strict=True):
-            row |= {
-                "change": change.change,
-                "previous_survey": how.previous,
-                "previous_id": change.previous_id,
-                "previous_area": change.previous_area,
-                "growth": change.growth,
-            }
-        return outcome
+        compared = [
+            replace(
+                finding,
+                change=change.change,
+                previous_survey=how.previous,
+                previous_id=change.previous_id,
+                previous_area=change.previous_area,
+                growth=change.growth,
+            )
+            for finding, change in zip(findings, outcome.comparison.changes, strict=True)
+        ]
+        return compared, outcome
 
 
 @dataclass(frozen=True)
 class Item:
-    """An image, a ledger row, and the earlier ones to compare it with."""
+    """An image, and the earlier ones to compare it with."""
 
-    image: dict[str, Any]
+    image: ImageRow
     earlier: Sequence[EarlierImage] = ()
 
 
@@ -95,7 +97,7 @@ class Shares:
     alone: int = 200
 
 
-def share(work: Work, images: Sequence[dict[str, Any]], item: Callable[[int], Item], shares: Shares) -> Iterator[Found]:
+def share(work: Work, images: Sequence[ImageRow], item: Callable[[int], Item], shares: Shares) -> Iterator[Found]:
     """The findings of images, in their order. `item`: makes the item of an image, by its index, when its turn comes."""
     with Progress("finding", len(images), "images") as progress:
         if len(images) <= shares.alone:

@@ -1,4 +1,4 @@
-"""Scores in bins: with the counts alone, the page can move its threshold."""
+"""Scores in bins: the page needs only these counts to move its threshold."""
 
 import math
 from dataclasses import dataclass

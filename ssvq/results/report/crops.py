@@ -1,11 +1,10 @@
 """Close-ups of findings for a report: a part of the image around each, and its outline as a path over it."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 import shapely
@@ -19,6 +18,8 @@ from ssvq.imagery.pixels import read_rgb
 from ssvq.imagery.raster import open_raster
 from ssvq.progress import Progress
 from ssvq.results.html import Kind, data_uri, encode_jpeg, encode_webp
+from ssvq.scores.findings import Finding
+from ssvq.scores.ledger_row import ImageRow
 
 THREADS = 4  # images at work at a time
 AROUND = 1.6  # side of a crop, as a multiple of the finding's
@@ -32,14 +33,14 @@ class CropFormat:
     kind: Kind
     sizes: tuple[tuple[int, int], ...]
     all_bytes: int
-    """Of all crops together, before base64."""
+    """Largest size of all crops together, before base64."""
 
     most_bytes: int
-    """Of one crop."""
+    """Largest size of one crop."""
 
 
 ON_PAGE = CropFormat("webp", ((384, 72), (320, 68), (256, 64), (192, 58), (128, 50), (96, 40)), 4_500_000, 24_000)
-# 480 pixels are 200 an inch of the width that a severe finding has on paper.
+# 480 pixels are 200 dpi at the width of a severe finding on paper.
 IN_PRINT = CropFormat("jpeg", ((480, 80), (400, 76), (320, 72), (256, 66), (192, 60), (128, 50)), 16_000_000, 40_000)
 
 ImageVersion = tuple[str, str]
@@ -63,70 +64,69 @@ class Crop:
     problem: str | None = None
 
 
-def version_of_image(row: dict[str, Any]) -> ImageVersion:
-    """The version of the image that a finding, or a ledger row, belongs to."""
-    return row["image_id"], row["fingerprint"]
+def version_of_image(row: Finding | ImageRow) -> ImageVersion:
+    """The version of an image, or of the image that a finding belongs to."""
+    return row.image_id, row.fingerprint
 
 
 def make_crops(
-    rows: Sequence[dict[str, Any]],
-    images: dict[ImageVersion, dict[str, Any]],
+    findings: Sequence[Finding],
+    images: Mapping[ImageVersion, ImageRow],
     rule: PixelRule,
     form: CropFormat = ON_PAGE,
 ) -> list[Crop]:
-    """Close-ups of findings, rows of the table, in their order. Each image is opened once. `images`: ledger rows."""
-    of_images = [
-        (images[version], list(group)) for version, group in groupby(sorted(rows, key=_by_place), key=version_of_image)
-    ]
-    most_bytes = min(form.most_bytes, form.all_bytes // max(1, len(rows)))
+    """Close-ups of findings, in their order. Each image is opened once."""
+    by_image = groupby(sorted(findings, key=_by_place), key=version_of_image)
+    of_images = [(images[version], list(group)) for version, group in by_image]
+    most_bytes = min(form.most_bytes, form.all_bytes // max(1, len(findings)))
     crops: dict[str, Crop] = {}
 
-    def crops_of(of_image: tuple[dict[str, Any], list[dict[str, Any]]]) -> dict[str, Crop]:
+    def crops_of(of_image: tuple[ImageRow, list[Finding]]) -> dict[str, Crop]:
         return dict(_crops_of(of_image[0], of_image[1], rule, form, most_bytes))
 
     with ThreadPoolExecutor(THREADS) as pool, Progress("cutting findings", len(of_images), "images") as progress:
         for done in pool.map(crops_of, of_images):
             crops |= done
             progress.advance(1)
-    return [crops[row["finding_id"]] for row in rows]
+    return [crops[finding.finding_id] for finding in findings]
 
 
-def _by_place(row: dict[str, Any]) -> tuple[Any, ...]:
+def _by_place(finding: Finding) -> tuple[str, str, int, int]:
     """Sort key: findings of an image from top to bottom, for formats without random access."""
-    return *version_of_image(row), row["y"], row["x"]
+    return *version_of_image(finding), finding.y, finding.x
 
 
 def _crops_of(
-    image: dict[str, Any], rows: Sequence[dict[str, Any]], rule: PixelRule, form: CropFormat, most_bytes: int
+    image: ImageRow, findings: Sequence[Finding], rule: PixelRule, form: CropFormat, most_bytes: int
 ) -> Iterator[tuple[str, Crop]]:
-    windows = [crop_window(row, image["image_width"], image["image_height"]) for row in rows]
+    windows = [crop_window(finding, image.image_width, image.image_height) for finding in findings]
     done, longest = 0, form.sizes[0][0]
     try:
-        with open_raster(image["image_uri"], [image["driver"]]) as dataset:
-            if (dataset.width, dataset.height) != (image["image_width"], image["image_height"]):
+        with open_raster(image.image_uri, [image.driver]) as dataset:
+            if (dataset.width, dataset.height) != (image.image_width, image.image_height):
                 raise ImageError("read", "changed after it was scored")
-            for row, (x, y, width, height) in zip(rows, windows, strict=True):
-                path = outline_path(shapely.from_wkb(row["outline"]), x, y, max(width, height) / longest)
+            for finding, (x, y, width, height) in zip(findings, windows, strict=True):
+                path = outline_path(finding.region, x, y, max(width, height) / longest)
                 shrink = max(1.0, max(width, height) / longest)
                 shape = (max(1, round(height / shrink)), max(1, round(width / shrink)))
                 pixels, _ = read_rgb(dataset, x, y, width, height, shape, rule)
-                yield row["finding_id"], Crop(x, y, width, height, path, _encode(pixels, form, most_bytes))
+                yield finding.finding_id, Crop(x, y, width, height, path, _encode(pixels, form, most_bytes))
                 done += 1
     except ImageError as error:
         gone = isinstance(error.__cause__, FileNotFoundError)
         problem = "the source image is missing" if gone else error.message
-        for row, window in zip(rows[done:], windows[done:], strict=True):
-            yield row["finding_id"], Crop(*window, problem=problem)
+        for finding, window in zip(findings[done:], windows[done:], strict=True):
+            yield finding.finding_id, Crop(*window, problem=problem)
 
 
-def crop_window(row: dict[str, Any], image_width: int, image_height: int) -> tuple[int, int, int, int]:
+def crop_window(finding: Finding, image_width: int, image_height: int) -> tuple[int, int, int, int]:
     """The part of an image to show around a finding: x, y, width and height in pixels, moved and cut to lie within the
     image.
     """
-    side = max(LEAST_SIDE, math.ceil(AROUND * max(row["width"], row["height"])))
+    side = max(LEAST_SIDE, math.ceil(AROUND * max(finding.width, finding.height)))
     width, height = min(side, image_width), min(side, image_height)
-    x = row["x"] + row["width"] // 2 - width // 2
-    y = row["y"] + row["height"] // 2 - height // 2
+    x = finding.x + finding.width // 2 - width // 2
+    y = finding.y + finding.height // 2 - height // 2
     return min(max(0, x), image_width - width), min(max(0, y), image_height - height), width, height
 
 

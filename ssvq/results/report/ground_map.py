@@ -1,9 +1,9 @@
-"""The map of a report: outlines in longitude and latitude as paths of an SVG; nothing comes from a network."""
+"""The map of a report: outlines in longitude and latitude as SVG paths, without a background from the network."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -11,12 +11,29 @@ import shapely
 from matplotlib.colors import to_hex
 from shapely.geometry.base import BaseGeometry
 
-from ssvq.results.ground import footprint
 from ssvq.results.pictures.heat import COLOURS, FULL_SCALE
 
 WIDTH, TALLEST, MARGIN = 1000, 520, 20  # units of the SVG
-MARK_APART = 24  # units of the SVG between the middles of two numbers
+MARK_APART = 24  # units of the SVG between the centres of two numbers
 METRES_IN_DEGREE = 111_320  # of latitude
+
+
+class MapImage(NamedTuple):
+    """An image on the map. `place`: its footprint or the position of the camera, None if both are unknown. `worst`: its
+    highest score.
+    """
+
+    image_id: str
+    place: BaseGeometry | None
+    worst: float | None = None
+
+
+class MapTile(NamedTuple):
+    """A tile on the map. `geometry`: WKB in longitude and latitude."""
+
+    image_id: str
+    score: float
+    geometry: bytes
 
 
 @dataclass(frozen=True)
@@ -40,7 +57,7 @@ class GroundMap:
     bar: float
     bar_text: str
     marks: list[tuple[int, float, float]]
-    """Position of a place among those that were asked to be marked, from 1 on, and where it is."""
+    """Numbers from 1 and where they are drawn: number, x, y."""
 
 
 def heat_colour(score: float, threshold: float) -> str:
@@ -50,21 +67,21 @@ def heat_colour(score: float, threshold: float) -> str:
 
 
 def draw_map(
-    images: Sequence[dict[str, Any]],
-    tiles: Sequence[dict[str, Any]],
+    images: Sequence[MapImage],
+    tiles: Sequence[MapTile],
     threshold: float | None,
     marked: Sequence[bytes | None] = (),
 ) -> GroundMap | None:
-    """The outlines of images and, over them, their worst tiles, the worst on top; a photograph with a place in its EXIF
-    is a point. `marked`: WKB of places, or None, that are numbered where they do not hide an earlier number. None when
-    nothing has a place.
+    """Outlines of images and, over them, their worst tiles, the worst on top. None if nothing has a position.
+
+    `marked`: WKB of places, or None, that are numbered unless they would hide an earlier number.
     """
     centres = {i: shapely.from_wkb(wkb).representative_point() for i, wkb in enumerate(marked, 1) if wkb is not None}
-    places = [(i, place) for i, image in enumerate(images) if (place := _place(image)) is not None]
+    places = [(i, image.place) for i, image in enumerate(images) if image.place is not None]
     if not places and not tiles:
         return None
-    position = {image["image_id"]: i for i, image in enumerate(images)}
-    shapes = [shapely.from_wkb(tile["geometry"]) for tile in tiles]
+    position = {image.image_id: i for i, image in enumerate(images)}
+    shapes = [shapely.from_wkb(tile.geometry) for tile in tiles]
     everything = shapely.GeometryCollection([place for _, place in places] + shapes)
     if everything.bounds[2] - everything.bounds[0] > 180:  # it lies on both sides of the antimeridian
         places = [(i, _eastwards(place)) for i, place in places]
@@ -86,14 +103,12 @@ def draw_map(
         colour = heat_colour(score, threshold) if filled and score is not None and threshold is not None else None
         return Shape(_path(shapely.transform(shape, to_page)), i, score, colour)
 
-    with_tiles = {tile["image_id"] for tile in tiles}
-    outlines = [
-        coloured(place, i, images[i].get("worst"), images[i]["image_id"] not in with_tiles) for i, place in places
-    ]
+    with_tiles = {tile.image_id for tile in tiles}
+    outlines = [coloured(place, i, images[i].worst, images[i].image_id not in with_tiles) for i, place in places]
     drawn = [
-        coloured(shape, position[tile["image_id"]], tile["score"], True)
+        coloured(shape, position[tile.image_id], tile.score, True)
         for tile, shape in zip(tiles, shapes, strict=True)
-        if tile["image_id"] in position
+        if tile.image_id in position
     ]
     bar, text = _scale_bar(scale)
     marks = _apart({i: to_page(shapely.get_coordinates(centre))[0] for i, centre in centres.items()})
@@ -101,7 +116,7 @@ def draw_map(
 
 
 def _apart(points: dict[int, np.ndarray]) -> list[tuple[int, float, float]]:
-    """Those of the numbered points that lie apart from each earlier one."""
+    """The numbered points that lie apart from all earlier ones."""
     kept: list[tuple[int, float, float]] = []
     for number, (x, y) in points.items():
         if all(math.hypot(x - other_x, y - other_y) >= MARK_APART for _, other_x, other_y in kept):
@@ -109,19 +124,12 @@ def _apart(points: dict[int, np.ndarray]) -> list[tuple[int, float, float]]:
     return kept
 
 
-def _place(image: dict[str, Any]) -> BaseGeometry | None:
-    outline = footprint(image)
-    if outline is None and image["longitude"] is not None and image["latitude"] is not None:
-        return shapely.Point(image["longitude"], image["latitude"])
-    return outline
-
-
 def _eastwards(shape: BaseGeometry) -> BaseGeometry:
     return shapely.transform(shape, lambda points: np.column_stack([points[:, 0] % 360, points[:, 1]]))
 
 
 def _path(shape: BaseGeometry) -> str:
-    """The data of an SVG path in tenths of its units, which no screen resolves."""
+    """The data of an SVG path, to a tenth of a unit, which no screen resolves."""
     pieces = []
     for part in shapely.get_parts(shape):
         if part.geom_type == "Point":

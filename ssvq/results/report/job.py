@@ -1,4 +1,4 @@
-"""`ssvq report`: reads what a survey's score maps say, makes its pictures, writes the page or the PDF."""
+"""`ssvq report`: reads the score maps of a survey, makes pictures, and writes a page or a PDF."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ NAMED_MISSING = 20  # on standard error; the report names all
 
 @dataclass(frozen=True)
 class _Made:
-    """A report, its findings, and by image with a picture why there is none."""
+    """A report, its findings, and for each image with a picture the problem if there is none."""
 
     content: bytes
     findings: ReportFindings | None
@@ -34,16 +34,16 @@ class _Made:
 
 
 def report(config: ReportConfig) -> ExitCode:
-    """Write the report, and say what is not in it: then the exit code is SOME_IMAGES_FAILED, since pictures of images
-    or whole score maps are missing that were asked for. Images that failed to be scored are a part of the report.
+    """Write the report. The exit code is SOME_IMAGES_FAILED if pictures or score maps are missing from it. Images that
+    failed to be scored are part of the report.
 
-    Raises InputError for a survey or model that is not there, when the report cannot be written, and for a PDF when
-    WeasyPrint or Pango is missing.
+    Raises InputError for an unknown survey or model, if the report cannot be written, and for a PDF if WeasyPrint or
+    Pango is missing.
     """
     if config.kind == "pdf":
         load_engine()  # before the work
     data = read_data(config.scores, config.survey, config.model_id)
-    if config.out in {image["image_uri"] for image in data.images}:
+    if config.out in {image.image_uri for image in data.images}:
         raise InputError(f"--out {config.out} is an image of the survey: give another file")
     rule = read_pixel_rule(config.scores, data.partition.model_id)
     made = _make_page(config, data, rule) if config.kind == "html" else _make_pdf(config, data, rule)
@@ -90,13 +90,13 @@ def _make_pdf(config: ReportConfig, data: ReportData, rule: PixelRule) -> _Made:
 
 def _tell_missing(data: ReportData, made: _Made) -> ExitCode:
     problems = {
-        image["image_uri"]: problem
+        image.image_uri: problem
         for image, problem in zip(data.images, made.problems, strict=False)
         if problem is not None
     }
     for row, crop in [] if made.findings is None else made.findings.listed:
         if crop.problem is not None:
-            problems.setdefault(row["image_uri"], crop.problem)
+            problems.setdefault(row.image_uri, crop.problem)
     missing = [f"no picture of {uri}: {problem}" for uri, problem in problems.items()]
     more = len(missing) - NAMED_MISSING
     for line in [*data.lost, *missing[:NAMED_MISSING]]:

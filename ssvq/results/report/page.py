@@ -1,4 +1,4 @@
-"""From the numbers and pictures of a report to its HTML: one file, no network, readable without its script too."""
+"""The HTML of a report, from its numbers and pictures: one file, no network, readable without its script."""
 
 import json
 import re
@@ -19,18 +19,19 @@ from ssvq.results.report.findings import ReportFindings, script_data, template_p
 from ssvq.results.report.formats import FILTERS, decimals
 from ssvq.results.report.ground_map import draw_map, heat_colour
 from ssvq.results.report.pictures import Picture
+from ssvq.results.report.shown import ReportImage
 
-BARS = 64  # of the distribution; more are finer than a calibration of some hundred tiles
+BARS = 64  # of the distribution; a calibration of a few hundred tiles supports no finer ones
 LEGEND_STEPS = 8
 
 
 def render(data: ReportData, pictures: Sequence[Picture], findings: ReportFindings | None = None) -> bytes:
-    """The page as UTF-8. The first images have the pictures."""
+    """The page as UTF-8. The pictures belong to the first images."""
     filters = {**FILTERS, "as_json": _indented}
     bins = data.bins
     threshold = None if bins is None else bins.threshold
     shown = [*pictures, *[None] * (len(data.images) - len(pictures))]
-    times = [row["recorded_at"] for row in (*data.images, *data.failures) if row["recorded_at"] is not None]
+    times = [row.recorded_at for row in (*data.images, *data.failures) if row.recorded_at is not None]
     model = data.model
     calibration = model.get("calibration", {})
     page = page_template("ssvq.results.report/page.html", filters).render(
@@ -41,12 +42,12 @@ def render(data: ReportData, pictures: Sequence[Picture], findings: ReportFindin
         **({} if findings is None else template_parts(findings)),
         decimals=decimals(data.images),
         rows=list(zip(data.images, shown, strict=True)),
-        names=[image["image_uri"].rsplit("/", 1)[-1] for image in data.images],
+        names=[image.image_uri.rsplit("/", 1)[-1] for image in data.images],
         summary=data.summary,
         calibration={name: value for name, value in calibration.items() if name != "normal_scores"},
         settings={name: value for name, value in model.items() if name not in ("calibration", "metrics")},
         chart=None if bins is None else _chart(bins),
-        ground=draw_map(data.images, data.tiles_on_map, threshold),
+        ground=draw_map([image.on_map for image in data.images], data.tiles_on_map, threshold),
         legend=None if threshold is None else _legend(threshold),
         threshold=threshold,
         since=min(times, default=None),
@@ -61,21 +62,20 @@ def render(data: ReportData, pictures: Sequence[Picture], findings: ReportFindin
 
 
 def _script_data(data: ReportData) -> dict[str, Any]:
-    identity = {name: getattr(data.partition, name) for name in ("survey", "model_id", "tiling_id")}
-    return identity | ({} if data.bins is None else asdict(data.bins))
+    return data.partition.identity | ({} if data.bins is None else asdict(data.bins))
 
 
-def _for_viewer(picture: Picture, image: dict[str, Any]) -> dict[str, Any] | None:
+def _for_viewer(picture: Picture, image: ReportImage) -> dict[str, Any] | None:
     if picture.problem is not None:
         return None
     names = ("preview", "width", "height", "heat", "heat_width", "heat_height", "frames")
-    source = {"id": image["image_id"], "size": [image["image_width"], image["image_height"]]}
+    source = {"id": image.image_id, "size": [image.image_width, image.image_height]}
     return {name: getattr(picture, name) for name in names} | source
 
 
 def _chart(bins: Bins) -> dict[str, Any]:
     """Areas of the distribution in units of bins (x) and thousandths (y). Heights are square roots of shares, so that
-    the few anomalous tiles of a long tail are seen.
+    the few anomalous tiles in a long tail are visible.
     """
     together = max(1, round(len(bins.tiles) / BARS))
     first = bins.at % together  # a bar begins at the threshold
@@ -107,7 +107,7 @@ def _legend(threshold: float) -> list[str]:
 
 
 def _in_script(value: Any) -> Markup:
-    """JSON that cannot end the script element that holds it, nor open a comment in it."""
+    """JSON that can neither end its script element nor open a comment in it."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Markup(re.sub(r"[<>&\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", text))
 

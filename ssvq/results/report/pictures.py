@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -17,8 +16,10 @@ from ssvq.imagery.pixels import read_rgb
 from ssvq.imagery.raster import open_raster
 from ssvq.results.html import data_uri, encode_webp
 from ssvq.results.pictures.heat import COLOURS, FULL_SCALE, opacity
+from ssvq.results.report.shown import ReportImage
 from ssvq.scores.choose import read_heat
 from ssvq.scores.heat_map import HeatMap
+from ssvq.scores.ledger_row import ImageRow
 
 THREADS = 4  # pictures at work at a time: threads wait for S3, and decoded pixels stay bounded
 THUMBNAIL = 128  # pixels of the longest side, shown at half of that on common screens
@@ -48,7 +49,7 @@ class Picture:
     """The worst anomalous tiles: x, y, width and height as shares of the image."""
 
 
-def make_pictures(scores: str, images: Sequence[dict[str, Any]], rule: PixelRule, taken: int = 0) -> Iterator[Picture]:
+def make_pictures(scores: str, images: Sequence[ReportImage], rule: PixelRule, taken: int = 0) -> Iterator[Picture]:
     """The pictures of images, in their order, with pixels as the model sees them. `taken`: bytes of the page that other
     pictures use.
     """
@@ -62,7 +63,7 @@ def bytes_for(number: int, taken: int = 0) -> int:
     return min(MOST_BYTES, (ALL_PICTURES - taken) // max(1, number))
 
 
-def make_picture(scores: str, image: dict[str, Any], rule: PixelRule, most_bytes: int) -> Picture:
+def make_picture(scores: str, image: ReportImage, rule: PixelRule, most_bytes: int) -> Picture:
     """The pictures of one image, at most `most_bytes` together unless the smallest preview is larger."""
     try:
         pixels = read_whole(image, rule, PREVIEWS[0][0])
@@ -81,13 +82,13 @@ def make_picture(scores: str, image: dict[str, Any], rule: PixelRule, most_bytes
         colours, step = colour_heat(heat, threshold)
         coloured = encode_webp(Image.fromarray(colours), 70)
         spent += len(coloured)
-        width, height = image["image_width"], image["image_height"]
+        width, height = image.image_width, image.image_height
         picture = replace(
             picture,
             heat=data_uri(coloured),
             heat_width=colours.shape[1] * step * heat.pitch_x / width,
             heat_height=colours.shape[0] * step * heat.pitch_y / height,
-            frames=[(x / width, y / height, w / width, h / height) for x, y, w, h in image["frames"]],
+            frames=[(x / width, y / height, w / width, h / height) for x, y, w, h in image.frames],
         )
     for side, quality in PREVIEWS:
         shown = _smaller(photograph, side)
@@ -114,11 +115,11 @@ def colour_heat(heat: HeatMap, threshold: float) -> tuple[NDArray[np.uint8], int
     return (colours * 255).round().astype(np.uint8), step
 
 
-def read_whole(image: dict[str, Any], rule: PixelRule, side: int) -> NDArray[np.uint8]:
-    """An image, a row of the ledger, as uint8 RGB whose longest side has at most `side` pixels. Raises ImageError."""
-    width, height = image["image_width"], image["image_height"]
+def read_whole(image: ImageRow, rule: PixelRule, side: int) -> NDArray[np.uint8]:
+    """An image as uint8 RGB whose longest side has at most `side` pixels. Raises ImageError."""
+    width, height = image.image_width, image.image_height
     shrink = max(1.0, max(width, height) / side)
-    with open_raster(image["image_uri"], [image["driver"]]) as dataset:
+    with open_raster(image.image_uri, [image.driver]) as dataset:
         if (dataset.width, dataset.height) != (width, height):
             raise ImageError("read", f"is {dataset.width} x {dataset.height} now: it changed after it was scored")
         shape = (max(1, round(height / shrink)), max(1, round(width / shrink)))

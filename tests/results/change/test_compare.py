@@ -11,6 +11,8 @@ from shapely.geometry.base import BaseGeometry
 from ssvq.results.findings.change.compare import Comparison, Regions, compare
 from ssvq.results.findings.change.frames import Projective, cell_side, move, same_ground, same_view
 from ssvq.results.findings.change.told import told_change
+from ssvq.scores.ledger_row import ImageRow
+from tests.support.rows import image_of
 
 IMAGE = shapely.box(0, 0, 1000, 800)
 CELL = 4.0
@@ -166,8 +168,8 @@ def test_points_behind_the_horizon_have_no_place() -> None:
     assert move(block(0, 400, 10, 200), tilted) is None
 
 
-def image(crs: str, affine: Affine, width: int = 400, height: int = 300) -> dict[str, object]:
-    return {"crs": crs, "transform": list(affine)[:6], "image_width": width, "image_height": height}
+def image(crs: str, affine: Affine, width: int = 400, height: int = 300) -> ImageRow:
+    return image_of({"crs": crs, "transform": list(affine)[:6], "image_width": width, "image_height": height})
 
 
 def test_frames_of_the_ground() -> None:

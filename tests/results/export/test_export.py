@@ -46,6 +46,7 @@ from tests.support.one_image import (
     hot_cells,
     write_scores,
 )
+from tests.support.rows import image_of
 
 
 def run(*arguments: object) -> None:
@@ -93,7 +94,7 @@ def test_a_large_heat_map_has_overviews(tmp_path: Path) -> None:
     heat.values[:100] = np.nan
     image = {"crs": UTM[0], "transform": tuple(UTM[1])[:6], "image_uri": "/a", "survey": "s", "model_id": "m"}
     out = tmp_path / "heat.tif"
-    out.write_bytes(encode_cog(heat, image | {"tiling_id": "t"}, 0.5))
+    out.write_bytes(encode_cog(heat, image_of(image | {"tiling_id": "t"}), 0.5))
     assert cog_validate(out, strict=True, quiet=True) == (True, [], [])
     with rasterio.open(out) as dataset:
         assert dataset.overviews(1) == [2, 4]
@@ -204,7 +205,7 @@ def test_any_turned_image_of_any_zone(
     crs = f"EPSG:{32600 + zone if latitude >= 0 else 32700 + zone}"
     (x,), (y,) = transform_coordinates("OGC:CRS84", crs, [longitude], [latitude])
     affine = Affine.translation(x, y) * Affine.rotation(turn) * Affine.scale(metres, metres if south else -metres)
-    image = {"crs": crs, "transform": tuple(affine)[:6]}
+    image = image_of({"crs": crs, "transform": tuple(affine)[:6]})
     outline = on_the_ground(shapely.box(3000, 2000, 3400, 2400), image)
     assert outline is not None
     assert outline.is_valid

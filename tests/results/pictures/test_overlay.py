@@ -21,8 +21,9 @@ from ssvq.results.pictures.overlay import draw_overlay, find_image, read_pixel_r
 from ssvq.scores.layout import Partition, model_file
 from ssvq.scores.ledger import LedgerWriter
 from ssvq.scores.objects import read_heat_scale
-from ssvq.scores.schema import SCORE_MAP, to_table
+from ssvq.scores.schema import SCORE_MAP
 from tests.support.images import write_image
+from tests.support.rows import row_of, to_table
 
 MODEL, TILING = "m" * 16, "32-32-shift"
 
@@ -52,7 +53,7 @@ def output(tmp_path: Path) -> Path:
             info = storage.put(partition.score_map(f"i{n}"), parquet.encode(to_table(rows, SCORE_MAP)))
             raster = {"image_width": 128, "image_height": 32, "driver": "PNG"}
             version = {"object_version": info.version, "recorded_at": datetime(2026, 11, 24, tzinfo=UTC)}
-            ledger.add(identity | raster | version | {"status": "scored", "tiles": 4})
+            ledger.add(row_of(identity | raster | version | {"status": "scored", "tiles": 4}))
     return out
 
 
@@ -76,7 +77,7 @@ def test_an_image_under_its_heat(output: Path) -> None:
 
 def test_the_worst_tiles_in_order(output: Path) -> None:
     tiles = worst_tiles(str(output), 5, "s", None)
-    assert [tile["tile_id"] for tile in tiles] == ["i1-0-3", "i1-0-2", "i1-0-1", "i1-0-0", "i0-0-3"]
+    assert [tile.tile_id for tile in tiles] == ["i1-0-3", "i1-0-2", "i1-0-1", "i1-0-0", "i0-0-3"]
     figure = draw_montage(str(output), tiles)
     drawn = [panel for panel in figure.axes if panel.images]
     assert [int(panel.images[0].get_array()[0, 0, 0]) for panel in drawn] == [120, 120, 120, 120, 60]

@@ -8,7 +8,7 @@ from ssvq.results.export.label_tools.content import CATEGORIES, AnnotatedFinding
 
 
 def to_coco(images: Sequence[AnnotatedImage]) -> dict[str, Any]:
-    """The file as JSON. A finding is polygons, or run lengths if it has holes, which a polygon of COCO cannot have."""
+    """The file as JSON. A finding becomes polygons, or run lengths if it has holes, which COCO polygons cannot have."""
     numbers = {name: number for number, name in enumerate(CATEGORIES, start=1)}
     annotations: list[dict[str, Any]] = []
     for image_number, image in enumerate(images, start=1):

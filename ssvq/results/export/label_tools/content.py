@@ -1,4 +1,4 @@
-"""What all label tools get: the scored images of a survey with their findings, over the upright picture."""
+"""Findings for all label tools: the scored images of a survey, upright, with outlines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +17,12 @@ from ssvq.imagery.runs import lengths_within
 from ssvq.imagery.turns import TURNS
 from ssvq.imagery.vocabulary import NORMAL_LABEL
 from ssvq.results.findings.stored import read_findings
-from ssvq.scores.layout import Partition
+from ssvq.scores.findings import Finding
+from ssvq.scores.ledger_row import ImageRow
 
 ANOMALY = "anomaly"
 CATEGORIES = (ANOMALY, NORMAL_LABEL)
-"""The category of a finding; a rejected one is normal."""
+"""Categories of findings; a rejected finding is normal."""
 
 ATTRIBUTES = (
     "finding_id",
@@ -33,14 +34,14 @@ ATTRIBUTES = (
     "decided_by",
     "note",
 )
-"""Columns of the table of findings that go with a shape, where the format has a place for them."""
+"""Columns of the table of findings that become attributes of a shape, in formats with attributes."""
 
 
 @dataclass(frozen=True)
 class AnnotatedFinding:
-    """A finding over the upright picture of `width` x `height` pixels. `row`: of FINDINGS. `outline`: in its pixels."""
+    """A finding in its upright image of `width` x `height` pixels. `outline`: in these pixels."""
 
-    row: dict[str, Any]
+    finding: Finding
     outline: BaseGeometry
     width: int
     height: int
@@ -48,16 +49,17 @@ class AnnotatedFinding:
     @property
     def category(self) -> str:
         """One of CATEGORIES."""
-        return NORMAL_LABEL if self.row["state"] == "rejected" else ANOMALY
+        return NORMAL_LABEL if self.finding.state == "rejected" else ANOMALY
 
     @property
     def attributes(self) -> dict[str, Any]:
         """ATTRIBUTES that have a value."""
-        return {name: self.row[name] for name in ATTRIBUTES if self.row[name] is not None}
+        values = {name: getattr(self.finding, name) for name in ATTRIBUTES}
+        return {name: value for name, value in values.items() if value is not None}
 
     @property
     def rings(self) -> list[NDArray[np.float64]]:
-        """Its polygons, each as points (n, 2) without the first one repeated; none if one has a hole."""
+        """Its polygons as points (n, 2), without repeating the first point; empty if one has a hole."""
         parts = shapely.get_parts(self.outline)
         if any(len(part.interiors) for part in parts):
             return []
@@ -65,78 +67,78 @@ class AnnotatedFinding:
 
     @cached_property
     def box(self) -> tuple[int, int, int, int]:
-        """x, y, width and height of the whole pixels around it."""
+        """The smallest box of whole pixels around it: x, y, width, height."""
         left, top, right, bottom = self.outline.bounds
         x, y = int(np.floor(left)), int(np.floor(top))
         return x, y, int(np.ceil(right)) - x, int(np.ceil(bottom)) - y
 
     @cached_property
     def mask(self) -> NDArray[np.bool_]:
-        """The pixels of the box whose centre it covers, bool (height, width)."""
+        """Pixels of the box whose centre lies in it, bool (height, width)."""
         x, y, width, height = self.box
         place = Affine.translation(x, y)
         drawn = rasterize([self.outline], out_shape=(height, width), transform=place, dtype="uint8")
         return np.asarray(drawn, bool)
 
     def run_lengths(self, *, by_rows: bool) -> list[int]:
-        """Run lengths of its mask over the whole picture, zeros first: along the rows, or down the columns."""
+        """Run lengths of its mask over the whole image, zeros first: along the rows, or down the columns."""
         place = self.box[:2]
         return [int(n) for n in lengths_within(self.mask, place, (self.width, self.height), by_rows=by_rows)]
 
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """An image with its findings. `row`: of the ledger. `name`: its path in the survey. `width`, `height`: upright."""
+    """An image with its findings. `name`: its path in the survey. `width`, `height`: of the upright image."""
 
-    row: dict[str, Any]
+    row: ImageRow
     name: str
     width: int
     height: int
     findings: list[AnnotatedFinding]
 
 
-def annotated_images(scores: str, images: Sequence[dict[str, Any]]) -> list[AnnotatedImage]:
-    """The images, rows of the ledger, with their findings, worst first.
+def annotated_images(scores: str, images: Sequence[ImageRow]) -> list[AnnotatedImage]:
+    """The images with their findings, worst first.
 
     Raises InputError if they are of several surveys, or if there is no table of findings.
     """
-    surveys = sorted({image["survey"] for image in images})
+    surveys = sorted({image.survey for image in images})
     if len(surveys) > 1:
         raise InputError(f"--survey is missing: a file for a label tool holds one survey, and here are {len(surveys)}")
-    by_version = rows_by_version(scores, images)
-    return [_annotated(image, by_version.get((image["image_id"], image["fingerprint"]), [])) for image in images]
+    by_version = findings_by_version(scores, images)
+    return [_annotated(image, by_version.get((image.image_id, image.fingerprint), [])) for image in images]
 
 
-def rows_by_version(scores: str, images: Sequence[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """Rows of FINDINGS by image_id and fingerprint, worst first, from the tables of the partitions of images.
+def findings_by_version(scores: str, images: Sequence[ImageRow]) -> dict[tuple[str, str], list[Finding]]:
+    """Findings by image_id and fingerprint, worst first, from the tables of the partitions of images.
 
     Raises InputError for a partition without a table, and for a damaged table.
     """
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for survey, model_id, tiling_id in sorted({(i["survey"], i["model_id"], i["tiling_id"]) for i in images}):
-        stored = read_findings(Partition(scores, survey, model_id, tiling_id))
+    found: dict[tuple[str, str], list[Finding]] = {}
+    for partition in dict.fromkeys(image.partition(scores) for image in images):
+        stored = read_findings(partition)
         if stored is None:
             raise InputError(
-                f"{scores} has no table of findings of survey {survey!r}: make it by "
-                f"`ssvq findings {scores} --survey {survey}`"
+                f"{scores} has no table of findings of survey {partition.survey!r}: make it by "
+                f"`ssvq findings {scores} --survey {partition.survey}`"
             )
-        for row in stored[0].to_pylist():
-            found.setdefault((row["image_id"], row["fingerprint"]), []).append(row)
+        for finding in Finding.from_table(stored[0]):
+            found.setdefault((finding.image_id, finding.fingerprint), []).append(finding)
     return found
 
 
-def _annotated(image: dict[str, Any], rows: Sequence[dict[str, Any]]) -> AnnotatedImage:
-    stored = image["image_width"], image["image_height"]
-    turn = TURNS[image["orientation"] or 1]
+def _annotated(image: ImageRow, findings: Sequence[Finding]) -> AnnotatedImage:
+    stored = image.image_width, image.image_height
+    turn = TURNS[image.orientation or 1]
     width, height = turn.upright_size(stored)
-    findings = [
+    annotated = [
         AnnotatedFinding(
-            row,
-            shapely.transform(shapely.from_wkb(row["outline"]), lambda points: turn.to_upright(points, stored)),
+            finding,
+            shapely.transform(finding.region, lambda points: turn.to_upright(points, stored)),
             width,
             height,
         )
-        for row in rows
+        for finding in findings
     ]
-    name = image["image_uri"].removeprefix(f"{(image['survey_root'] or '').rstrip('/')}/").lstrip("/")
-    return AnnotatedImage(image, name, width, height, findings)
+    name = image.image_uri.removeprefix(f"{(image.survey_root or '').rstrip('/')}/").lstrip("/")
+    return AnnotatedImage(image, name, width, height, annotated)

@@ -13,7 +13,7 @@ NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def to_cvat(images: Sequence[AnnotatedImage]) -> bytes:
-    """The file. A finding is polygons of one group, or a mask if it has holes, which a polygon of CVAT cannot have."""
+    """The file. A finding becomes polygons of one group, or a mask if it has holes, which CVAT polygons cannot have."""
     root = Element("annotations")
     SubElement(root, "version").text = "1.1"
     labels = SubElement(SubElement(SubElement(root, "meta"), "task"), "labels")

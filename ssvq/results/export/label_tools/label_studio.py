@@ -1,7 +1,7 @@
 """Label Studio JSON: https://labelstud.io/guide/task_format.
 
-All findings of an image are a prediction, which people correct in Label Studio. Those that a person has decided are an
-annotation too.
+All findings of an image become one prediction, which people correct in Label Studio. Decided findings also become an
+annotation.
 """
 
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ from ssvq.results.export.label_tools.content import AnnotatedFinding, AnnotatedI
 
 
 def to_label_studio(images: Sequence[AnnotatedImage]) -> list[dict[str, Any]]:
-    """The tasks. A finding is polygons, or a brush mask if it has holes."""
+    """The tasks. A finding becomes polygons, or a brush mask if it has holes."""
     return [_task(image) for image in images]
 
 
 def _task(image: AnnotatedImage) -> dict[str, Any]:
-    task: dict[str, Any] = {"data": {"image": _reference(image.row["image_uri"])}}
-    decided = [finding for finding in image.findings if finding.row["state"] != "new"]
+    task: dict[str, Any] = {"data": {"image": _reference(image.row.image_uri)}}
+    decided = [finding for finding in image.findings if finding.finding.state != "new"]
     if image.findings:
-        model = image.row["model_id"]
+        model = image.row.model_id
         task["predictions"] = [{"model_version": model, "result": _results(image.findings)}]
     if decided:
         task["annotations"] = [{"result": _results(decided)}]
@@ -30,7 +30,7 @@ def _task(image: AnnotatedImage) -> dict[str, Any]:
 
 
 def _reference(uri: str) -> str:
-    """The address as Label Studio's cloud storage, or its local storage, serves it."""
+    """The address under which Label Studio's cloud or local storage serves the image."""
     return uri if storage.is_remote(uri) else f"/data/local-files/?d={quote(uri.lstrip('/'))}"
 
 
@@ -41,7 +41,7 @@ def _results(findings: Sequence[AnnotatedFinding]) -> list[dict[str, Any]]:
 def _results_of(finding: AnnotatedFinding) -> list[dict[str, Any]]:
     size = {"original_width": finding.width, "original_height": finding.height, "image_rotation": 0}
     common = {"from_name": "label", "to_name": "image", **size, "meta": {"text": [_described(finding)]}}
-    name = finding.row["finding_id"]
+    name = finding.finding.finding_id
     rings = finding.rings
     if not rings:
         value: dict[str, Any] = {"format": "rle", "rle": encode_brush(finding.run_lengths(by_rows=True))}

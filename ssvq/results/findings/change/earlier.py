@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -16,14 +15,15 @@ from ssvq.results.findings.settings import FindingsConfig, Thresholds
 from ssvq.scores.data_set import Scores
 from ssvq.scores.findings import FINDINGS
 from ssvq.scores.layout import Partition
+from ssvq.scores.ledger_row import ImageRow
 from ssvq.scores.partitions import METADATA
 from ssvq.scores.views import literal, no_pattern
 
 ROWS_AT_ONCE = 4096
 
 
-def earlier_images(config: FindingsConfig, partition: Partition) -> list[dict[str, Any]]:
-    """Ledger rows of the scored images of `config.previous`, by the model and tiling of a partition.
+def earlier_images(config: FindingsConfig, partition: Partition) -> list[ImageRow]:
+    """The scored images of `config.previous`, by the model and tiling of a partition.
 
     Raises InputError if there is none, and names what there is.
     """
@@ -32,21 +32,21 @@ def earlier_images(config: FindingsConfig, partition: Partition) -> list[dict[st
         if config.previous not in surveys:
             there = ", ".join(surveys[:5])
             raise InputError(f"--previous {config.previous}: {config.scores} has no such survey, but {there}")
-        rows = known.sql("SELECT * FROM images WHERE survey = $1 ORDER BY image_uri", [config.previous]).to_pylist()
-    scored = [row for row in rows if row["status"] == "scored"]
+        rows = known.sql("SELECT * FROM images WHERE survey = $1 ORDER BY image_uri", [config.previous])
+    scored = ImageRow.from_table(rows)
     if not scored:
         raise InputError(f"--previous {config.previous}: no image of this survey is scored; run `ssvq score` again")
-    same_model = [row for row in scored if row["model_id"] == partition.model_id]
+    same_model = [row for row in scored if row.model_id == partition.model_id]
     if not same_model:
         raise InputError(
-            f"--previous {config.previous}: it was scored by model {scored[0]['model_id']}, and {config.survey!r} by "
+            f"--previous {config.previous}: it was scored by model {scored[0].model_id}, and {config.survey!r} by "
             f"{partition.model_id}; scores of two models cannot be compared: score both surveys with one model, and "
             "name it by --model-id"
         )
-    same = [row for row in same_model if row["tiling_id"] == partition.tiling_id]
+    same = [row for row in same_model if row.tiling_id == partition.tiling_id]
     if not same:
         raise InputError(
-            f"--previous {config.previous}: its tiles are {same_model[0]['tiling_id']}, and those of {config.survey!r} "
+            f"--previous {config.previous}: its tiles are {same_model[0].tiling_id}, and those of {config.survey!r} "
             f"{partition.tiling_id}; their thresholds differ: score both surveys with one tile size and stride"
         )
     return same
@@ -60,9 +60,7 @@ class EarlierFindings:
     Raises InputError if there is no table, if it is damaged, or if it was made with other thresholds.
     """
 
-    def __init__(
-        self, folder: Path, partition: Partition, images: Sequence[dict[str, Any]], thresholds: Thresholds
-    ) -> None:
+    def __init__(self, folder: Path, partition: Partition, images: Sequence[ImageRow], thresholds: Thresholds) -> None:
         source = folder / "source.parquet"
         try:
             with storage.open_read(partition.findings) as file:
@@ -99,14 +97,12 @@ def _check(metadata: dict[bytes, bytes], partition: Partition, thresholds: Thres
         )
 
 
-def _write_by_image(
-    source: Path, path: Path, images: Sequence[dict[str, Any]]
-) -> tuple[dict[str, tuple[int, int]], int]:
+def _write_by_image(source: Path, path: Path, images: Sequence[ImageRow]) -> tuple[dict[str, tuple[int, int]], int]:
     """Write the rows of unchanged images, sorted by image, as an Arrow file.
 
     Returns the range of rows of each image, and how many rows were left out.
     """
-    current = pa.table({name: [image[name] for image in images] for name in ("image_id", "fingerprint")})
+    current = pa.table({name: [getattr(image, name) for image in images] for name in ("image_id", "fingerprint")})
     rows: dict[str, tuple[int, int]] = {}
     with duckdb.connect() as connection:
         connection.register("current", current)

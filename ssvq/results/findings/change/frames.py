@@ -6,7 +6,6 @@ the later one; NaN for points without a place there.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import shapely
@@ -17,6 +16,7 @@ from rasterio.warp import transform as transform_coordinates
 from shapely.geometry.base import BaseGeometry
 
 from ssvq.results.ground import LONGEST_STRAIGHT, affine_of
+from ssvq.scores.ledger_row import ImageRow
 
 Points = NDArray[np.float64]
 Frame = Callable[[Points], Points]
@@ -39,13 +39,13 @@ class Projective:
 class _Ground:
     """Uses the georeferences of both images, in two coordinate systems."""
 
-    earlier: dict[str, Any]
-    later: dict[str, Any]
+    earlier: ImageRow
+    later: ImageRow
 
     def __call__(self, points: Points) -> Points:
         x, y = affine_of(self.earlier) * (points[:, 0], points[:, 1])
         try:
-            x, y = map(np.asarray, transform_coordinates(self.earlier["crs"], self.later["crs"], x, y))
+            x, y = map(np.asarray, transform_coordinates(self.earlier.crs, self.later.crs, x, y))
         except (CRSError, CPLE_BaseError):  # GDAL's own error, of a local coordinate system
             return np.full_like(points, np.nan)
         moved = np.column_stack(~affine_of(self.later) * (x, y)).astype(np.float64)
@@ -53,16 +53,16 @@ class _Ground:
         return moved
 
 
-def same_ground(earlier: dict[str, Any], later: dict[str, Any]) -> Frame:
-    """The frame of two images, ledger rows, that both have a georeference."""
-    if earlier["crs"] != later["crs"]:
+def same_ground(earlier: ImageRow, later: ImageRow) -> Frame:
+    """The frame of two images that both have a georeference."""
+    if earlier.crs != later.crs:
         return _Ground(earlier, later)
     return Projective(np.reshape(~affine_of(later) * affine_of(earlier), (3, 3)))
 
 
-def same_view(earlier: dict[str, Any], later: dict[str, Any]) -> Projective:
-    """The frame of two images, ledger rows, that show the same view and differ only in size."""
-    across, down = (later[side] / earlier[side] for side in ("image_width", "image_height"))
+def same_view(earlier: ImageRow, later: ImageRow) -> Projective:
+    """The frame of two images that show the same view and differ only in size."""
+    across, down = later.image_width / earlier.image_width, later.image_height / earlier.image_height
     return Projective(np.diag([across, down, 1.0]))
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import shapely
@@ -12,13 +11,14 @@ from ssvq.results.findings.change.compare import Change, Comparison, Regions, co
 from ssvq.results.findings.change.frames import Frame, cell_side, move, same_ground, same_view
 from ssvq.results.findings.change.pairs import How
 from ssvq.results.findings.change.views import Views
+from ssvq.scores.ledger_row import ImageRow
 
 
 @dataclass(frozen=True)
 class EarlierImage:
-    """An earlier image, a ledger row, with its findings: their ids, and their outlines as WKB in its pixels."""
+    """An earlier image with its findings: their ids, and their outlines as WKB in its pixels."""
 
-    image: dict[str, Any]
+    image: ImageRow
     how: How
     ids: list[str]
     outlines: list[bytes]
@@ -48,14 +48,14 @@ NO_FEATURES = "too few features in common"
 
 
 def compare_image(
-    image: dict[str, Any],
+    image: ImageRow,
     ids: Sequence[str],
     outlines: Sequence[bytes],
     earlier: Sequence[EarlierImage],
     views: Views,
     tolerance: Tolerance,
 ) -> Outcome:
-    """Compare the findings of an image, a ledger row, with those of the earlier images.
+    """Compare the findings of an image with those of the earlier images.
 
     No image is read if neither side has a finding. Raises InputError if a score map is missing or damaged.
     """
@@ -89,7 +89,7 @@ class _UnreadError(Exception):
         super().__init__(reason)
 
 
-def _frame(image: dict[str, Any], other: EarlierImage, views: Views) -> tuple[Frame | None, float]:
+def _frame(image: ImageRow, other: EarlierImage, views: Views) -> tuple[Frame | None, float]:
     """The frame from the earlier image to the later one, and its error in pixels; None if they share nothing."""
     if other.how == "ground":
         return same_ground(other.image, image), 0.0
@@ -102,7 +102,7 @@ def _frame(image: dict[str, Any], other: EarlierImage, views: Views) -> tuple[Fr
         try:
             features.append(views.features(one))
         except ImageError as error:
-            raise _UnreadError(one["image_uri"], error.message) from error
+            raise _UnreadError(one.image_uri, error.message) from error
     found = register(*features)
     return (None, 0.0) if found is None else (found.frame, found.error)
 

@@ -5,7 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import shapely
@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 from ssvq.errors import InputError
 from ssvq.results.findings.settings import FindingsConfig
 from ssvq.results.ground import footprint, is_placed
+from ssvq.scores.ledger_row import ImageRow
 
 How = Literal["ground", "view", "features"]
 """How one image maps to the other: by georeferences, not at all since they show one view, or by common features."""
@@ -40,8 +41,8 @@ class Pairing:
     alone: dict[str, list[str]] = field(default_factory=dict)
 
 
-def pair_images(config: FindingsConfig, later: Sequence[dict[str, Any]], earlier: Sequence[dict[str, Any]]) -> Pairing:
-    """Pair ledger rows of the survey with those of `config.previous`.
+def pair_images(config: FindingsConfig, later: Sequence[ImageRow], earlier: Sequence[ImageRow]) -> Pairing:
+    """Pair images of the survey and of `config.previous`.
 
     An image with a key is paired with the images that have its key. Otherwise, an image with a georeference is paired
     with those on the same ground, and a photograph with a position with those taken nearby.
@@ -59,7 +60,7 @@ def pair_images(config: FindingsConfig, later: Sequence[dict[str, Any]], earlier
             reason = ""
         elif is_placed(image):
             found, reason = ground.candidates(image), f"no image of {config.previous!r} shows their ground"
-        elif image["latitude"] is not None and image["longitude"] is not None:
+        elif image.latitude is not None and image.longitude is not None:
             found = near.candidates(image)
             reason = f"no image of {config.previous!r} was taken within {config.within:g} m of theirs"
         elif index in keys:
@@ -68,7 +69,7 @@ def pair_images(config: FindingsConfig, later: Sequence[dict[str, Any]], earlier
             found, reason = [], NO_PLACE
         candidates.append(found)
         if not found:
-            alone[reason].append(image["image_uri"])
+            alone[reason].append(image.image_uri)
     if len(alone.get(NO_PLACE, ())) == len(later):
         given = f"and none matches --pair-pattern {config.pair_pattern!r}" if config.pair_pattern else ""
         raise InputError(
@@ -81,13 +82,13 @@ def pair_images(config: FindingsConfig, later: Sequence[dict[str, Any]], earlier
 NO_PLACE = "they have neither a georeference nor a position, and no key by --pair-pattern"
 
 
-def _by_key(config: FindingsConfig, images: Sequence[dict[str, Any]], what: str) -> dict[str, list[int]]:
+def _by_key(config: FindingsConfig, images: Sequence[ImageRow], what: str) -> dict[str, list[int]]:
     """Indices of images by the key that the pattern finds in their address."""
     found: dict[str, list[int]] = defaultdict(list)
     if config.pair_pattern is None:
         return found
     for index, image in enumerate(images):
-        match = re.search(config.pair_pattern, image["image_uri"])
+        match = re.search(config.pair_pattern, image.image_uri)
         if match:
             found[(match[1] if match.re.groups else match[0]) or ""].append(index)
     key, most = max(found.items(), key=lambda item: len(item[1]), default=("", []))
@@ -99,7 +100,7 @@ def _by_key(config: FindingsConfig, images: Sequence[dict[str, Any]], what: str)
     return found
 
 
-def _how(config: FindingsConfig, later: dict[str, Any], earlier: dict[str, Any]) -> How:
+def _how(config: FindingsConfig, later: ImageRow, earlier: ImageRow) -> How:
     if config.same_view:
         return "view"
     return "ground" if is_placed(later) and is_placed(earlier) else "features"
@@ -108,12 +109,12 @@ def _how(config: FindingsConfig, later: dict[str, Any], earlier: dict[str, Any])
 class _OnGround:
     """Earlier images by their footprints in longitude and latitude."""
 
-    def __init__(self, images: Sequence[dict[str, Any]]) -> None:
+    def __init__(self, images: Sequence[ImageRow]) -> None:
         outlines = [(index, footprint(image)) for index, image in enumerate(images) if is_placed(image)]
         self.placed = [index for index, outline in outlines if outline is not None]
         self.tree = shapely.STRtree([outline for _, outline in outlines if outline is not None])
 
-    def candidates(self, image: dict[str, Any]) -> list[Candidate]:
+    def candidates(self, image: ImageRow) -> list[Candidate]:
         outline = footprint(image)
         if outline is None:
             return []
@@ -123,20 +124,20 @@ class _OnGround:
 class _Nearby:
     """Earlier photographs by the place that they were taken from."""
 
-    def __init__(self, images: Sequence[dict[str, Any]], within: float) -> None:
+    def __init__(self, images: Sequence[ImageRow], within: float) -> None:
         known = [
-            (index, image["latitude"], image["longitude"])
+            (index, image.latitude, image.longitude)
             for index, image in enumerate(images)
-            if not is_placed(image) and image["latitude"] is not None and image["longitude"] is not None
+            if not is_placed(image) and image.latitude is not None and image.longitude is not None
         ]
         self.positions = [index for index, _, _ in known]
         self.tree = cKDTree(_on_sphere(np.array([place for _, *place in known], float).reshape(-1, 2)))
         self.within = within
 
-    def candidates(self, image: dict[str, Any]) -> list[Candidate]:
+    def candidates(self, image: ImageRow) -> list[Candidate]:
         if not self.positions:
             return []
-        place = _on_sphere(np.array([[image["latitude"], image["longitude"]]], float))[0]
+        place = _on_sphere(np.array([[image.latitude, image.longitude]], float))[0]
         distances, found = self.tree.query(place, k=MOST_NEAR, distance_upper_bound=self.within)
         return [
             Candidate(self.positions[at], "features")

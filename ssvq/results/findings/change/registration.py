@@ -6,7 +6,6 @@ wall or a deck, and for a camera that only turns; other scenes are registered as
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -17,6 +16,7 @@ from ssvq.imagery.pixel_rule import PixelRule
 from ssvq.imagery.pixels import read_rgb
 from ssvq.imagery.raster import open_raster
 from ssvq.results.findings.change.frames import Projective
+from ssvq.scores.ledger_row import ImageRow
 
 LONGEST_SIDE = 1600  # pixels at which features are looked for
 MOST_FEATURES = 4000
@@ -50,12 +50,12 @@ class Registration:
     error: float
 
 
-def read_features(image: dict[str, Any], rule: PixelRule) -> Features:
-    """The features of an image, a row of the ledger, as a model sees its pixels. Raises ImageError (stage `read`)."""
-    width, height = image["image_width"], image["image_height"]
+def read_features(image: ImageRow, rule: PixelRule) -> Features:
+    """The features of an image as a model sees its pixels. Raises ImageError (stage `read`)."""
+    width, height = image.image_width, image.image_height
     shrink = max(1.0, max(width, height) / LONGEST_SIDE)
     shape = (max(1, round(height / shrink)), max(1, round(width / shrink)))
-    with open_raster(image["image_uri"], [image["driver"]]) as dataset:
+    with open_raster(image.image_uri, [image.driver]) as dataset:
         if (dataset.width, dataset.height) != (width, height):
             raise ImageError("read", f"is {dataset.width} x {dataset.height} now: it changed after it was scored")
         pixels, valid = read_rgb(dataset, 0, 0, width, height, shape, rule)

@@ -2,9 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,8 +16,9 @@ from ssvq.results.findings.change.image import EarlierImage, Outcome
 from ssvq.results.findings.change.pairs import pair_images
 from ssvq.results.findings.settings import FindingsConfig
 from ssvq.scores.choose import count
-from ssvq.scores.findings import FINDINGS
+from ssvq.scores.findings import Finding, to_table
 from ssvq.scores.layout import Partition
+from ssvq.scores.ledger_row import ImageRow
 
 NAMED = 5  # images in a line about several
 ORDER = ("new", "grown", "shrunk", "unchanged")
@@ -28,20 +28,18 @@ ORDER = ("new", "grown", "shrunk", "unchanged")
 class _Lost:
     """Where an earlier finding lay, in the pixels of a later image that shows it no more."""
 
-    image: dict[str, Any]
+    image: ImageRow
     outline: BaseGeometry
 
 
 class Since:
-    """The comparison of a partition, of which `images` are the rows of the ledger, with `config.previous`. `folder` is
+    """The comparison of a partition, of which `images` are all, with `config.previous`. `folder` is
     for files that wait on disk.
 
     Raises InputError where the surveys cannot be compared, or have no place in common.
     """
 
-    def __init__(
-        self, config: FindingsConfig, partition: Partition, images: Sequence[dict[str, Any]], folder: Path
-    ) -> None:
+    def __init__(self, config: FindingsConfig, partition: Partition, images: Sequence[ImageRow], folder: Path) -> None:
         self.config, self.name = config, str(config.previous)
         self.earlier = earlier_images(config, partition)
         before = Partition(partition.out, self.name, partition.model_id, partition.tiling_id)
@@ -69,18 +67,18 @@ class Since:
         found = []
         for candidate in self.pairing.candidates[index]:
             image = self.earlier[candidate.earlier]
-            rows = self.findings.of(image["image_id"])
+            rows = self.findings.of(image.image_id)
             found.append(
                 EarlierImage(image, candidate.how, rows["finding_id"].to_pylist(), rows["outline"].to_pylist())
             )
         return found
 
-    def add(self, image: dict[str, Any], outcome: Outcome) -> None:
+    def add(self, image: ImageRow, outcome: Outcome) -> None:
         """Count what was found of an image."""
         self.unread.update(outcome.unread)
         self.changes.update(change.change for change in outcome.comparison.changes)
         if outcome.unregistered is not None:
-            self.unregistered.setdefault(outcome.unregistered, []).append(image["image_uri"])
+            self.unregistered.setdefault(outcome.unregistered, []).append(image.image_uri)
             return
         self.compared += 1
         self.matched |= outcome.comparison.matched
@@ -101,7 +99,7 @@ class Since:
                 f"no image of {self.config.survey!r} could be registered with one of {self.name!r}: {_named(images)}: "
                 f"{reason}{example}; nothing was written"
             )
-        by_image = {image["image_id"]: image for image in self.earlier}
+        by_image = {image.image_id: image for image in self.earlier}
         gone = {finding_id: lost for finding_id, lost in self.lost.items() if finding_id not in self.matched}
         self.changes["gone"] = len(gone)
         wanted = pa.array(gone, pa.string())
@@ -109,27 +107,40 @@ class Since:
             rows = self.findings.of(image_id)
             rows = rows.filter(pc.is_in(rows["finding_id"], wanted))
             if len(rows):
-                told = [self._gone_row(row, gone[row["finding_id"]]) for row in rows.to_pylist()]
-                yield pa.Table.from_pylist(told, FINDINGS)
+                yield to_table([self._gone(one, gone[one.finding_id]) for one in Finding.from_table(rows)])
 
-    def _gone_row(self, row: dict[str, Any], lost: _Lost) -> dict[str, Any]:
-        """A row of what is gone: the earlier one, with its place in a later image, where it has no area."""
+    def _gone(self, earlier: Finding, lost: _Lost) -> Finding:
+        """What is gone: an earlier finding, with its place in a later image, where it has no area."""
         left, top, right, bottom = (round(edge) for edge in lost.outline.bounds)
-        place = ("survey", "image_uri", "image_id", "fingerprint", "model_id", "tiling_id")
-        unknown = ("distance_max", "distance_mean", "times_threshold", "p_value_worst", "p_value_mean")
-        return {
-            **row,
-            **{name: lost.image[name] for name in place},
-            **{"x": left, "y": top, "width": right - left, "height": bottom - top},
-            **{"area_pixels": 0.0, "image_share": 0.0, "tiles": 0, "growth": 0.0},
-            **dict.fromkeys(unknown),
-            "area_m2": None if row["area_m2"] is None else 0.0,
-            "change": "gone",
-            "previous_survey": self.name,
-            "previous_id": row["finding_id"],
-            "previous_area": lost.outline.area,
-            "outline": shapely.to_wkb(lost.outline),
-        }
+        image = lost.image
+        return replace(
+            earlier,
+            survey=image.survey,
+            image_uri=image.image_uri,
+            image_id=image.image_id,
+            fingerprint=image.fingerprint,
+            model_id=image.model_id,
+            tiling_id=image.tiling_id,
+            x=left,
+            y=top,
+            width=right - left,
+            height=bottom - top,
+            area_pixels=0.0,
+            image_share=0.0,
+            area_m2=None if earlier.area_m2 is None else 0.0,
+            distance_max=None,
+            distance_mean=None,
+            times_threshold=None,
+            p_value_worst=None,
+            p_value_mean=None,
+            tiles=0,
+            change="gone",
+            previous_survey=self.name,
+            previous_id=earlier.finding_id,
+            previous_area=lost.outline.area,
+            growth=0.0,
+            outline=shapely.to_wkb(lost.outline),
+        )
 
     def told(self) -> str:
         """`since '2025': 1 new, 2 grown, 3 unchanged, 1 gone`."""

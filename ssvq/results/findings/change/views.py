@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import shapely
@@ -15,8 +15,12 @@ from shapely.geometry.base import BaseGeometry
 from ssvq.errors import ImageError
 from ssvq.imagery.pixel_rule import PixelRule
 from ssvq.io import storage
-from ssvq.scores.choose import HEAT_COLUMNS, heat_of, read_object
+from ssvq.results.findings.decisions import version_of
+from ssvq.scores.choose import read_object
+from ssvq.scores.heat_map import stitch
+from ssvq.scores.ledger_row import ImageRow
 from ssvq.scores.objects import HeatScale
+from ssvq.scores.score_map import COLUMNS, ScoreMap
 
 if TYPE_CHECKING:  # OpenCV is loaded when the first photograph is registered
     from ssvq.results.findings.change.registration import Features
@@ -35,20 +39,20 @@ class ScoredArea:
 
 
 class Views:
-    """Reads images of an output, ledger rows by one model, and remembers the latest."""
+    """Reads images of an output, scored by one model, and remembers the latest."""
 
     def __init__(self, scores: str, scale: HeatScale, rule: PixelRule) -> None:
         self.scores, self.scale, self.rule = scores, scale, rule
         self.area = _remember(self._area)
         self.features = _remember(self._features)
 
-    def _area(self, image: dict[str, Any]) -> ScoredArea:
+    def _area(self, image: ImageRow) -> ScoredArea:
         """Raises InputError if the score map is missing or damaged."""
-        tiles = read_object(self.scores, image, HEAT_COLUMNS)
+        tiles = read_object(self.scores, image, COLUMNS)
         if not len(tiles):
             return ScoredArea(shapely.Polygon(), 1.0)
-        heat = heat_of(tiles, image, self.scale)
-        whole = shapely.box(0, 0, image["image_width"], image["image_height"])
+        heat = stitch(ScoreMap.from_table(tiles), image.image_width, image.image_height, self.scale.cell)
+        whole = shapely.box(0, 0, image.image_width, image.image_height)
         cell = float(np.sqrt(heat.pitch_x * heat.pitch_y))
         scored = np.isfinite(heat.values)
         if scored.all():
@@ -59,17 +63,17 @@ class Views:
         area = shapely.union_all([shapely.geometry.shape(outline) for outline, _ in outlines])
         return ScoredArea(shapely.intersection(area, whole), cell)
 
-    def _features(self, image: dict[str, Any]) -> "Features":
+    def _features(self, image: ImageRow) -> "Features":
         """Raises ImageError if the source image cannot be read, or has changed since it was scored."""
         from ssvq.results.findings.change.registration import read_features
 
         try:
-            version = storage.stat(image["image_uri"]).version
+            version = storage.stat(image.image_uri).version
         except FileNotFoundError:
             raise ImageError("read", "is missing") from None
         except storage.StorageError as error:
             raise ImageError("read", f"cannot be read: {error}") from None
-        if version != image["fingerprint"].split("+")[0]:  # the rest belongs to files beside the image
+        if version != version_of(image.fingerprint):
             raise ImageError("read", "has changed since it was scored")
         return read_features(image, self.rule)
 
@@ -80,12 +84,12 @@ def views_of(scores: str, scale: HeatScale, rule: PixelRule) -> Views:
     return Views(scores, scale, rule)
 
 
-def _remember(look: Callable[[dict[str, Any]], Known]) -> Callable[[dict[str, Any]], Known]:
+def _remember(look: Callable[[ImageRow], Known]) -> Callable[[ImageRow], Known]:
     """A function that keeps its last KEPT answers."""
     kept: OrderedDict[tuple[str, str], Known] = OrderedDict()
 
-    def remembering(image: dict[str, Any]) -> Known:
-        key = image["survey"], image["image_id"]
+    def remembering(image: ImageRow) -> Known:
+        key = image.survey, image.image_id
         if key not in kept:
             kept[key] = look(image)
         kept.move_to_end(key)

@@ -1,1 +1,1 @@
-"""The hand-over document of a survey: a PDF for A4 or Letter."""
+"""The report of a survey for a client: a PDF on A4 or Letter."""

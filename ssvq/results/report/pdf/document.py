@@ -1,10 +1,10 @@
-"""From the numbers and pictures of a survey to its document, as the HTML that WeasyPrint lays out."""
+"""The HTML of a PDF report, from the numbers and pictures of a survey. WeasyPrint lays it out."""
 
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ from ssvq.model.description import Bundle
 from ssvq.results.findings.change.told import told_change
 from ssvq.results.html import page_template, read_part
 from ssvq.results.pictures.heat import FULL_SCALE
+from ssvq.results.report.crops import Crop
 from ssvq.results.report.data import ReportData
 from ssvq.results.report.findings import ReportFindings
 from ssvq.results.report.formats import FILTERS, decimals
@@ -25,14 +26,16 @@ from ssvq.results.report.pdf.engine import FALLBACK, fallback_fonts
 from ssvq.results.report.pdf.prints import Cover, Print
 from ssvq.results.report.pdf.summary import by_severity, told_findings, told_images, told_since
 from ssvq.results.report.settings import Paper
+from ssvq.results.report.shown import ReportImage
+from ssvq.scores.findings import Finding
 
 MARKED = 60  # findings with a number on the map, the worst
-ROWS = 200  # of a table of images, failures or what is gone; more are counted
+ROWS = 200  # of a table of images, failures or gone findings; the others are counted
 LEGEND_STEPS = 8
-# Millimetres at most, so that the cover is one page, and summary and map are mostly another.
+# Largest heights in millimetres: the cover then fits one page, and summary and map mostly fit another.
 COVER_HEIGHT: dict[Paper, int] = {"a4": 116, "letter": 100}
 MAP_HEIGHT: dict[Paper, int] = {"a4": 84, "letter": 68}
-RUNNING = 52  # characters of a name at the head of a page
+RUNNING = 52  # characters of a name in the running title
 
 
 @dataclass(frozen=True)
@@ -41,24 +44,25 @@ class DocumentParts:
 
     data: ReportData
     findings: ReportFindings | None
-    """Without those that were rejected."""
+    """Without rejected findings."""
 
     gone: pa.Table | None
-    """Rows of what an earlier survey found and is gone; None where there is no earlier one."""
+    """Findings of an earlier survey that are gone, as rows of FINDINGS; None without an earlier survey."""
 
     cover: Cover | None
     prints: Sequence[Print]
-    """Of the first images."""
+    """Pictures of the first images."""
 
 
 def render_document(parts: DocumentParts, title: str, author: str | None, paper: Paper, made: datetime) -> str:
-    """The document as HTML. `made`: when, in the document and in the PDF's metadata."""
+    """The document as HTML. `made`: time of the report, for the document and the metadata of the PDF."""
     data, findings = parts.data, parts.findings
     bins = data.bins
     threshold = None if bins is None else bins.threshold
     listed = [] if findings is None else findings.listed
     filters = {**FILTERS, "estimate": estimate, "known_percent": percent, "code": _code, "running": _running}
     rows = list(data.images)[:ROWS]
+    marked = [row.geometry for row, _ in listed[:MARKED]]
     return page_template("ssvq.results.report.pdf/document.html", filters).render(
         css=Markup(style_sheet(paper)),
         data=data,
@@ -74,7 +78,7 @@ def render_document(parts: DocumentParts, title: str, author: str | None, paper:
         told=[list(told_images(data)), list(told_findings(findings))],
         since=told_since(findings, parts.gone),
         told_change=told_change,
-        gone=[] if parts.gone is None else parts.gone.slice(0, ROWS).to_pylist(),
+        gone=[] if parts.gone is None else Finding.from_table(parts.gone.slice(0, ROWS)),
         all_gone=0 if parts.gone is None else len(parts.gone),
         cover=parts.cover,
         most_high=COVER_HEIGHT[paper],
@@ -82,8 +86,8 @@ def render_document(parts: DocumentParts, title: str, author: str | None, paper:
         images=rows,
         decimals=decimals(data.images),
         failures=data.failures[:ROWS],
-        reasons=Counter(row["error_message"] or "unknown" for row in data.failures).most_common(10),
-        ground=draw_map(data.images, data.tiles_on_map, threshold, [row["geometry"] for row, _ in listed[:MARKED]]),
+        reasons=Counter(row.error_message or "unknown" for row in data.failures).most_common(10),
+        ground=draw_map([image.on_map for image in data.images], data.tiles_on_map, threshold, marked),
         threshold=threshold,
         legend=None if threshold is None else _legend(threshold),
         calibration=_calibration(data),
@@ -95,33 +99,33 @@ def render_document(parts: DocumentParts, title: str, author: str | None, paper:
 
 
 def style_sheet(paper: Paper) -> str:
-    """The CSS of a document: nothing of the survey is in it."""
+    """The CSS of a document. It depends on no survey."""
     size = f"@page {{ size: {'A4' if paper == 'a4' else 'letter'}; }}"
     css = read_part("ssvq.results.report.pdf/document.css").replace("FALLBACK", f'"{FALLBACK}"')
     css = css.replace("MAP_HEIGHT", f"{MAP_HEIGHT[paper]}mm")
     return "\n".join([fallback_fonts(), size, css])
 
 
-def _groups(listed: Sequence[tuple[dict[str, Any], Any]]) -> list[tuple[str, list[tuple[int, dict[str, Any], Any]]]]:
-    """Findings by severity, from the most severe on, each with its number in the document."""
-    groups: dict[str, list[tuple[int, dict[str, Any], Any]]] = {}
+def _groups(listed: Sequence[tuple[Finding, Crop]]) -> list[tuple[str, list[tuple[int, Finding, Crop]]]]:
+    """Findings by severity, most severe first, each with its number in the document."""
+    groups: dict[str, list[tuple[int, Finding, Crop]]] = {}
     for number, (row, crop) in enumerate(listed, 1):
-        groups.setdefault(row["severity"], []).append((number, row, crop))
+        groups.setdefault(row.severity, []).append((number, row, crop))
     return list(groups.items())
 
 
-def _taken(images: Sequence[dict[str, Any]]) -> str | None:
-    """The days on which the images were taken, where their EXIF says so."""
-    days = sorted(image["captured_at"].date() for image in images if image["captured_at"] is not None)
+def _taken(images: Sequence[ReportImage]) -> str | None:
+    """The days on which the images were taken, by EXIF; None if unknown."""
+    days = sorted(image.captured_at.date() for image in images if image.captured_at is not None)
     return _span(days)
 
 
 def _scored(data: ReportData) -> str | None:
-    times = [row["recorded_at"] for row in (*data.images, *data.failures) if row["recorded_at"] is not None]
+    times = [row.recorded_at for row in (*data.images, *data.failures) if row.recorded_at is not None]
     return _span(sorted(time.astimezone(UTC).date() for time in times))
 
 
-def _span(days: Sequence[Any]) -> str | None:
+def _span(days: Sequence[date]) -> str | None:
     if not days:
         return None
     return f"{days[0]:%Y-%m-%d}" if days[0] == days[-1] else f"{days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d}"
@@ -148,7 +152,7 @@ def _calibration(data: ReportData) -> dict[str, Any]:
 
 
 def _card(described: dict[str, Any]) -> ModelCard | None:
-    """The model's card; None for a description that is not whole."""
+    """The model card; None if the description is incomplete."""
     try:
         return describe(Bundle.model_validate(described))
     except (ValidationError, KeyError):
@@ -156,10 +160,10 @@ def _card(described: dict[str, Any]) -> ModelCard | None:
 
 
 def _code(text: str) -> Markup:
-    """A sentence, with what stands between back quotes as code."""
+    """A sentence with text between backticks as code."""
     return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _running(name: str) -> str:
-    """A name that fits in a line at the head of a page."""
+    """A name cut to fit the running title of a page."""
     return name if len(name) <= RUNNING else f"{name[: RUNNING - 1]}…"

@@ -1,4 +1,4 @@
-"""WeasyPrint, from HTML to PDF: loaded only for a PDF, and without a network."""
+"""WeasyPrint turns HTML into PDF. It is loaded only for a PDF, and opens no network address."""
 
 import base64
 import importlib
@@ -13,24 +13,24 @@ from ssvq.extras import require
 PANGO = "libpango-1.0-0 libpangoft2-1.0-0"  # packages of Debian and Ubuntu
 PURPOSE = "--format pdf"
 FALLBACK = "ssvq fallback"
-"""Family of the font that comes with matplotlib: a machine without any font has it too."""
+"""The font family that comes with matplotlib, for machines without fonts."""
 
 
 def load_engine() -> ModuleType:
-    """The module `weasyprint`. Raises InputError, saying what to install, where it or Pango is missing."""
+    """The module `weasyprint`. Raises InputError with what to install if it or Pango is missing."""
     require("pdf", "weasyprint", purpose=PURPOSE)
     try:
         return importlib.import_module("weasyprint")
-    except OSError:  # what cffi raises for a library that it cannot open
+    except OSError:  # cffi raises it for a library that it cannot open
         raise InputError(
             f"{PURPOSE} needs the library Pango: apt-get install {PANGO} (Debian, Ubuntu), brew install pango (macOS)"
         ) from None
 
 
 def to_pdf(engine: ModuleType, html: str) -> bytes:
-    """A document as PDF: the same bytes for the same text and fonts. Only addresses of data are opened.
+    """A document as PDF. The same text and fonts give the same bytes. Only data URIs are opened.
 
-    `engine`: what `load_engine` gave.
+    `engine`: the module from `load_engine`.
     """
     fetcher = importlib.import_module("weasyprint.urls").URLFetcher(allowed_protocols=("data",), allow_redirects=False)
     pdf: bytes = engine.HTML(string=html, url_fetcher=fetcher).write_pdf(pdf_tags=True)
@@ -38,7 +38,7 @@ def to_pdf(engine: ModuleType, html: str) -> bytes:
 
 
 def fallback_fonts() -> str:
-    """CSS of the fallback font, regular and bold, which holds the fonts themselves."""
+    """CSS of the fallback font, regular and bold, with the font files embedded."""
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     faces = []
     for name, weight in (("DejaVuSans", 400), ("DejaVuSans-Bold", 700)):

@@ -1,12 +1,10 @@
-"""Pictures for paper: JPEG, which a PDF holds as it is. Whole images under their heat, and one for the cover."""
+"""Pictures for paper, as JPEG, which a PDF embeds unchanged: whole images under their heat, and one for the cover."""
 
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
-import shapely
 from PIL import Image
 
 from ssvq.errors import ImageError, InputError
@@ -15,21 +13,23 @@ from ssvq.results.html import data_uri, encode_jpeg
 from ssvq.results.report.crops import outline_path, version_of_image
 from ssvq.results.report.pictures import colour_heat, read_whole
 from ssvq.scores.choose import read_heat
+from ssvq.scores.findings import Finding
 from ssvq.scores.heat_map import HeatMap
+from ssvq.scores.ledger_row import ImageRow
 
-THREADS = 4  # images in work at a time
-COVER_SIDE = 1600  # pixels: 240 an inch of the width of a page
-COVER_TRIES = 3  # images; a source may be gone
+THREADS = 4  # images at work at a time
+COVER_SIDE = 1600  # pixels: 240 dpi across the page
+COVER_TRIES = 3  # images to try; a source file may be missing
 COVER_OUTLINES = 300
 # Longest side of an image under its heat and quality of its JPEG: the first that fits the bytes.
 PRINTS = ((960, 80), (800, 76), (640, 72), (480, 68), (360, 62), (240, 55))
-ALL_PRINTS = 16_000_000  # bytes of a document, before base64
+ALL_PRINTS = 16_000_000  # bytes in a document, before base64
 MOST_BYTES = 180_000  # for an image
 
 
 @dataclass(frozen=True)
 class Print:
-    """A picture as a data URI with its size in pixels; or why there is none."""
+    """A picture as a data URI with its size in pixels, or the problem if there is none."""
 
     picture: str = ""
     width: int = 0
@@ -39,26 +39,24 @@ class Print:
 
 @dataclass(frozen=True)
 class Cover:
-    """The picture of the cover: of an image, a row of the ledger, with the outlines of its findings as SVG paths in
-    pixels of the stored raster.
-    """
+    """The image on the cover. `outlines`: of its findings, as SVG paths in pixels of the stored raster."""
 
-    image: dict[str, Any]
+    image: ImageRow
     shown: Print
     outlines: list[str]
 
 
-def make_prints(scores: str, images: Sequence[dict[str, Any]], rule: PixelRule) -> Iterator[Print]:
-    """Images, rows of the ledger, under their heat, in their order."""
+def make_prints(scores: str, images: Sequence[ImageRow], rule: PixelRule) -> Iterator[Print]:
+    """Images under their heat, in their order."""
     most = min(MOST_BYTES, ALL_PRINTS // max(1, len(images)))
     with ThreadPoolExecutor(THREADS) as pool:
         yield from pool.map(lambda image: _make_print(scores, image, rule, most), images)
 
 
-def make_cover(images: Sequence[dict[str, Any]], findings: Sequence[dict[str, Any]], rule: PixelRule) -> Cover | None:
-    """The image of the worst finding, else the one of the worst score; None where none can be read.
+def make_cover(images: Sequence[ImageRow], findings: Sequence[Finding], rule: PixelRule) -> Cover | None:
+    """The image with the worst finding, else the image with the worst score; None if none can be read.
 
-    `images`: rows of the ledger, worst first. `findings`: rows of their table, worst first.
+    `images` and `findings`: worst first.
     """
     known = {version_of_image(image): image for image in images}
     worst = [known[version] for version in dict.fromkeys(map(version_of_image, findings)) if version in known]
@@ -69,13 +67,13 @@ def make_cover(images: Sequence[dict[str, Any]], findings: Sequence[dict[str, An
             continue
         photograph = Image.fromarray(pixels)
         shown = Print(data_uri(encode_jpeg(photograph, 85), "jpeg"), photograph.width, photograph.height)
-        pixel = max(image["image_width"], image["image_height"]) / COVER_SIDE
-        rows = [row for row in findings if version_of_image(row) == version_of_image(image)][:COVER_OUTLINES]
-        return Cover(image, shown, [outline_path(shapely.from_wkb(row["outline"]), 0, 0, pixel) for row in rows])
+        pixel = max(image.image_width, image.image_height) / COVER_SIDE
+        own = [finding for finding in findings if version_of_image(finding) == version_of_image(image)][:COVER_OUTLINES]
+        return Cover(image, shown, [outline_path(finding.region, 0, 0, pixel) for finding in own])
     return None
 
 
-def _make_print(scores: str, image: dict[str, Any], rule: PixelRule, most_bytes: int) -> Print:
+def _make_print(scores: str, image: ImageRow, rule: PixelRule, most_bytes: int) -> Print:
     try:
         photograph = Image.fromarray(read_whole(image, rule, PRINTS[0][0]))
         found = read_heat(scores, image)
@@ -85,7 +83,7 @@ def _make_print(scores: str, image: dict[str, Any], rule: PixelRule, most_bytes:
     except InputError as error:
         return Print(problem=str(error))
     if found is not None:
-        photograph = _under_heat(photograph, *found, image["image_width"])
+        photograph = _under_heat(photograph, *found, image.image_width)
     for side, quality in PRINTS:
         shown = photograph.copy()
         shown.thumbnail((side, side), Image.Resampling.LANCZOS)
@@ -96,7 +94,7 @@ def _make_print(scores: str, image: dict[str, Any], rule: PixelRule, most_bytes:
 
 
 def _under_heat(photograph: Image.Image, heat: HeatMap, threshold: float, image_width: int) -> Image.Image:
-    """A photograph, smaller than its image, with the heat over it; cells keep their edges."""
+    """A photograph, smaller than its image, under its heat. Cells keep sharp edges."""
     colours, step = colour_heat(heat, threshold)
     scale = photograph.width / image_width
     width = max(1, math.ceil(colours.shape[1] * step * heat.pitch_x * scale))
