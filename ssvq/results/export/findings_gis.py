@@ -1,4 +1,4 @@
-"""Findings for GIS: GeoPackage and GeoJSON, in longitude and latitude. Findings that have no place there are left out."""
+"""Findings for GIS: GeoPackage and GeoJSON, in longitude and latitude. Findings without a position are left out."""
 
 import json
 import tempfile
